@@ -1,0 +1,58 @@
+"""``sequences``: a line a user with all item ids, oldest first, and an item table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dataset_prep.atomic import hash_file
+from dataset_prep.interactions import InteractionLog, Interactions
+from dataset_prep.item_table import read_item_table
+from dataset_prep.prepared import Origin, Prepared, write_interactions_and_texts
+from dataset_prep.readers import read_rows
+from dataset_prep.text import check_id, check_set_name
+from recbole_mmm4rec.errors import UserError
+
+COLUMNS = ("user_id", "item_ids", "item_id", "text")
+
+
+def prepare_sequences(
+    sequences: Path, items: Path, name: str, out: Path, columns: dict[str, str], force: bool = False
+) -> Prepared:
+    """Makes a data set from users' item sequences; the position in the sequence, from 0, is the time.
+
+    Args:
+        sequences: a row a user: user id, item ids separated by blanks.
+        items: a row an item: item id, text.
+        name: of the data set.
+        out: folder of data sets.
+        columns: names in the files by the names of ``COLUMNS``.
+        force: replace another set of this name.
+
+    Raises:
+        UserError: something in the files cannot be used, or another set of this name is there.
+    """
+    check_set_name(name)
+    log, empty = _read_sequences(sequences, columns)
+    texts, repeated = read_item_table(items, columns)
+    inputs = {"sequences": hash_file(sequences), "items": hash_file(items)}
+    counts = {"users_without_items_dropped": empty, "repeated_rows_of_the_item_table_dropped": repeated}
+    origin = Origin("sequences", {"columns": columns}, inputs)
+    return write_interactions_and_texts(out, name, origin, log, texts, counts, force)
+
+
+def _read_sequences(path: Path, columns: dict[str, str]) -> tuple[Interactions, int]:
+    log = InteractionLog()
+    place_of: dict[str, str] = {}
+    empty = 0
+    for place, (user, sequence) in read_rows(path, [columns["user_id"], columns["item_ids"]]):
+        check_id(user, columns["user_id"], place)
+        if user in place_of:
+            raise UserError(f"{place}: user '{user}' was there before ({place_of[user]}); put both in one sequence")
+        place_of[user] = place
+        items = list(filter(None, sequence.split(" ")))
+        empty += not items
+        for position, item in enumerate(items):
+            log.add(user, check_id(item, columns["item_ids"], place), position)
+    if not len(log):
+        raise UserError(f"{path}: no interactions; give at least one user with items")
+    return log.finish(), empty

@@ -1,0 +1,192 @@
+"""The command line of ``run_recbole.py``: any RecBole model on any data set, with settings that are checked first."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from recbole_mmm4rec.errors import UserError, did_you_mean
+
+DEFAULT_MODEL = "MMM4Rec"
+
+_SHORT = {"-m": "--model", "-d": "--dataset"}
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
+
+HELP = """\
+usage: run_recbole.py --dataset NAME [--model NAME] [--config_files "A.yaml B.yaml"] [--KEY=VALUE ...]
+
+Trains a RecBole model, tests it, and says where the result lies.
+
+  -m, --model NAME        a model of RecBole or MMM4Rec, which is the default
+  -d, --dataset NAME      a data set: the folder NAME in data_path (`python -m dataset_prep --help` makes one)
+  --config_files FILES    YAML files with settings, separated by blanks; later files win
+  --KEY=VALUE             any setting, also as --KEY VALUE; wins over the files.
+                          Values are numbers, True, False, None, lists, dictionaries, or else plain text.
+                          Often used: --data_path --epochs --train_batch_size --learning_rate --seed
+                          --MAX_ITEM_LIST_LENGTH --checkpoint_dir --show_progress --allow_download
+  --nproc N               processes on this machine, one GPU each (default 1)
+  --world_size N          processes on all machines (default: nproc)
+  --ip, --port            address of the machine of the first process (localhost, 5678)
+  --group_offset N        number of this machine's first process (default 0)
+  -h, --help              this text
+
+examples:
+  python run_recbole.py --model=SASRec --dataset=ml-100k --train_neg_sample_args=None --epochs=5
+  python run_recbole.py --dataset=ml-100k --data_path=dataset --config_files "tuned.yaml"
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name; ``sys.argv``'s by default.
+
+    Returns:
+        Exit status: 0, or 2 after a mistake of the user's, told in one line on stderr.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(HELP, end="")
+        return 0
+    try:
+        result = _run(parse_arguments(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if result is not None:
+        print(result)
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
+    """Keys and values of a command line, as text.
+
+    Args:
+        arguments: ``--key=value``, or ``--key`` and ``value``; ``-m`` and ``-d`` stand for model and data set.
+
+    Raises:
+        UserError: for a stray argument, a key without a value, or a key given twice with different values.
+    """
+    found: dict[str, str] = {}
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, value = argument.partition("=")
+        name = _SHORT.get(name, name)
+        key = name.removeprefix("--")
+        if not name.startswith("--") or not key:
+            raise UserError(f"stray argument {argument!r}: settings are written --key=value")
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                raise UserError(f"--{key} has no value: write --{key}=value")
+            value = waiting.pop(0)
+        if found.setdefault(key, value) != value:
+            raise UserError(f"--{key} is given twice, as {found[key]!r} and as {value!r}: keep one")
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """The value that a text on the command line stands for.
+
+    Returns:
+        A number, list, tuple, dictionary, quoted string, boolean or None; the text itself if it is none of those.
+    """
+    from recbole_mmm4rec.compat.config import literal
+
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return literal(text)
+    except NameError:
+        return text
+
+
+def _run(raw: dict[str, str]) -> str | None:
+    """Check the arguments, run, and make the text that is shown at the end."""
+    from recbole_mmm4rec.compat.config import model_names, read_yaml
+    from recbole_mmm4rec.config_keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
+
+    files = raw.pop("config_files", "").split()
+    contents = {file: read_yaml(file, yaml_loader()) for file in files}  # imports PyTorch only where there are files
+    in_files = {key: value for content in contents.values() for key, value in content.items()}
+    model = raw.pop("model", None) or str(in_files.get("model") or DEFAULT_MODEL)
+    dataset = raw.pop("dataset", None) or in_files.get("dataset")
+    if model not in model_names():
+        raise UserError(f"--model={model}: there is no such model{did_you_mean(model, model_names())}")
+    if not dataset:
+        raise UserError("--dataset is missing: give the name of a data set, the folder of that name in data_path")
+
+    settings = {key: parse_value(value) for key, value in raw.items()}
+    for key, value in settings.items():
+        check_setting(key, value, model, f"--{key}={raw[key]}")
+    for file, content in contents.items():
+        lines = key_lines(file)
+        for key, value in content.items():
+            check_setting(str(key), value, model, f"config file {file!r}, line {lines.get(str(key), 1)}")
+
+    from recbole_mmm4rec import quick_start
+
+    launch = _launch_settings({key: settings.pop(key) for key in LAUNCH_KEYS if key in settings})
+    with _hidden_arguments():
+        result = quick_start.run(
+            model,
+            str(dataset),
+            config_file_list=files,
+            config_dict={key: _shielded(value) for key, value in settings.items()},
+            **launch,
+        )
+    return None if result is None else summary(model, str(dataset), result)
+
+
+def _launch_settings(given: dict[str, Any]) -> dict[str, Any]:
+    for key in given.keys() - {"ip", "port"}:
+        lowest = {"nproc": 1, "world_size": -1, "group_offset": 0}[key]
+        if type(given[key]) is not int or given[key] < lowest:
+            raise UserError(f"--{key}={given[key]}: it must be a whole number, at least {lowest}")
+    return {key: str(value) if key in ("ip", "port") else value for key, value in given.items()}
+
+
+def _shielded(value: Any) -> Any:
+    """A string that RecBole would read as something else, quoted: it reads every string of a dictionary once more."""
+    return repr(value) if isinstance(value, str) and parse_value(value) != value else value
+
+
+@contextmanager
+def _hidden_arguments() -> Iterator[None]:
+    """Hide the command line from RecBole, which would read it once more, and differently."""
+    arguments = sys.argv
+    sys.argv = arguments[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+
+
+def summary(model: str, dataset: str, result: Mapping[str, Any]) -> str:
+    """The text shown at the end of a run: test metrics, and where everything lies.
+
+    Args:
+        model: name of the model.
+        dataset: name of the data set.
+        result: what :func:`recbole_mmm4rec.quick_start.run_recbole` returns.
+    """
+    metrics = {str(name): str(value) for name, value in (result["test_result"] or {}).items()}
+    width = max((len(name) for name in metrics), default=0)
+    lines = ["", f"Test result of {model} on {dataset}"]
+    lines += [f"  {name:<{width}}  {value:>8}" for name, value in metrics.items()]
+    places = {
+        "Model": result["saved_model_file"],
+        "Log": result["log_file"],
+        "TensorBoard": result["tensorboard_dir"],
+    }
+    lines += [f"{name:<12}{place}" for name, place in places.items() if place]
+    if result["saved_model_file"]:
+        lines += [
+            "Use it again",
+            "  from recbole_mmm4rec.quick_start import load_data_and_model",
+            f'  config, model, dataset, train, valid, test = load_data_and_model("{result["saved_model_file"]}")',
+        ]
+    return "\n".join(lines)

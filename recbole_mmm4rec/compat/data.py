@@ -1,0 +1,201 @@
+"""Repairs of how RecBole reads, fills and orders interactions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_mmm4rec.compat.tools import ModuleView
+
+
+def fill_missing_values(module: ModuleType) -> None:
+    """Fill missing values in a way that pandas 3 does not ignore.
+
+    Broken: ``df[field].fillna(..., inplace=True)`` (data/dataset/dataset.py:501, 648, 650) fills a copy since pandas 3,
+    and warns before it. Sequence columns are filled as they are read, the others by :func:`_fill_nan`.
+    """
+    read_csv = module.pd.read_csv
+
+    def read_filled(*args: Any, **kwargs: Any) -> pd.DataFrame:
+        frame = read_csv(*args, **kwargs)
+        for column in frame.columns:
+            if str(column).endswith("_seq"):
+                frame[column] = frame[column].fillna("")
+        return frame
+
+    load_feat = module.Dataset._load_feat
+
+    @wraps(load_feat)
+    def _load_feat(self: Any, filepath: str, source: Any) -> pd.DataFrame | None:
+        with warnings.catch_warnings():  # of the call that has nothing left to fill
+            warnings.filterwarnings("ignore", message="(?s).*chained assignment")
+            frame: pd.DataFrame | None = load_feat(self, filepath, source)
+        return frame
+
+    vars(module)["pd"] = ModuleView(module.pd, read_csv=read_filled)
+    module.Dataset._load_feat = _load_feat
+    module.Dataset._fill_nan = _fill_nan
+
+
+def _fill_nan(dataset: Any) -> None:
+    """Missing tokens become 0, missing numbers the mean of their column, missing sequences empty ones."""
+    from recbole.utils import FeatureType
+
+    for name in dataset.feat_name_list:
+        feat = getattr(dataset, name)
+        for field in feat:
+            kind = dataset.field2type[field]
+            if kind == FeatureType.TOKEN:
+                feat[field] = feat[field].fillna(0).astype(np.int64)
+            elif kind == FeatureType.FLOAT:
+                feat[field] = feat[field].fillna(feat[field].mean())
+            else:
+                empty = np.array([], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
+                feat[field] = feat[field].apply(lambda value, empty=empty: empty if isinstance(value, float) else value)
+
+
+def sort_times_in_64_bits(module: ModuleType) -> None:
+    """Order interactions by their time stamps before those lose their last digits.
+
+    Broken: ``_change_feat_format`` turns time stamps into float32 (data/dataset/dataset.py:2207), whose step is 128 s
+    at 1.5e9 s, and sorts afterwards (dataset.py:1829, sequential_dataset.py:100; #2204, #1653): sequences come out of
+    order and users are tested on items that are not their last. Here the table is sorted first, in 64 bits, equal
+    stamps in the order of the file. RecBole's later sorts are stable and rounding keeps the order, so they undo
+    nothing. Random order and ready-made splits (``benchmark_filename``) keep the order of their files.
+    """
+    change_feat_format = module.Dataset._change_feat_format
+    remove_duplication = module.Dataset._remove_duplication
+
+    @wraps(change_feat_format)
+    def _change_feat_format(self: Any) -> None:
+        if _ordered_by_time(self):
+            order = np.argsort(_first_values(self.inter_feat[self.time_field]), kind="stable")
+            self.inter_feat = self.inter_feat.iloc[order].reset_index(drop=True)
+        change_feat_format(self)
+
+    @wraps(remove_duplication)
+    def _remove_duplication(self: Any) -> None:
+        remove_duplication(self)  # sorts by time, but not stably
+        if _ordered_by_time(self):
+            self.inter_feat = self.inter_feat.sort_index()
+
+    module.Dataset._change_feat_format = _change_feat_format
+    module.Dataset._remove_duplication = _remove_duplication
+
+
+def _ordered_by_time(dataset: Any) -> bool:
+    return (
+        dataset.config["eval_args"]["order"] == "TO"
+        and dataset.benchmark_filename_list is None
+        and dataset.time_field in dataset.inter_feat
+    )
+
+
+def _first_values(column: pd.Series) -> np.ndarray:
+    """The numbers of a column; of a column of pairs, as ``numerical_features`` makes them, the first ones."""
+    if column.dtype == object:
+        return np.array([value[0] for value in column], dtype=np.float64)
+    return column.to_numpy()
+
+
+def keep_times_between_users(module: ModuleType) -> None:
+    """Keep the order in 64 bits between users where a split depends on it.
+
+    Broken: as in :func:`sort_times_in_64_bits`. ``data_augmentation`` (data/dataset/sequential_dataset.py:77) regroups
+    the table by user; a split by ratio over all users together then orders users within 128 s by number. The other
+    splits look at one user at a time, or at one boundary.
+    """
+    data_augmentation = module.SequentialDataset.data_augmentation
+
+    @wraps(data_augmentation)
+    def _data_augmentation(self: Any) -> None:
+        users = self.inter_feat[self.uid_field].numpy()  # in the order of time
+        data_augmentation(self)
+        if self.config["eval_args"]["group_by"] == "user" or "RS" not in self.config["eval_args"]["split"]:
+            return
+        by_user = np.argsort(users, kind="stable")
+        grouped = users[by_user]
+        targets = by_user[1:][grouped[1:] == grouped[:-1]]  # everything but each user's first
+        self.inter_feat._reindex(torch.from_numpy(np.argsort(targets)))
+
+    module.SequentialDataset.data_augmentation = _data_augmentation
+
+
+def measure_sequences(module: ModuleType) -> None:
+    """Take the lengths of the sequences in a column, not the length of the column.
+
+    Broken: ``feat[field].agg(len)`` (data/dataset/dataset.py:712, 792, 809, 1217, kg_dataset.py:316,
+    sequential_dataset.py:165) applies ``len`` to the column as a whole since pandas 3, and warns before it. The
+    module's own name ``len`` hides the built-in one; it differs for columns of sequences only.
+    """
+    vars(module)["len"] = _lengths
+    dataset_class = vars(module).get("Dataset")
+    for name in ("_remap", "_normalize", "_discretization"):
+        if dataset_class is not None and dataset_class.__module__ == module.__name__:
+            setattr(dataset_class, name, _without_aggregation_warning(getattr(dataset_class, name)))
+
+
+def _lengths(value: Any) -> Any:
+    return value.map(len) if isinstance(value, pd.Series) and value.dtype == object else len(value)
+
+
+def _without_aggregation_warning(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def quiet(*args: Any, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".* in Series.agg cannot aggregate")
+            return method(*args, **kwargs)
+
+    return quiet
+
+
+def sort_tensors(module: ModuleType) -> None:
+    """Sort interactions without NumPy's conversion of foreign arrays.
+
+    Broken: ``np.argsort`` of a tensor (data/interaction.py:341) relies on a conversion that NumPy 2 has deprecated.
+    """
+
+    def argsort(key: torch.Tensor, kind: Any = None) -> torch.Tensor:
+        return torch.from_numpy(np.argsort(key.numpy(), kind=kind))
+
+    vars(module)["np"] = ModuleView(np, argsort=argsort)
+
+
+def copy_read_only_columns(module: ModuleType) -> None:
+    """Give tensors memory of their own where that of the column must not be written to.
+
+    Broken: since pandas 3 a column's values are read-only; ``torch.LongTensor(value)`` (data/dataset/dataset.py:2202)
+    shares and could change them; PyTorch warns.
+    """
+    constructors = {name: _owning(getattr(module.torch, name)) for name in ("LongTensor", "FloatTensor")}
+    vars(module)["torch"] = ModuleView(module.torch, **constructors)
+
+
+def _owning(constructor: Callable[[Any], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
+    def construct(values: Any) -> torch.Tensor:
+        read_only = isinstance(values, np.ndarray) and not values.flags.writeable
+        return constructor(values.copy() if read_only else values)
+
+    return construct
+
+
+def finish_downloads(module: ModuleType) -> None:
+    """Let a download end well in a single process.
+
+    Broken: ``_download`` (data/dataset/dataset.py:255) waits for other processes even when there are none, and fails
+    with "Default process group has not been initialized" (#1989).
+    """
+    distributed = module.torch.distributed
+
+    def barrier(*args: Any, **kwargs: Any) -> None:
+        if distributed.is_initialized():
+            distributed.barrier(*args, **kwargs)
+
+    vars(module)["torch"] = ModuleView(module.torch, distributed=ModuleView(distributed, barrier=barrier))

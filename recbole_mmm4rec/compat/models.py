@@ -1,0 +1,37 @@
+"""Repairs of RecBole's stock models."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from recbole_mmm4rec.compat.tools import ModuleView
+
+
+def fill_sparse_matrices(module: ModuleType) -> None:
+    """Let the graph models build their adjacency matrix.
+
+    Broken: ``dok_matrix._update`` (model/general_recommender/lightgcn.py:111 and six more) left SciPy in 1.13 (#2034).
+    """
+    sparse = module.sp
+
+    class UpdatableMatrix(sparse.dok_matrix):  # type: ignore[name-defined]
+        """SciPy's dictionary of keys, with the method that RecBole calls."""
+
+        def _update(self, data: dict[tuple[int, int], Any]) -> None:
+            rows, columns = zip(*data, strict=True) if data else ((), ())
+            filled = sparse.coo_matrix((list(data.values()), (rows, columns)), shape=self.shape, dtype=self.dtype)
+            self._dict = filled.todok()._dict
+
+    if not hasattr(sparse.dok_matrix, "_update"):
+        vars(module)["sp"] = ModuleView(sparse, dok_matrix=UpdatableMatrix)
+
+
+def switch_anomaly_detection_off(module: ModuleType) -> None:
+    """Undo what importing one model does to all of them.
+
+    Broken: model/sequential_recommender/sine.py:25 switches PyTorch's anomaly detection on for the whole process, and
+    RecBole imports that module with every sequential model. Backward passes then trace every operation, take about
+    twice as long, and end with an error at the first overflow that a gradient scaler would have handled.
+    """
+    module.torch.autograd.set_detect_anomaly(False)

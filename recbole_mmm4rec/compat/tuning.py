@@ -1,0 +1,31 @@
+"""Repairs of RecBole's hyper-parameter search and of its quick start."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from recbole_mmm4rec.compat.tools import ModuleView, replace_function
+
+
+def draw_with_new_generator(module: ModuleType) -> None:
+    """Let ``HyperTuning(algo="exhaustive")`` run.
+
+    Broken: ``exhaustive_search`` (trainer/hyper_tuning.py:117) hands hyperopt a ``RandomState``, but hyperopt draws
+    with ``Generator.integers`` since 0.2.7 (#1868, #1240).
+    """
+    random = ModuleView(np.random, RandomState=np.random.default_rng)
+    vars(module)["np"] = ModuleView(np, random=random)
+
+
+def replace_quick_start(module: ModuleType) -> None:
+    """Use the plug-in's functions where RecBole's cannot work.
+
+    Broken: ``load_data_and_model`` (quick_start/quick_start.py:250) loads in a way that PyTorch 2.6 refuses;
+    ``objective_function`` reports to ray even where no ray runs, and inside ray returns a second report.
+    """
+    from recbole_mmm4rec import quick_start
+
+    replace_function(module.load_data_and_model, lambda _: quick_start.load_data_and_model)
+    replace_function(module.objective_function, lambda _: quick_start.objective_function)

@@ -1,0 +1,31 @@
+"""The one exception for mistakes that a user can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake of the user's: names the key or file, the value and the way out.
+
+    Commands print it as one line and exit with status 2; library callers may treat it as the ``ValueError`` it is.
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` was most likely meant to be, or None when nothing is near.
+
+    Args:
+        word: what was typed.
+        known: the words that exist.
+    """
+    folded = {name.lower(): name for name in sorted(known)}
+    hits = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.75)
+    return folded[hits[0]] if hits else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for a near miss, an empty string otherwise."""
+    hit = nearest(word, known)
+    return f"; did you mean '{hit}'?" if hit else ""

@@ -1,0 +1,74 @@
+"""Causal depthwise convolutions followed by SiLU: on packed tokens, and over the rows of a time signal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_mmm4rec.network import kernels
+from recbole_mmm4rec.network.ragged import Ragged
+
+
+class _PackedConv(torch.autograd.Function):
+    """y[t] = bias + Σ_k weight[:, K-1-k] · x[t-k] over the tokens of the same sequence.
+
+    Written by hand because the K shifted products would otherwise keep 2(K-1) copies of x for the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, cols: Tensor) -> Tensor:
+        width = weight.shape[1]
+        y = torch.addcmul(bias, x, weight[:, width - 1])
+        for shift in range(1, min(width, x.shape[0])):
+            reachable = (cols[shift:] >= shift).unsqueeze(1)
+            y[shift:] += x[:-shift] * weight[:, width - 1 - shift] * reachable
+        ctx.save_for_backward(x, weight, cols)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (dy,) = grads
+        x, weight, cols = ctx.saved_tensors
+        width = weight.shape[1]
+        dx = dy * weight[:, width - 1]
+        dweight = torch.zeros_like(weight)
+        dweight[:, width - 1] = (dy * x).sum(0)
+        for shift in range(1, min(width, x.shape[0])):
+            reached = dy[shift:] * (cols[shift:] >= shift).unsqueeze(1)
+            dx[:-shift] += reached * weight[:, width - 1 - shift]
+            dweight[:, width - 1 - shift] = (reached * x[:-shift]).sum(0)
+        return dx, dweight, dy.sum(0), None
+
+
+class PackedConv(nn.Module):
+    """Depthwise causal convolution of width K with bias, then SiLU, on packed tokens."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        plain = nn.Conv1d(channels, channels, width, groups=channels)  # for PyTorch's default initial values
+        self.weight = nn.Parameter(plain.weight.detach().squeeze(1).clone())  # (C, K)
+        self.bias = nn.Parameter(plain.bias.detach().clone())  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor, ragged: Ragged, backend: str) -> Tensor:
+        """(T, C) → (T, C)."""
+        if backend == "mamba_ssm":
+            fused = kernels.conv_silu(x, self.weight, self.bias, ragged.rows)
+            if fused is not None:
+                return fused
+        y = _PackedConv.apply(x, self.weight.to(x.dtype), self.bias.to(x.dtype), ragged.cols)
+        return F.silu(y)
+
+
+class RowConv(nn.Module):
+    """Depthwise causal convolution of width K with bias over rows (B, H, L), then SiLU."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(rows, rows, width, groups=rows)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """(B, H, L) → (B, H, L)."""
+        return F.silu(self.conv(F.pad(signal, (self.conv.kernel_size[0] - 1, 0))))

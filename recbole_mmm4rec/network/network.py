@@ -1,0 +1,138 @@
+"""MMM4Rec's network, top to bottom: sequences of items → user vectors → scores.
+
+Source: "MMM4Rec: A Transfer-Efficient Framework for Multi-modal Sequential Recommendation" (arXiv 2506.02916).
+Axes: B users, L positions, T valid positions of a batch, D hidden size, H heads, I items (row 0 is padding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_mmm4rec.network.blocks import CrossLayer, TiSSDLayer
+from recbole_mmm4rec.network.config import NetworkConfig
+from recbole_mmm4rec.network.items import ItemTables
+from recbole_mmm4rec.network.kernels import choose_backend
+from recbole_mmm4rec.network.ragged import Ragged
+from recbole_mmm4rec.network.time_path import TimeInput, time_gaps
+
+
+class MMM4RecNetwork(nn.Module):
+    """Text, image or both → user vectors → scores of all items; no RecBole, no files."""
+
+    def __init__(
+        self, config: NetworkConfig, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Build the network for one catalogue.
+
+        Args:
+            config: the settings.
+            features: frozen item features, "text" and/or "image", each (I+1, F); row 0 is padding. With one
+                modality alone its TiSSD stack scores alone.
+            present: masks (I+1,) bool of the items that have the modality; None where all have it.
+
+        Raises:
+            UserError: features that do not fit.
+        """
+        super().__init__()
+        self.config = config
+        self.items = ItemTables(config, features, present)
+        self.input_norm = nn.ModuleDict(
+            {m: nn.LayerNorm(config.hidden_size, eps=config.norm_eps) for m in self.items.modalities}
+        )
+        self.time_input = TimeInput(config) if config.is_time else None
+        self.layers = nn.ModuleList(TiSSDLayer(config) for _ in range(config.num_layers))
+        cross_layers = config.num_layers if len(self.items.modalities) == 2 else 0
+        self.cross_layers = nn.ModuleList(CrossLayer(config) for _ in range(cross_layers))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0.0, 0.02)
+                nn.init.zeros_(module.bias)
+
+    def user_vectors(
+        self,
+        item_seq: Tensor,
+        item_seq_len: Tensor,
+        timestamps: Tensor | None = None,
+        tables: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Encode histories.
+
+        Args:
+            item_seq: (B, L) int64 item numbers, oldest first, right-padded with 0.
+            item_seq_len: (B,) int64 valid positions, at least 1.
+            timestamps: (B, L) int64 seconds; may be None without time.
+            tables: the item tables if they are at hand (:meth:`ItemTables.tables`).
+
+        Returns:
+            (B, D), not normalised.
+
+        Raises:
+            ValueError: an empty history, a wrong L, or missing time stamps.
+        """
+        config = self.config
+        if item_seq.shape[1] != config.max_len:
+            raise ValueError(f"item_seq has {item_seq.shape[1]} positions, the network was built for {config.max_len}")
+        ragged = Ragged(item_seq_len, config.max_len)
+        backend = choose_backend(config.ssd_backend, item_seq.device.type)
+        tables = self.items.tables() if tables is None else tables
+        tokens = ragged.pack(item_seq)  # (T,)
+        streams = {m: self._input(m, tables[m].index_select(0, tokens)) for m in self.items.modalities}  # (T, D)
+        signals = self._time_signals(timestamps, item_seq_len, len(streams))
+        if len(streams) == 2:
+            return self._cross(streams["text"], streams["image"], signals, ragged, backend)
+        (stream,) = streams.values()
+        signal = signals[0] if signals else None
+        for index, layer in enumerate(self.layers):
+            keep = ragged.last if index == len(self.layers) - 1 else None
+            stream, signal = layer(stream, signal, ragged, backend, keep)
+        return stream
+
+    def scores(self, user_vectors: Tensor, fused: Tensor | None = None) -> Tensor:
+        """Score all items.
+
+        Args:
+            user_vectors: (B, D).
+            fused: the item side if it is at hand (:meth:`fused_items`).
+
+        Returns:
+            (B, I+1); the padding column is −inf.
+        """
+        fused = self.fused_items() if fused is None else fused
+        scores = user_vectors @ fused.transpose(0, 1).to(user_vectors.dtype)
+        return torch.cat([torch.full_like(scores[:, :1], float("-inf")), scores[:, 1:]], 1)
+
+    def fused_items(self, tables: Mapping[str, Tensor] | None = None) -> Tensor:
+        """(I+1, D), the item side of the scores; see :meth:`ItemTables.fused`."""
+        return self.items.fused(self.items.tables() if tables is None else tables)
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor, timestamps: Tensor | None = None) -> Tensor:
+        """(B, L), (B,), (B, L) → (B, I+1) scores."""
+        tables = self.items.tables()
+        return self.scores(self.user_vectors(item_seq, item_seq_len, timestamps, tables), self.fused_items(tables))
+
+    def _input(self, modality: str, vectors: Tensor) -> Tensor:
+        """LayerNorm(dropout(·)) of a modality's gathered item vectors, (T, D)."""
+        return self.input_norm[modality](F.dropout(vectors, self.config.embedding_drop_prob, self.training))
+
+    def _time_signals(self, timestamps: Tensor | None, lengths: Tensor, count: int) -> list[Tensor]:
+        """One (B, H, L) time signal for each stream, or none without time."""
+        if self.time_input is None:
+            return []
+        if timestamps is None:
+            raise ValueError("timestamps are needed, because is_time is True")
+        gaps = time_gaps(timestamps, lengths, self.config.time_padding)
+        return [self.time_input(gaps) for _ in range(count)]
+
+    def _cross(self, text: Tensor, image: Tensor, signals: list[Tensor], ragged: Ragged, backend: str) -> Tensor:
+        """Both streams through all layers: (T, D) twice → (B, D)."""
+        text_signal, image_signal = signals if signals else (None, None)
+        for index, (layer, cross) in enumerate(zip(self.layers, self.cross_layers, strict=True)):
+            text, text_signal = layer(text, text_signal, ragged, backend)
+            pair = None if text_signal is None else (text_signal, image_signal)
+            final = index == len(self.layers) - 1
+            image, image_signal = cross(text, image, pair, layer.ssd, ragged, backend, last_only=final)
+        return image

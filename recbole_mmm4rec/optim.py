@@ -1,0 +1,111 @@
+"""Optimiser, learning-rate schedule and precision from RecBole's configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn, optim
+
+from recbole_mmm4rec.errors import UserError, did_you_mean
+
+LEARNERS = ("adam", "adamw", "nadam")
+SCHEDULES = ("constant", "linear", "cosine")
+PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+# parameters of the scan that are no weights of a linear map
+_STATE_SPACE = ("A_log", "D_skip", "dt_bias")
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, decay_norms: bool) -> list[dict[str, Any]]:
+    """Parameters with and without weight decay.
+
+    Args:
+        model: its trainable parameters are grouped.
+        weight_decay: for those that decay.
+        decay_norms: True lets everything decay; False spares A_log, D_skip, dt_bias, norms and biases, that is all
+            vectors. The ID tables, which the paper calls bias, are tables and decay.
+    """
+    trainable = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    if decay_norms:
+        return [{"params": [weight for _, weight in trainable], "weight_decay": weight_decay}]
+    spared = [w for name, w in trainable if w.dim() < 2 or name.rsplit(".", 1)[-1] in _STATE_SPACE]
+    kept = {id(weight) for weight in spared}
+    decayed = [weight for _, weight in trainable if id(weight) not in kept]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+
+
+def build_optimizer(
+    groups: Iterable[dict[str, Any]], learner: str, learning_rate: float, decoupled: bool
+) -> optim.Optimizer:
+    """Adam, AdamW or NAdam.
+
+    Args:
+        groups: see :func:`parameter_groups`.
+        learner: one of :data:`LEARNERS`.
+        learning_rate: step size, greater than 0.
+        decoupled: NAdam's decay is taken off the weights (as AdamW does) instead of being added to the gradient.
+
+    Raises:
+        UserError: an unknown learner or a learning rate that is not positive.
+    """
+    if not learning_rate > 0:
+        raise UserError(f"learning_rate must be greater than 0, not {learning_rate}")
+    if learner == "adam":
+        return optim.Adam(groups, lr=learning_rate)
+    if learner == "adamw":
+        return optim.AdamW(groups, lr=learning_rate)
+    if learner == "nadam":
+        return optim.NAdam(groups, lr=learning_rate, decoupled_weight_decay=decoupled)
+    raise UserError(f"learner must be one of {', '.join(LEARNERS)}, not '{learner}'{did_you_mean(learner, LEARNERS)}")
+
+
+def learning_rate_factor(step: int, schedule: str, warmup: int, total: int, floor: float) -> float:
+    """The factor of the learning rate at an optimiser step.
+
+    Args:
+        step: 0 for the first.
+        schedule: "constant", "linear" or "cosine" after the warm-up.
+        warmup: steps over which the rate rises linearly to its full value.
+        total: steps of the whole training, at which linear and cosine arrive at ``floor``.
+        floor: share of the full rate that is left at the end.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    shape = 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return floor + (1 - floor) * shape
+
+
+def checked_schedule(config: Any) -> tuple[str, int, float]:
+    """``lr_schedule``, ``warmup_steps`` and ``lr_floor`` of a configuration.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+    schedule = str(config["lr_schedule"] or "constant")
+    warmup, floor = config["warmup_steps"] or 0, config["lr_floor"] or 0.0
+    if schedule not in SCHEDULES:
+        hint = did_you_mean(schedule, SCHEDULES)
+        raise UserError(f"lr_schedule must be one of {', '.join(SCHEDULES)}, not '{schedule}'{hint}")
+    if not isinstance(warmup, int) or warmup < 0:
+        raise UserError(f"warmup_steps must be a whole number of optimiser steps, at least 0, not {warmup!r}")
+    if not 0.0 <= float(floor) <= 1.0:
+        raise UserError(f"lr_floor must be a share from 0 to 1, not {floor!r}")
+    return schedule, warmup, float(floor)
+
+
+def checked_precision(config: Any) -> torch.dtype:
+    """The dtype of autocast, from ``amp_dtype``.
+
+    Raises:
+        UserError: neither bfloat16 nor float16.
+    """
+    name = str(config["amp_dtype"] or "bfloat16")
+    if name not in PRECISIONS:
+        hint = did_you_mean(name, PRECISIONS)
+        raise UserError(f"amp_dtype must be one of {', '.join(PRECISIONS)}, not '{name}'{hint}")
+    return PRECISIONS[name]

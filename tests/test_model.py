@@ -1,0 +1,126 @@
+"""MMM4Rec as a RecBole model: it learns, its scores agree with each other, and RecBole's own doors lead to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pattern_shop import ITEMS, NAME, pattern_settings, write_pattern_shop
+
+import recbole_mmm4rec  # noqa: F401 (registers the model)
+from recbole_mmm4rec.build import Run, build, make_config
+from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.quick_start import load_data_and_model, run_recbole
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs go to the test's own folder, and RecBole sees no command line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
+
+
+def prepared(folder: Path, missing_images: float = 0.0, **changes: Any) -> Run:
+    if not (folder / NAME).exists():
+        write_pattern_shop(folder, missing_images=missing_images)
+    config = make_config("MMM4Rec", NAME, config_dict=pattern_settings(folder, **changes))
+    return build(config, count_flops=False)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "hit"),
+    [(["text", "image"], 0.9), (["text"], 0.9), (["image"], 0.9)],
+)
+def test_learns_a_known_pattern(tmp_path: Path, modalities: list[str], hit: float) -> None:
+    write_pattern_shop(tmp_path)
+    result = run_recbole("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, modalities=modalities, epochs=25))
+    assert result["test_result"]["hit@1"] >= hit  # by the features and the ID tables; chance is 1 / 30
+
+
+def test_features_alone_tell_what_they_hold(tmp_path: Path) -> None:
+    """Without ID tables the text alone knows the shape, one of six items; both modalities know the item."""
+    write_pattern_shop(tmp_path)
+    hits = {}
+    for name, modalities in (("text", ["text"]), ("both", ["text", "image"])):
+        changes = pattern_settings(tmp_path, modalities=modalities, is_modality_bias=False, epochs=25)
+        hits[name] = run_recbole("MMM4Rec", NAME, config_dict=changes)["test_result"]["hit@1"]
+    assert hits["both"] >= 0.9
+    assert hits["text"] <= 0.5
+
+
+def test_missing_images_still_rank_sensibly(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path, users=80, missing_images=0.3)
+    result = run_recbole("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, epochs=25))
+    assert result["test_result"]["hit@1"] >= 0.8
+    assert result["test_result"]["hit@10"] >= 0.95
+
+
+@pytest.mark.parametrize("missing_images", [0.0, 0.3])
+@pytest.mark.parametrize("is_time", [True, False])
+def test_pairwise_scores_are_columns_of_the_full_scores(tmp_path: Path, missing_images: float, is_time: bool) -> None:
+    run = prepared(tmp_path, missing_images, is_time=is_time)
+    run.model.eval()
+    batch = next(iter(run.test))[0]
+    with torch.no_grad():
+        full = run.model.full_sort_predict(batch)
+        pair = run.model.predict(batch)
+    assert full.shape == (len(batch), len(ITEMS) + 1)
+    assert torch.isinf(full[:, 0]).all()
+    column = full.gather(1, batch["item_id"].unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(pair, column, rtol=1e-5, atol=1e-5)
+
+
+def test_the_cached_item_side_follows_the_weights(tmp_path: Path) -> None:
+    run = prepared(tmp_path)
+    run.model.eval()
+    batch = next(iter(run.test))[0]
+    with torch.no_grad():
+        before = run.model.full_sort_predict(batch)
+        torch.testing.assert_close(run.model.full_sort_predict(batch), before, rtol=0, atol=0)
+        run.model.network.items.bias["text"].add_(torch.randn_like(run.model.network.items.bias["text"]))
+        after = run.model.full_sort_predict(batch)
+    assert (after[:, 1:] - before[:, 1:]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"loss_type": "BPR"}, ["loss_type", "BPR", "CE"]),
+        ({"label_smoothing": 1.5}, ["label_smoothing", "1.5"]),
+        ({"n_groups": 3}, ["n_groups", "3"]),
+        ({"MAX_ITEM_LIST_LENGTH": 2}, ["MAX_ITEM_LIST_LENGTH", "2", "d_conv"]),
+        ({"ssd_backend": "mamba"}, ["ssd_backend", "mamba", "mamba_ssm"]),
+        ({"temperature": 0}, ["temperature"]),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_in_one_line(
+    tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        prepared(tmp_path, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words)
+
+
+def test_a_saved_model_gives_the_same_scores(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    result = run_recbole("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, epochs=2))
+    config, model, dataset, _, _, test = load_data_and_model(result["saved_model_file"])
+    assert (config["model"], dataset.item_num) == ("MMM4Rec", len(ITEMS) + 1)
+    model.eval()
+    hits = 0
+    with torch.no_grad():
+        for batch, _, _, labels in test:
+            hits += int((model.full_sort_predict(batch).argmax(1) == labels).sum())
+    assert round(hits / 40, 4) == result["test_result"]["hit@1"]
+
+
+def test_sampled_evaluation_runs(tmp_path: Path) -> None:
+    """RecBole's evaluation against sampled items goes through ``predict``."""
+    write_pattern_shop(tmp_path)
+    changes = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni10", "group_by": "user"}
+    result = run_recbole("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, epochs=25, eval_args=changes))
+    assert result["test_result"]["hit@1"] >= 0.9
