@@ -177,7 +177,8 @@ def _fetch(name: str) -> _Located:
     from huggingface_hub import snapshot_download
 
     repo = name if "/" in name else f"sentence-transformers/{name}"
-    foreign = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.gguf"]
+    # The same weights for other programs; only safetensors and PyTorch files are read.
+    foreign = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.h5", "*.msgpack", "*.gguf", "rust_model*"]
     try:
         # Offline it falls back to the local cache at once; without a cached copy it fails without long retries.
         folder = Path(snapshot_download(repo, etag_timeout=5, ignore_patterns=foreign))

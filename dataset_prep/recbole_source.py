@@ -14,7 +14,8 @@ from recbole_mmm4rec.errors import UserError, did_you_mean
 
 # Title, year and genres by data set: the columns that become the text.
 TEXT_COLUMNS = {"ml-100k": ("movie_title", "release_year", "class")}
-UNKNOWN = ("", "unknown", "unkonwn")  # the last is how ml-100k spells it for item 267
+# The last is how ml-100k spells it for item 267.
+UNKNOWN = ("", "unknown", "unkonwn")  # codespell:ignore unkonwn
 _YEAR = re.compile(r"[12][0-9]{3}")
 
 

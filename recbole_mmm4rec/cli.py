@@ -33,7 +33,7 @@ Trains a RecBole model, tests it, and says where the result lies.
   -h, --help              this text
 
 examples:
-  python run_recbole.py --model=SASRec --dataset=ml-100k --train_neg_sample_args=None --epochs=5
+  python run_recbole.py --model=SASRec --dataset=ml-100k --epochs=5
   python run_recbole.py --dataset=ml-100k --data_path=dataset --config_files "tuned.yaml"
 """
 

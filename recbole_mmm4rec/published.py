@@ -170,7 +170,7 @@ def _collect(state_dict: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> tup
         if name in FEATURE_NAMES:
             continue
         ours = our_name(name)
-        if ours == "items.fusion" and ours not in wanted:
+        if ours == "items.fusion" and ours not in wanted and tensor.dim() == 0:
             continue  # static fusion carries a scalar without effect
         if ours is None or ours not in wanted:
             left_over.append(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,7 +122,7 @@ def _checked(entry: dataclasses.Field[Any], value: Any) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     right = {
         int: number and float(value).is_integer(),
-        float: number and value == value,
+        float: number and math.isfinite(value),
         bool: isinstance(value, bool),
         str: isinstance(value, str),
     }[kind]

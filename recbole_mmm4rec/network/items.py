@@ -25,22 +25,28 @@ def check_features(features: Mapping[str, Tensor], present: Mapping[str, Tensor]
     unknown = sorted(set(features) - set(MODALITIES))
     if unknown or not features:
         raise UserError(f"features must hold 'text' and/or 'image', not {unknown or 'nothing'}")
+    stray = sorted(set(present or {}) - set(features))
+    if stray:
+        raise UserError(f"present holds a mask for {stray}, but features holds {sorted(features)}")
     heights = {name: table.shape[0] for name, table in features.items()}
     if len(set(heights.values())) > 1:
         raise UserError(f"the feature tables have different numbers of rows: {heights}")
     for name, table in features.items():
         if table.dim() != 2 or table.shape[0] < 2:
             raise UserError(f"features['{name}'] must be (I + 1, F) with at least one item, not {tuple(table.shape)}")
+        mask = (present or {}).get(name)
+        if mask is not None and mask.shape != (table.shape[0],):
+            raise UserError(f"present['{name}'] must be ({table.shape[0]},), not {tuple(mask.shape)}")
         bad = ~torch.isfinite(table).all(1)
+        bad[0] = False  # padding is not used
+        if mask is not None:
+            bad &= mask.to(bad.device)
         if bool(bad.any()):
             rows = torch.nonzero(bad).flatten()[:3].tolist()
             raise UserError(
                 f"features['{name}'] holds NaN or infinite values in {int(bad.sum())} rows (first: {rows}); "
                 "make the embeddings again, or mark these items as missing"
             )
-        mask = (present or {}).get(name)
-        if mask is not None and mask.shape != (table.shape[0],):
-            raise UserError(f"present['{name}'] must be ({table.shape[0]},), not {tuple(mask.shape)}")
 
 
 class ItemTables(nn.Module):
@@ -76,12 +82,13 @@ class ItemTables(nn.Module):
             self.bias.update({m: nn.Parameter(torch.zeros(self.rows, D)) for m in self.modalities})
         masks = []
         for name in self.modalities:
-            table = features[name].detach()
-            self.register_buffer(f"{name}_features", table.to(torch.get_default_dtype()), persistent=False)
             mask = (present or {}).get(name)
             full = torch.ones(self.rows, dtype=torch.bool) if mask is None else mask.detach().bool().cpu().clone()
             full[0] = True  # padding is no candidate; its row takes part in nothing
             masks.append(full)
+            table = features[name].detach().to(torch.get_default_dtype())
+            table = torch.where(torch.isfinite(table), table, 0)  # what is left of NaN belongs to absent items
+            self.register_buffer(f"{name}_features", table, persistent=False)
         self.register_buffer("present", torch.stack(masks, 1), persistent=False)  # (I+1, M)
         # an item with no modality at all is scored by its learned vectors: there is nothing else
         self.register_buffer("scored", self.present | ~self.present.any(1, keepdim=True), persistent=False)

@@ -76,6 +76,10 @@ class MMM4RecNetwork(nn.Module):
         config = self.config
         if item_seq.shape[1] != config.max_len:
             raise ValueError(f"item_seq has {item_seq.shape[1]} positions, the network was built for {config.max_len}")
+        if item_seq_len.shape != item_seq.shape[:1]:
+            raise ValueError(f"item_seq_len is {tuple(item_seq_len.shape)}, not ({item_seq.shape[0]},)")
+        if config.is_time and timestamps is not None and timestamps.shape != item_seq.shape:
+            raise ValueError(f"timestamps is {tuple(timestamps.shape)}, not {tuple(item_seq.shape)}")
         ragged = Ragged(item_seq_len, config.max_len)
         backend = choose_backend(config.ssd_backend, item_seq.device.type)
         tables = self.items.tables() if tables is None else tables

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dataset_prep.readers import read_rows
 from recbole_mmm4rec.errors import UserError
 
-ROWS = [["007", "Zoë's \"best\""], ["1.0", ""], ["x", "a, b"]]
+ROWS = [["007", 'Zoë\'s "best"'], ["1.0", ""], ["x", "a, b"]]
 
 
 def read(path: Path, *columns: str, optional: str = "") -> list[list[str]]:
@@ -47,9 +47,7 @@ def test_every_kind_gives_the_same_rows(tmp_path: Path, suffix: str, write: obje
 
 
 @given(st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9)), max_size=6))
-def test_csv_with_quotes_holds_any_text(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]
-) -> None:
+def test_csv_with_quotes_holds_any_text(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
     path = tmp_path_factory.mktemp("csv") / "t.csv"
     path.write_bytes(as_csv([list(row) for row in rows]).encode())
     assert read(path, "id", "text") == [list(row) for row in rows]
@@ -84,7 +82,11 @@ def test_a_json_record_may_lack_only_what_is_optional(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("t.csv", b"idd,text\n1,x\n", r"t\.csv: no column 'id' among idd, text; did you mean 'idd'\? \(see --columns\)"),
+        (
+            "t.csv",
+            b"idd,text\n1,x\n",
+            r"t\.csv: no column 'id' among idd, text; did you mean 'idd'\? \(see --columns\)",
+        ),
         ("t.csv", b"", "no column 'id' among nothing"),
         ("t.csv", b"id,id,text\n", "column 'id' is there 2 times"),
         ("t.csv", b"id,text\n1,x\n2\n", r"t\.csv line 3: 1 fields where the header has 2"),

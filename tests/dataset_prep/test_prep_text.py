@@ -48,9 +48,8 @@ def test_recbole_reads_back_any_clean_text(raw: list[str]) -> None:
 def test_recbole_reads_back_any_id_that_passes(value: str) -> None:
     try:
         check_id(value, "item_id", "here")
-    except UserError as error:
-        assert str(error).startswith("here: item_id")
-        return
+    except UserError:
+        return  # which ids are refused, and how, stands below
     assert read_like_recbole([(value, "x"), ("z", "y")])["item_id:token"].tolist() == [value, "z"]
 
 

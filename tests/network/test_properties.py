@@ -243,12 +243,13 @@ def test_initial_values_are_the_papers() -> None:
             assert module.eps == 1e-12, name
             assert (module.weight == 1).all(), name
             assert not module.bias.any(), name
-    for name, value in network.named_parameters():
+    for name, parameter in network.named_parameters():
+        value = parameter.detach()
         if name.endswith("A_log"):
             assert 1 <= float(value.exp().min()) < 3
             assert 14 < float(value.exp().max()) <= 16
         elif name.endswith("dt_bias"):
-            step = torch.nn.functional.softplus(value.detach().double()).log10()
+            step = torch.nn.functional.softplus(value.double()).log10()
             assert -3.01 < float(step.min()) < -2.7
             assert -1.3 < float(step.max()) < -0.99
             assert float(step.mean()) == pytest.approx(-2, abs=0.2)  # uniform in the logarithm

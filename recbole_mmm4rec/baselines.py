@@ -1,0 +1,73 @@
+"""A run beside other models: same data, split, candidates and metrics, one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_mmm4rec.build import make_config
+
+# what decides the data and how models are judged; a model's own sizes and training settings are not among them
+PROTOCOL = (
+    "seed reproducibility gpu_id use_gpu checkpoint_dir show_progress state worker "
+    "USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD LIST_SUFFIX ITEM_LIST_LENGTH_FIELD MAX_ITEM_LIST_LENGTH "
+    "field_separator seq_separator load_col unload_col rm_dup_inter val_interval filter_inter_by_user_or_item "
+    "user_inter_num_interval item_inter_num_interval benchmark_filename normalize_all candidates feature_path "
+    "eval_args repeatable metrics topk valid_metric metric_decimal_place stopping_step eval_step"
+).split()
+
+
+def protocol(config: Any) -> dict[str, Any]:
+    """The settings that another model must share to be comparable.
+
+    Args:
+        config: RecBole's configuration of a finished run of a sequential model. ``repeatable`` is among them: a
+            general model such as Pop then ranks the items of the history, too, as sequential models do.
+    """
+    shared = {key: config[key] for key in PROTOCOL if key in config}
+    return {**shared, "data_path": str(Path(config["data_path"]).parent)}
+
+
+def run_baselines(
+    names: Sequence[str], model: str, dataset: str, config_files: Sequence[str], config_dict: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Train and test other models under the protocol of a run.
+
+    Args:
+        names: models of RecBole or ours, with their default sizes and training settings.
+        model, dataset, config_files, config_dict: the run's own arguments.
+
+    Returns:
+        name to the result of :func:`~recbole_mmm4rec.quick_start.run_recbole`.
+    """
+    from recbole_mmm4rec.quick_start import run_recbole
+
+    settings = protocol(make_config(model, dataset, config_files, dict(config_dict)))
+    return {name: run_recbole(name, dataset, config_dict=_plain(settings)) for name in names}
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of plain values, because RecBole changes dictionaries that it is given."""
+    copied: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(settings)))
+    return copied
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Validation and test metrics of several runs, one model a row.
+
+    Args:
+        results: name to the result of :func:`~recbole_mmm4rec.quick_start.run_recbole`.
+    """
+    names = max(len("model"), *(len(name) for name in results))
+    lines = []
+    for split, key in (("validation", "best_valid_result"), ("test", "test_result")):
+        metrics = list(next(iter(results.values()))[key] or {})
+        lines.append(f"{split:<{names + 2}}" + "".join(f"{metric:>10}" for metric in metrics))
+        for name, result in results.items():
+            row = "".join(f"{float((result[key] or {}).get(metric, float('nan'))):>10.4f}" for metric in metrics)
+            lines.append(f"  {name:<{names}}{row}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
