@@ -11,13 +11,43 @@ import yaml
 from recbole_mmm4rec.build import make_config
 
 # what decides the data and how models are judged; a model's own sizes and training settings are not among them
-PROTOCOL = (
-    "seed reproducibility gpu_id use_gpu checkpoint_dir show_progress state worker "
-    "USER_ID_FIELD ITEM_ID_FIELD TIME_FIELD LIST_SUFFIX ITEM_LIST_LENGTH_FIELD MAX_ITEM_LIST_LENGTH "
-    "field_separator seq_separator load_col unload_col rm_dup_inter val_interval filter_inter_by_user_or_item "
-    "user_inter_num_interval item_inter_num_interval benchmark_filename normalize_all candidates feature_path "
-    "eval_args repeatable metrics topk valid_metric metric_decimal_place stopping_step eval_step"
-).split()
+PROTOCOL = [
+    "seed",
+    "reproducibility",
+    "gpu_id",
+    "use_gpu",
+    "checkpoint_dir",
+    "show_progress",
+    "state",
+    "worker",
+    "USER_ID_FIELD",
+    "ITEM_ID_FIELD",
+    "TIME_FIELD",
+    "LIST_SUFFIX",
+    "ITEM_LIST_LENGTH_FIELD",
+    "MAX_ITEM_LIST_LENGTH",
+    "field_separator",
+    "seq_separator",
+    "load_col",
+    "unload_col",
+    "rm_dup_inter",
+    "val_interval",
+    "filter_inter_by_user_or_item",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "benchmark_filename",
+    "normalize_all",
+    "candidates",
+    "feature_path",
+    "eval_args",
+    "repeatable",
+    "metrics",
+    "topk",
+    "valid_metric",
+    "metric_decimal_place",
+    "stopping_step",
+    "eval_step",
+]
 
 
 def protocol(config: Any) -> dict[str, Any]:
@@ -61,13 +91,14 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     Args:
         results: name to the result of :func:`~recbole_mmm4rec.quick_start.run_recbole`.
     """
-    names = max(len("model"), *(len(name) for name in results))
+    names = max(len("validation"), *(len(name) for name in results))
     lines = []
     for split, key in (("validation", "best_valid_result"), ("test", "test_result")):
         metrics = list(next(iter(results.values()))[key] or {})
-        lines.append(f"{split:<{names + 2}}" + "".join(f"{metric:>10}" for metric in metrics))
+        width = max((len(metric) + 2 for metric in metrics), default=0)
+        lines.append(f"{split:<{names + 2}}" + "".join(f"{metric:>{width}}" for metric in metrics))
         for name, result in results.items():
-            row = "".join(f"{float((result[key] or {}).get(metric, float('nan'))):>10.4f}" for metric in metrics)
+            row = "".join(f"{float((result[key] or {}).get(metric, float('nan'))):>{width}.4f}" for metric in metrics)
             lines.append(f"  {name:<{names}}{row}")
         lines.append("")
     return "\n".join(lines).rstrip()

@@ -26,6 +26,8 @@ Trains a RecBole model, tests it, and says where the result lies.
                           Values are numbers, True, False, None, lists, dictionaries, or else plain text.
                           Often used: --data_path --epochs --train_batch_size --learning_rate --seed
                           --MAX_ITEM_LIST_LENGTH --checkpoint_dir --show_progress --allow_download
+  --baselines NAMES       models to train beside, separated by commas: with their own default sizes, on the same data,
+                          split, candidates and metrics; one table shows all of them
   --nproc N               processes on this machine, one GPU each (default 1)
   --world_size N          processes on all machines (default: nproc)
   --ip, --port            address of the machine of the first process (localhost, 5678)
@@ -114,8 +116,10 @@ def _run(raw: dict[str, str]) -> str | None:
     in_files = {key: value for content in contents.values() for key, value in content.items()}
     model = raw.pop("model", None) or str(in_files.get("model") or DEFAULT_MODEL)
     dataset = raw.pop("dataset", None) or in_files.get("dataset")
-    if model not in model_names():
-        raise UserError(f"--model={model}: there is no such model{did_you_mean(model, model_names())}")
+    baselines = [name for name in raw.pop("baselines", "").replace(",", " ").split() if name != model]
+    for key, name in (("model", model), *(("baselines", name) for name in baselines)):
+        if name not in model_names():
+            raise UserError(f"--{key}={name}: there is no such model{did_you_mean(name, model_names())}")
     if not dataset:
         raise UserError("--dataset is missing: give the name of a data set, the folder of that name in data_path")
 
@@ -128,17 +132,14 @@ def _run(raw: dict[str, str]) -> str | None:
             check_setting(str(key), value, model, f"config file {file!r}, line {lines.get(str(key), 1)}")
 
     from recbole_mmm4rec import quick_start
+    from recbole_mmm4rec.baselines import run_baselines
 
     launch = _launch_settings({key: settings.pop(key) for key in LAUNCH_KEYS if key in settings})
+    shielded = {key: _shielded(value) for key, value in settings.items()}
     with _hidden_arguments():
-        result = quick_start.run(
-            model,
-            str(dataset),
-            config_file_list=files,
-            config_dict={key: _shielded(value) for key, value in settings.items()},
-            **launch,
-        )
-    return None if result is None else summary(model, str(dataset), result)
+        result = quick_start.run(model, str(dataset), config_file_list=files, config_dict=dict(shielded), **launch)
+        others = run_baselines(baselines, model, str(dataset), files, shielded) if result and baselines else {}
+    return None if result is None else summary(model, str(dataset), result, others)
 
 
 def _launch_settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -165,27 +166,31 @@ def _hidden_arguments() -> Iterator[None]:
         sys.argv = arguments
 
 
-def summary(model: str, dataset: str, result: Mapping[str, Any]) -> str:
-    """The text shown at the end of a run: test metrics, and where everything lies.
+def summary(
+    model: str, dataset: str, result: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
+    """The text shown at the end of a run: metrics, where everything lies, and what to type next.
 
     Args:
         model: name of the model.
         dataset: name of the data set.
         result: what :func:`recbole_mmm4rec.quick_start.run_recbole` returns.
+        others: the same of the baselines, by name.
     """
-    metrics = {str(name): str(value) for name, value in (result["test_result"] or {}).items()}
-    width = max((len(name) for name in metrics), default=0)
-    lines = ["", f"Test result of {model} on {dataset}"]
-    lines += [f"  {name:<{width}}  {value:>8}" for name, value in metrics.items()]
+    from recbole_mmm4rec.baselines import table
+
+    lines = ["", f"{model} on {dataset}", "", table({model: result, **(others or {})}), ""]
     places = {
         "Model": result["saved_model_file"],
         "Log": result["log_file"],
         "TensorBoard": result["tensorboard_dir"],
     }
     lines += [f"{name:<12}{place}" for name, place in places.items() if place]
+    if result["tensorboard_dir"]:
+        lines += ["", "Look at the training", f"  tensorboard --logdir {result['tensorboard_dir']}"]
     if result["saved_model_file"]:
         lines += [
-            "Use it again",
+            "Use the model again",
             "  from recbole_mmm4rec.quick_start import load_data_and_model",
             f'  config, model, dataset, train, valid, test = load_data_and_model("{result["saved_model_file"]}")',
         ]

@@ -195,8 +195,21 @@ def add_default_settings(module: ModuleType) -> None:
             if file.is_file():
                 self._update_internal_config_dict(str(file))
         settings.update(judged_by_label)
+        _leave_out_unused_negatives(self, model_class)
 
     config_class._load_internal_config_dict = _load_internal_config_dict
+
+
+def _leave_out_unused_negatives(config: Any, model_class: Any) -> None:
+    """Default to no sampled negatives where a sequential model trains with cross-entropy, which uses none.
+
+    RecBole's default of one negative makes its own SASRec, GRU4Rec and others stop with an error until the user turns
+    it off (recbole/config/configurator.py:293). What the user sets stays.
+    """
+    defaults, given = config.internal_config_dict, config.external_config_dict
+    sequential = model_class.type.name == "SEQUENTIAL" and not hasattr(model_class, "input_type")
+    if sequential and given.get("loss_type", defaults.get("loss_type")) == "CE":
+        defaults["train_neg_sample_args"] = None
 
 
 def _by_label(settings: dict[str, Any]) -> bool:

@@ -53,6 +53,16 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     return {**SMALL, "data_path": str(folder), "checkpoint_dir": str(folder / "saved"), "load_col": columns, **changes}
 
 
+def prepare(config: Any) -> tuple[Any, Any, Any, Any]:
+    """Data set, training, validation and test loader, as RecBole makes them."""
+    from recbole.data import create_dataset, data_preparation
+    from recbole.utils import init_seed
+
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    return dataset, *data_preparation(config, dataset)
+
+
 def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python in a new process that can import the plug-in."""
     paths = [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]

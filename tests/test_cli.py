@@ -18,6 +18,7 @@ from recbole_mmm4rec import cli
 from recbole_mmm4rec.config_keys import default_settings, keys_of_other_models, known_keys
 from recbole_mmm4rec.errors import UserError
 
+PLACES = ("Model", "Log", "TensorBoard")
 SCRIPT = str(REPOSITORY / "run_recbole.py")
 
 
@@ -153,7 +154,15 @@ def test_model_and_data_set_may_stand_in_a_file(handed_over: list[dict[str, Any]
         (["--dataset=shop", "--world_size=two"], "--world_size=two"),
         (["--dataset=shop", "--config_files=none.yaml"], "config file 'none.yaml' does not exist"),
         (["--model=BPR", "--dataset=nowhere"], r"there is no file 'dataset/nowhere/nowhere\.inter'"),
-        (["--model=SASRec", "--dataset=shop"], "train_neg_sample_args .* should be None when the loss_type is CE"),
+        (
+            [
+                "--model=SASRec",
+                "--dataset=shop",
+                "--train_neg_sample_args={'distribution': 'uniform', 'sample_num': 1}",
+            ],
+            "train_neg_sample_args .* should be None when the loss_type is CE",
+        ),
+        (["--model=SASRec", "--dataset=shop", "--baselines=Pop,BPRR"], "--baselines=BPRR: .* did you mean 'BPR'"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -221,19 +230,22 @@ def test_help_names_the_arguments(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_script_runs_and_shows_where_everything_lies(tmp_path: Path) -> None:
     write_shop(tmp_path)
     arguments = [f"--{key}={value}" for key, value in settings(tmp_path, checkpoint_dir="kept").items()]
-    done = python(SCRIPT, "-m", "SASRec", "-d", "shop", "--train_neg_sample_args=None", *arguments, cwd=tmp_path)
+    done = python(SCRIPT, "-m", "SASRec", "-d", "shop", "--baselines=Pop", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
     lines = done.stdout.splitlines()
-    start = lines.index("Test result of SASRec on shop")
-    metrics = dict(line.split() for line in lines[start + 1 : start + 6])
-    assert list(metrics) == ["recall@10", "mrr@10", "ndcg@10", "hit@10", "precision@10"]
-    assert all(0 <= float(value) <= 1 for value in metrics.values())
-    places = dict(line.split(maxsplit=1) for line in lines[start + 6 : start + 9])
-    assert list(places) == ["Model", "Log", "TensorBoard"]
+    lines = lines[lines.index("SASRec on shop") :]
+    for split in ("validation", "test"):
+        start = next(number for number, line in enumerate(lines) if line.startswith(split))
+        assert lines[start].split()[1:] == ["recall@10", "mrr@10", "ndcg@10", "hit@10", "precision@10"]
+        rows = [line.split() for line in lines[start + 1 : start + 3]]
+        assert [row[0] for row in rows] == ["SASRec", "Pop"]
+        assert all(0 <= float(value) <= 1 for row in rows for value in row[1:])
+    places = dict(line.split(maxsplit=1) for line in lines if line.split() and line.split()[0] in PLACES)
+    assert list(places) == list(PLACES)
     assert all((tmp_path / place).exists() for place in places.values())
-    code = "\n".join(line.strip() for line in lines[start + 10 : start + 12])
+    code = "\n".join(line.strip() for line in lines[-2:])
     again = python("-c", code + "\nprint(type(model).__name__, len(dataset))", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[-1] == "SASRec 270"

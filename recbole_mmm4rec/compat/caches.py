@@ -18,18 +18,22 @@ FINGERPRINT_KEY = "data_fingerprint"
 """Config key that holds sizes and times of change of the data set's files."""
 
 
-def fingerprint(data_path: str | Path, dataset: str) -> str:
+def fingerprint(data_path: str | Path, dataset: str, feature_path: str | Path | None = None) -> str:
     """What the files of a data set look like: names, sizes in bytes and times of change in nanoseconds.
 
     Args:
         data_path: the data set's folder.
         dataset: its name; files ``<dataset>.*`` count.
+        feature_path: the folder of its feature stores, ``features`` in its own folder by default; all files count.
 
     Returns:
         One line of text, the same as long as no file changes; empty when there is no file.
     """
-    files = sorted(Path(data_path).glob(f"{dataset}.*"))
-    states = [(file.name, file.stat()) for file in files if file.is_file()]
+    folder = Path(data_path)
+    stores = Path(feature_path) if feature_path else folder / "features"
+    named = [(file.name, file) for file in folder.glob(f"{dataset}.*")]
+    named += [(f"features/{file.relative_to(stores).as_posix()}", file) for file in stores.rglob("*")]
+    states = [(name, file.stat()) for name, file in sorted(named) if file.is_file()]
     return " ".join(f"{name}:{state.st_size}:{state.st_mtime_ns}" for name, state in states)
 
 
@@ -44,27 +48,27 @@ def compare_data_files(module: ModuleType) -> None:
 
 
 def fingerprint_data_files(module: ModuleType) -> None:
-    """Set the key that :func:`compare_data_files` adds, as soon as the data set's folder is known.
+    """Set the key that :func:`compare_data_files` adds, once the data set's folder is known.
 
     Broken: see there.
     """
-    original = module.Config._set_default_parameters
+    original = module.Config.__init__
 
     @wraps(original)
-    def _set_default_parameters(self: Any) -> None:
-        original(self)
-        refresh_fingerprint(self.final_config_dict)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807  it takes the place of that method
+        original(self, *args, **kwargs)
+        refresh_fingerprint(self)
 
-    module.Config._set_default_parameters = _set_default_parameters
+    module.Config.__init__ = __init__
 
 
 def refresh_fingerprint(settings: Any) -> None:
     """Write the present state of the data files into settings, for example those of an old checkpoint.
 
     Args:
-        settings: a ``Config`` or dictionary with ``data_path`` and ``dataset``.
+        settings: a ``Config``.
     """
-    settings[FINGERPRINT_KEY] = fingerprint(settings["data_path"], settings["dataset"])
+    settings[FINGERPRINT_KEY] = fingerprint(settings["data_path"], settings["dataset"], settings["feature_path"])
 
 
 def save_datasets_whole(module: ModuleType) -> None:
