@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from pattern_shop import ITEMS, NAME, pattern_settings, write_pattern_shop
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
@@ -124,3 +125,41 @@ def test_sampled_evaluation_runs(tmp_path: Path) -> None:
     changes = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni10", "group_by": "user"}
     result = run_recbole("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, epochs=25, eval_args=changes))
     assert result["test_result"]["hit@1"] >= 0.9
+
+
+def test_hyper_tuning_finds_the_model_by_name(tmp_path: Path) -> None:
+    """RecBole's own tuner, through RecBole's own names."""
+    from recbole.quick_start import objective_function
+    from recbole.trainer import HyperTuning
+
+    write_pattern_shop(tmp_path)
+    settings = tmp_path / "fixed.yaml"
+    fixed = pattern_settings(tmp_path, epochs=1, model="MMM4Rec", dataset=NAME, state="ERROR")
+    settings.write_text(yaml.safe_dump(fixed))
+    space = tmp_path / "space.hyper"
+    space.write_text("learning_rate choice [0.01,1e-9]\n")
+    tuning = HyperTuning(
+        objective_function, algo="exhaustive", params_file=str(space), fixed_config_file_list=[str(settings)]
+    )
+    tuning.run()
+    assert len(tuning.params2result) == 2
+    assert tuning.best_params == {"learning_rate": 0.01}
+
+
+def test_the_model_is_known_in_a_spawned_process(tmp_path: Path) -> None:
+    """The child is a new interpreter that imports only what it unpickles."""
+    write_pattern_shop(tmp_path)
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    arguments = {
+        "model": "MMM4Rec",
+        "dataset": NAME,
+        "config_dict": pattern_settings(tmp_path, epochs=1, state="ERROR"),
+        "saved": False,
+        "queue": queue,
+    }
+    child = context.Process(target=run_recbole, kwargs=arguments)
+    child.start()
+    child.join(timeout=120)
+    assert child.exitcode == 0
+    assert set(queue.get()["test_result"]) == {"hit@1", "hit@10", "ndcg@1", "ndcg@10", "mrr@1", "mrr@10"}
