@@ -14,7 +14,8 @@ $(STAMP): setup.cfg constraints.txt pyproject.toml
 	$(BIN)/pip install --quiet -c constraints.txt wheel ninja setuptools
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,tune]' einops
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
-	$(BIN)/pip install --quiet --no-build-isolation --no-deps -c constraints.txt mamba-ssm causal-conv1d
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps -c constraints.txt mamba-ssm causal-conv1d \
+	> $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }
 	touch $@
 
 # From nothing to MMM4Rec's test metrics on MovieLens 100K, beside those of RecBole's Pop.

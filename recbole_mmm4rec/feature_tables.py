@@ -56,9 +56,16 @@ class FeatureSource:
         """
         store = FeatureStore.open(self.folder / modality)
         column = str(store.manifest.settings.get("column", "text"))
+        foreign = store.manifest.dataset != self.dataset
         if modality == "text" and store.manifest.input_hash is not None and self._has_column(column):
-            store.check_inputs(*read_item_column(self.item_file, column))
-        elif store.manifest.dataset != self.dataset:
+            try:
+                store.check_inputs(*read_item_column(self.item_file, column))
+            except UserError:
+                if not foreign:
+                    raise
+            else:
+                return store  # the same texts: a data set may have been renamed
+        if foreign:
             # Item numbers of two data sets often coincide, so matching tokens alone prove nothing.
             raise UserError(
                 f"{store.path}: a store of data set '{store.manifest.dataset}', not '{self.dataset}'; point "

@@ -159,7 +159,7 @@ class FeatureStore:
             names = first_three([tokens[position] for position in sorted(bad)])
             raise UserError(
                 f"{self.path / 'table.npy'}: NaN or infinite values for {len(bad)} items, first {names}; "
-                f"{_remake(self.path)} --force"
+                f"{_remake(self.path, force=True)}"
             )
         return out, np.asarray(self.present[rows])
 
@@ -221,7 +221,7 @@ def _read_items(file: Path, manifest: Manifest) -> list[str]:
     return items
 
 
-def _remake(path: Path) -> str:
+def _remake(path: Path, force: bool = False) -> str:
     dataset_dir = path.parent.parent
     out = "" if str(dataset_dir.parent) == "dataset" else f" --out {dataset_dir.parent}"
-    return f"make it again with 'python -m dataset_prep embed {dataset_dir.name}{out}'"
+    return f"make it again with 'python -m dataset_prep embed {dataset_dir.name}{out}{' --force' if force else ''}'"
