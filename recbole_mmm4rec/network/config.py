@@ -60,6 +60,12 @@ class NetworkConfig:
     temperature: float = _setting(0.8, "divides the scores", low=0.0)
     ssd_backend: str = _setting("auto", "which implementation of the scan runs", choices=SSD_BACKENDS)
 
+    def __new__(cls, *args: Any, **settings: Any) -> NetworkConfig:
+        """Refuse unknown settings before the dataclass would, with the nearest right name."""
+        for key in sorted(set(settings) - set(cls.setting_names())):
+            raise UserError(f"unknown network setting '{key}'{did_you_mean(key, cls.setting_names())}")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             object.__setattr__(self, entry.name, _checked(entry, getattr(self, entry.name)))
@@ -104,15 +110,12 @@ class NetworkConfig:
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> NetworkConfig:
-        """Build from a mapping in which every key must be known.
+        """Build from a mapping in which every key must be known; RecBole's MAX_ITEM_LIST_LENGTH stands for ``max_len``.
 
         Raises:
             UserError: an unknown key, with the nearest right one.
         """
-        unknown = sorted(set(settings) - set(cls.setting_names()))
-        if unknown:
-            raise UserError(f"unknown network setting '{unknown[0]}'{did_you_mean(unknown[0], cls.setting_names())}")
-        return cls(**settings)
+        return cls(**{"max_len" if key == "MAX_ITEM_LIST_LENGTH" else key: value for key, value in settings.items()})
 
 
 def _checked(entry: dataclasses.Field[Any], value: Any) -> Any:

@@ -141,3 +141,12 @@ def test_defaults_are_the_papers() -> None:
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         NetworkConfig().hidden_size = 3  # type: ignore[misc]
+
+
+def test_constructor_names_the_nearest_key_too() -> None:
+    with pytest.raises(UserError, match=r"'hiden_size'; did you mean 'hidden_size'"):
+        NetworkConfig(hiden_size=32)
+
+
+def test_recboles_name_of_the_length_is_understood() -> None:
+    assert NetworkConfig.from_mapping({"MAX_ITEM_LIST_LENGTH": 50}).max_len == 50
