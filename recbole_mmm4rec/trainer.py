@@ -60,12 +60,13 @@ class MMM4RecTrainer(Trainer):
         return optim.build_optimizer(groups, learner, rate, bool(config["decoupled_weight_decay"]))
 
     def _build_scheduler(self, train_data: Any) -> torch.optim.lr_scheduler.LambdaLR:
-        """The learning-rate schedule over all optimiser steps of the training."""
+        """The learning-rate schedule over all optimiser steps of the training, from where a checkpoint left it."""
         per_epoch = -(-len(train_data) // self.accumulation_steps)
+        done = per_epoch * self.start_epoch
 
         def factor(step: int) -> float:
             return optim.learning_rate_factor(
-                step, self.lr_schedule, self.warmup_steps, per_epoch * self.epochs, self.lr_floor
+                done + step, self.lr_schedule, self.warmup_steps, per_epoch * self.epochs, self.lr_floor
             )
 
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)

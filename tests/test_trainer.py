@@ -128,6 +128,21 @@ def test_schedule_moves_the_learning_rate(tmp_path: Path) -> None:
     assert run.trainer.optimizer_step == steps
 
 
+def test_schedule_goes_on_after_a_resumed_checkpoint(tmp_path: Path) -> None:
+    changes = {"epochs": 3, "lr_schedule": "cosine", "warmup_steps": 2, "train_batch_size": 32}
+    whole = prepared(tmp_path, **changes)
+    rates = []
+    for epoch in range(3):
+        whole.trainer._train_epoch(whole.train, epoch)
+        rates.append(whole.trainer.optimizer.param_groups[0]["lr"])
+        if epoch == 0:
+            whole.trainer._save_checkpoint(0, verbose=False)
+    resumed = prepared(tmp_path, **changes)
+    resumed.trainer.resume_checkpoint(whole.trainer.saved_model_file)
+    resumed.trainer._train_epoch(resumed.train, 1)
+    assert resumed.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(rates[1])
+
+
 def test_clipping_sees_unscaled_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under float16 the gradients carry the scaler's factor, here 256; the norm that is clipped must not."""
     norms = []
