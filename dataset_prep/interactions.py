@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -18,10 +19,11 @@ class Interactions:
     Attributes:
         users: all user ids, sorted.
         items: all item ids that occur, sorted.
-        user: (n,) int64 positions in ``users``.
-        item: (n,) int64 positions in ``items``.
+        user: (n,) integers, positions in ``users``.
+        item: (n,) integers, positions in ``items``.
         time: (n,) int64, seconds or positions.
-        duplicates: exact repetitions that were dropped.
+        duplicates: exact repetitions that were dropped; the one with the highest rating stays.
+        rating: (n,) float64, NaN for none; None when nobody asked for ratings.
     """
 
     users: list[str]
@@ -30,33 +32,50 @@ class Interactions:
     item: np.ndarray
     time: np.ndarray
     duplicates: int
+    rating: np.ndarray | None = None
 
     def lines(self) -> Iterator[str]:
-        """The lines of RecBole's ``.inter`` file, header first; times are written as integers."""
+        """The lines of RecBole's ``.inter`` file in blocks, header first; times are written as integers."""
         yield HEADER
+        users, items = self.users, self.items
         for start in range(0, len(self.user), 65_536):
             block = slice(start, start + 65_536)
-            columns = (self.user[block].tolist(), self.item[block].tolist(), self.time[block].tolist())
-            for user, item, time in zip(*columns, strict=True):
-                yield f"{self.users[user]}\t{self.items[item]}\t{time}\n"
+            rows = zip(self.user[block].tolist(), self.item[block].tolist(), self.time[block].tolist(), strict=True)
+            yield "".join([f"{users[user]}\t{items[item]}\t{time}\n" for user, item, time in rows])
+
+    def select(self, kept: np.ndarray) -> Interactions:
+        """The interactions where ``kept`` is True, with the users and items that they still have.
+
+        Args:
+            kept: (n,) bool.
+        """
+        if kept.all():
+            return self
+        users, user = _still_there(self.users, self.user[kept])
+        items, item = _still_there(self.items, self.item[kept])
+        rating = None if self.rating is None else self.rating[kept]
+        return Interactions(users, items, user, item, self.time[kept], self.duplicates, rating)
 
 
 class InteractionLog:
-    """Collects interactions one by one, 24 bytes each besides the distinct ids."""
+    """Collects interactions one by one, 32 bytes each besides the distinct ids."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_rating: bool = False) -> None:
         self._users: dict[str, int] = {}
         self._items: dict[str, int] = {}
         self._columns = (array("q"), array("q"), array("q"))
+        self._rating = array("d") if with_rating else None
 
     def __len__(self) -> int:
         return len(self._columns[0])
 
-    def add(self, user: str, item: str, time: int) -> None:
+    def add(self, user: str, item: str, time: int, rating: float = np.nan) -> None:
         """Adds an interaction; ``time`` is in seconds, or a position."""
         values = (self._users.setdefault(user, len(self._users)), self._items.setdefault(item, len(self._items)), time)
         for column, value in zip(self._columns, values, strict=True):
             column.append(value)
+        if self._rating is not None:
+            self._rating.append(rating)
 
     def finish(self) -> Interactions:
         """The collected interactions, sorted and without exact repetitions."""
@@ -64,11 +83,30 @@ class InteractionLog:
         items, item_rank = _ranks(self._items)
         user, item, time = (np.array(column, dtype=np.int64) for column in self._columns)
         user, item = user_rank[user], item_rank[item]
-        order = np.lexsort((item, time, user))
-        user, item, time = user[order], item[order], time[order]
-        keep = np.ones(len(user), dtype=bool)
-        keep[1:] = (np.diff(user) != 0) | (np.diff(time) != 0) | (np.diff(item) != 0)
-        return Interactions(users, items, user[keep], item[keep], time[keep], int((~keep).sum()))
+        rating = None if self._rating is None else np.array(self._rating, dtype=np.float64)
+        # Of exact repetitions the highest rating comes first, a missing one (NaN) last.
+        order = np.lexsort((item, time, user) if rating is None else (-rating, item, time, user))
+        rating = None if rating is None else rating[order]
+        return distinct(users, items, user[order], item[order], time[order], rating)
+
+
+def distinct(
+    users: list[str], items: list[str], user: np.ndarray, item: np.ndarray, time: np.ndarray, rating: np.ndarray | None
+) -> Interactions:
+    """The first of each run of rows with the same user, item and time.
+
+    Args:
+        users, items: all ids that occur, sorted.
+        user, item: (n,) integers, positions in them.
+        time: (n,) integers.
+        rating: (n,) float64, or None; rows are sorted by user, time, item and falling rating, NaN last.
+    """
+    keep = np.zeros(len(user), dtype=bool)
+    keep[:1] = True
+    for column in (user, item, time):
+        keep[1:] |= column[1:] != column[:-1]
+    rating = None if rating is None else rating[keep]
+    return Interactions(users, items, user[keep], item[keep], time[keep], int((~keep).sum()), rating)
 
 
 def _ranks(codes: dict[str, int]) -> tuple[list[str], np.ndarray]:
@@ -76,3 +114,8 @@ def _ranks(codes: dict[str, int]) -> tuple[list[str], np.ndarray]:
     rank = np.empty(len(ordered), dtype=np.int64)
     rank[[codes[token] for token in ordered]] = np.arange(len(ordered))
     return ordered, rank
+
+
+def _still_there(tokens: list[str], position: np.ndarray) -> tuple[list[str], np.ndarray]:
+    there = np.bincount(position, minlength=len(tokens)) > 0
+    return list(compress(tokens, there.tolist())), (np.cumsum(there) - 1)[position]

@@ -5,39 +5,61 @@ from __future__ import annotations
 from pathlib import Path
 
 from dataset_prep.atomic import hash_file
+from dataset_prep.filters import KEEP_ALL, Filters, apply_filters
 from dataset_prep.interactions import InteractionLog, Interactions
-from dataset_prep.item_table import read_item_table
+from dataset_prep.item_table import find_images, read_item_table
 from dataset_prep.prepared import Origin, Prepared, write_interactions_and_texts
 from dataset_prep.readers import read_rows
 from dataset_prep.text import check_id, check_set_name
 from recbole_mmm4rec.errors import UserError
 
-COLUMNS = ("user_id", "item_ids", "item_id", "text")
+COLUMNS = ("user_id", "item_ids", "item_id", "text", "image")
+OPTIONAL_COLUMNS = ("image",)
 
 
 def prepare_sequences(
-    sequences: Path, items: Path, name: str, out: Path, columns: dict[str, str], force: bool = False
+    sequences: Path,
+    items: Path,
+    name: str,
+    out: Path,
+    columns: dict[str, str],
+    force: bool = False,
+    filters: Filters = KEEP_ALL,
+    images: Path | None = None,
 ) -> Prepared:
     """Makes a data set from users' item sequences; the position in the sequence, from 0, is the time.
 
     Args:
         sequences: a row a user: user id, item ids separated by blanks.
-        items: a row an item: item id, text.
+        items: a row an item: item id, text, perhaps where its picture is.
         name: of the data set.
         out: folder of data sets.
-        columns: names in the files by the names of ``COLUMNS``.
+        columns: names in the files by the names of ``COLUMNS``; "image" only where there is one.
         force: replace another set of this name.
+        filters: which interactions stay; there are no ratings and dates.
+        images: folder of pictures named by item id, or None.
 
     Raises:
         UserError: something in the files cannot be used, or another set of this name is there.
     """
     check_set_name(name)
+    if images is not None and "image" in columns:
+        raise UserError(f"--images {images}: --columns names an image column, too; give one of the two")
     log, empty = _read_sequences(sequences, columns)
-    texts, repeated = read_item_table(items, columns)
+    item_table = read_item_table(items, columns)
     inputs = {"sequences": hash_file(sequences), "items": hash_file(items)}
-    counts = {"users_without_items_dropped": empty, "repeated_rows_of_the_item_table_dropped": repeated}
-    origin = Origin("sequences", {"columns": columns}, inputs)
-    return write_interactions_and_texts(out, name, origin, log, texts, counts, force)
+    counts = {
+        "users_without_items_dropped": empty,
+        "repeated_rows_of_the_item_table_dropped": item_table.repeated,
+    }
+    origin = Origin("sequences", {"columns": columns, **filters.record()}, inputs)
+    log, steps = apply_filters(log, filters, item_table.texts)
+    places = item_table.images
+    if images is not None:
+        places = find_images(images, item_table.texts.keys() | set(log.items))
+    return write_interactions_and_texts(
+        out, name, origin, log, item_table.texts, counts, force, images=places, steps=steps
+    )
 
 
 def _read_sequences(path: Path, columns: dict[str, str]) -> tuple[Interactions, int]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_prep.atomic import hash_file
+from dataset_prep.filters import KEEP_ALL, Filters, apply_filters
 from dataset_prep.interactions import InteractionLog, Interactions
-from dataset_prep.item_table import read_item_table
+from dataset_prep.item_table import find_images, read_item_table
 from dataset_prep.prepared import Origin, Prepared, write_interactions_and_texts
 from dataset_prep.readers import read_rows
 from dataset_prep.text import check_id, check_set_name
 from dataset_prep.times import parse_seconds
 from recbole_mmm4rec.errors import UserError
 
-COLUMNS = ("user_id", "item_id", "timestamp", "text")
+COLUMNS = ("user_id", "item_id", "timestamp", "text", "image", "rating")
+OPTIONAL_COLUMNS = ("image", "rating")
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,18 @@ class TableOptions:
     """How the tables are read.
 
     Attributes:
-        columns: their names in the files by the names of ``COLUMNS``.
+        columns: their names in the files by the names of ``COLUMNS``; "image" and "rating" only where there are any.
         time_unit: what a time stamp counts: "s", "ms", "us" or "ns".
         time_from_order: take the order of each user's lines for the time; no time stamp is read.
+        filters: which interactions stay.
+        images: folder of pictures named by item id, or None.
     """
 
     columns: dict[str, str]
     time_unit: str = "s"
     time_from_order: bool = False
+    filters: Filters = KEEP_ALL
+    images: Path | None = None
 
 
 def prepare_table(
@@ -39,7 +46,7 @@ def prepare_table(
 
     Args:
         interactions: a row an interaction: user id, item id, time stamp.
-        items: a row an item: item id, text.
+        items: a row an item: item id, text, perhaps where its picture is.
         name: of the data set.
         out: folder of data sets.
         options: how the tables are read.
@@ -49,34 +56,48 @@ def prepare_table(
         UserError: something in the files cannot be used, or another set of this name is there.
     """
     check_set_name(name)
+    if options.time_from_order and (options.filters.since, options.filters.until) != (None, None):
+        raise UserError("--since and --until: with --time-from-order there are no dates; leave one of them out")
+    if options.images is not None and "image" in options.columns:
+        raise UserError(f"--images {options.images}: --columns names an image column, too; give one of the two")
     log = _read_interactions(interactions, options)
-    texts, repeated = read_item_table(items, options.columns)
+    item_table = read_item_table(items, options.columns)
     origin = Origin(
         "table",
         {
             "columns": options.columns,
             "time_unit": options.time_unit,
             "time_from_order": options.time_from_order,
+            **options.filters.record(),
         },
         {"interactions": hash_file(interactions), "items": hash_file(items)},
     )
-    counts = {"repeated_rows_of_the_item_table_dropped": repeated}
-    return write_interactions_and_texts(out, name, origin, log, texts, counts, force)
+    counts = {"repeated_rows_of_the_item_table_dropped": item_table.repeated}
+    log, steps = apply_filters(log, options.filters, item_table.texts)
+    images = item_table.images
+    if options.images is not None:
+        images = find_images(options.images, item_table.texts.keys() | set(log.items))
+    return write_interactions_and_texts(
+        out, name, origin, log, item_table.texts, counts, force, images=images, steps=steps
+    )
 
 
 def _read_interactions(path: Path, options: TableOptions) -> Interactions:
     user_column, item_column, time_column = (options.columns[key] for key in COLUMNS[:3])
-    wanted = [user_column, item_column] + ([] if options.time_from_order else [time_column])
-    log = InteractionLog()
+    with_rating = options.filters.min_rating is not None
+    wanted = [user_column, item_column]
+    wanted += [] if options.time_from_order else [time_column]
+    wanted += [options.columns.get("rating", "rating")] if with_rating else []
+    log = InteractionLog(with_rating)
     lines_of: dict[str, int] = {}
-    for place, (user, item, *stamp) in read_rows(path, wanted):
+    for place, (user, item, *rest) in read_rows(path, wanted):
         check_id(user, user_column, place)
         check_id(item, item_column, place)
         if options.time_from_order:
             time = lines_of[user] = lines_of.get(user, -1) + 1
         else:
-            time = parse_seconds(stamp[0], options.time_unit, place)
-        log.add(user, item, time)
+            time = parse_seconds(rest[0], options.time_unit, place)
+        log.add(user, item, time, _parse_rating(rest[-1], place) if with_rating else math.nan)
     if not len(log):
         raise UserError(f"{path}: no interactions; give a table with at least one line after the header")
     table = log.finish()
@@ -86,3 +107,10 @@ def _read_interactions(path: Path, options: TableOptions) -> Interactions:
             "use --time-from-order if the lines of each user are in order"
         )
     return table
+
+
+def _parse_rating(text: str, place: str) -> float:
+    try:
+        return float(text) if text.strip() else math.nan
+    except ValueError:
+        raise UserError(f"{place}: rating {text!r} is no number; correct it, or leave --min-rating out") from None

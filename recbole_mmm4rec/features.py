@@ -23,7 +23,7 @@ __all__ = ["FeatureStore", "Manifest", "hash_inputs", "read_item_column", "settl
 
 T = TypeVar("T")
 
-GATHER_ROWS = 65_536  # rows copied at a time, so that aligning never holds the table twice
+GATHER_ROWS = 8_192  # rows copied at a time, so that aligning never holds the table twice
 
 
 def store_path(dataset_dir: str | Path, modality: str) -> Path:
@@ -125,7 +125,7 @@ class FeatureStore:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Row by item token."""
+        """Row by item token, of every item; :meth:`align` does without it."""
         return {token: row for row, token in enumerate(self.items)}
 
     def align(self, tokens: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -140,13 +140,17 @@ class FeatureStore:
         Raises:
             UserError: tokens that the store lacks, or a needed row with NaN or infinite values.
         """
-        missing = [token for token in tokens if token not in self.row_of]
+        row_of = dict.fromkeys(tokens, -1)  # of these alone: a sample of a store of millions stays small
+        for row, token in enumerate(self.items):
+            if token in row_of:
+                row_of[token] = row
+        missing = [token for token in tokens if row_of[token] < 0]
         if missing:
             raise UserError(
                 f"{self.path}: {len(missing)} of {len(tokens)} items are not in it, first {first_three(missing)}; "
                 f"the store of data set {self.manifest.dataset} has {len(self.items)} items; {_remake(self.path)}"
             )
-        rows = np.fromiter((self.row_of[token] for token in tokens), dtype=np.int64, count=len(tokens))
+        rows = np.fromiter((row_of[token] for token in tokens), dtype=np.int64, count=len(tokens))
         order = np.argsort(rows, kind="stable")  # ascending rows: the mapped file is read front to back
         out = np.empty((len(rows), self.manifest.dim), dtype=np.float32)
         bad: list[int] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 
 from dataset_prep.cli import main
-from dataset_prep.embed import EmbedOptions, embed_texts
+from dataset_prep.embed import EmbedOptions
+from dataset_prep.embed import embed as embed_set
+from dataset_prep.encoder_specs import EncoderSpec
 from dataset_prep.encoders import SentenceEncoder, hash_weights, load_text_encoder
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.features import FeatureStore, read_item_column
@@ -39,7 +42,10 @@ class LetterCounts:
         longest = max(map(len, texts))
         return np.array([[text.count(c) / longest for c in "abc"] + [len(text)] for text in texts], dtype=np.float32)
 
-    def load(self, name: str, device: str, max_seq_length: int | None, normalize: bool) -> LetterCounts:
+    def prepare(self, text: str) -> str:
+        return text
+
+    def load(self, spec: EncoderSpec) -> LetterCounts:
         return self
 
 
@@ -60,12 +66,19 @@ def write_items(out: Path, texts: list[str], name: str = "shop") -> None:
 
 
 def embed(out: Path, encoder: LetterCounts, **options: Any) -> str:
-    return embed_texts("shop", out, EmbedOptions(**{"batch_size": 2, **options}), encoder.load)
+    return embed_set("shop", out, EmbedOptions(**{"batch_size": 2, **options}), encoder.load)
 
 
 def contents(out: Path) -> dict[str, bytes]:
+    """What is to be used; the cache is beside it."""
     folder = out / "shop/features"
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    files = {str(file.relative_to(folder)): file for file in folder.rglob("*") if file.is_file()}
+    return {name: file.read_bytes() for name, file in files.items() if not name.startswith(".cache/")}
+
+
+def forget(out: Path) -> None:
+    """Removes the store and the cache."""
+    shutil.rmtree(out / "shop/features")
 
 
 def test_items_with_text_are_encoded_once_and_others_never(out: Path) -> None:
@@ -87,7 +100,7 @@ def test_texts_of_like_length_share_a_batch(out: Path) -> None:
     encoder = LetterCounts()
     embed(out, encoder)
     lengths = [[len(text) for text in batch] for batch in encoder.batches]
-    assert lengths == [[9, 3], [7, 2], [4, 1], [1], [4]]
+    assert lengths == [[9, 7], [4], [4, 3], [2], [1, 1]]
 
 
 def test_an_up_to_date_store_is_left_alone(out: Path) -> None:
@@ -100,56 +113,84 @@ def test_an_up_to_date_store_is_left_alone(out: Path) -> None:
     assert len(again.batches) > 0
 
 
-@pytest.mark.parametrize("change", ["text", "weights", "settings", "dtype", "damage"])
-def test_what_changed_is_encoded_again(out: Path, change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "encoded"),
+    [("text", 1), ("weights", 8), ("settings", 8), ("token", 0), ("order", 0), ("dtype", 0), ("damage", 0)],
+)
+def test_only_what_changed_is_encoded_again(out: Path, change: str, encoded: int) -> None:
     embed(out, LetterCounts())
     encoder = LetterCounts()
+    texts = list(TEXTS)
     if change == "text":
-        write_items(out, [*TEXTS[:-1], "new"])
+        texts[-1] = "new"
+    elif change == "token":
+        texts.insert(0, "")  # every item after it has the text of another token
+    elif change == "order":
+        texts.reverse()
     elif change == "weights":
         encoder.hash = "h2"
     elif change == "settings":
         encoder.settings["max_seq_length"] = 7
     elif change == "damage":
         (out / "shop/features/text/table.npy").write_bytes(b"short")
+    write_items(out, texts)
     embed(out, encoder, dtype="float16" if change == "dtype" else "float32")
-    assert sum(map(len, encoder.batches)) == 8
+    assert sum(map(len, encoder.batches)) == encoded
+    store = FeatureStore.open(out / "shop/features/text")
+    vectors, present = store.align([f"i{row}" for row in range(len(texts))])
+    assert present.tolist() == [bool(text.strip()) for text in texts]
+    assert vectors[:, 3].tolist() == [len(text) if text.strip() else 0 for text in texts]
+    assert str(store.table.dtype) == ("float16" if change == "dtype" else "float32")
+
+
+def test_equal_texts_are_encoded_once(out: Path) -> None:
+    write_items(out, ["abc", "abc", "b", "abc"])
+    encoder = LetterCounts()
+    embed(out, encoder)
+    assert encoder.batches == [["abc", "b"]]
+    vectors, _ = FeatureStore.open(out / "shop/features/text").align(["i0", "i1", "i2", "i3"])
+    assert vectors[:, 3].tolist() == [3, 3, 1, 3]
 
 
 @pytest.mark.parametrize("fail_at", range(5))
-def test_a_run_stopped_anywhere_goes_on_and_ends_with_the_same_bytes(out: Path, fail_at: int) -> None:
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_stopped_anywhere_goes_on_and_ends_with_the_same_bytes(out: Path, fail_at: int, force: bool) -> None:
     whole = LetterCounts()
-    embed(out, whole)
+    embed(out, whole, force=force)
     undisturbed = contents(out)
-    (out / "shop/features/text").rename(out / "kept")
+    if not force:
+        forget(out)
     with pytest.raises(KeyboardInterrupt):
-        embed(out, LetterCounts(fail_at))
+        embed(out, LetterCounts(fail_at), force=force)
     rest = LetterCounts()
-    embed(out, rest)
+    embed(out, rest, force=force)
     assert contents(out) == undisturbed
     # The batches of a shard are done again when one of them was missing, finished shards are not.
-    shard_begins = [0, 1, 2, 4]  # shards of three rows hold 2, 2, 3 and 1 texts, in batches of two
+    shard_begins = [0, 2, 4]  # shards of three texts, the last of two, in batches of two
     assert len(rest.batches) == len(whole.batches) - max(begin for begin in shard_begins if begin <= fail_at)
 
 
-def test_shards_of_other_inputs_are_discarded(out: Path) -> None:
+def test_finished_shards_serve_other_inputs_too(out: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         embed(out, LetterCounts(2))
-    assert any(".text.partial" in name for name in contents(out))
     write_items(out, ["a", *TEXTS[1:]])
-    embed(out, LetterCounts())
+    rest = LetterCounts()
+    embed(out, rest)
     vectors, _ = FeatureStore.open(out / "shop/features/text").align(["i0"])
     assert vectors[0, 3] == 1
-    assert not any(".text.partial" in name for name in contents(out))
+    assert sum(map(len, rest.batches)) == 5
 
 
-def test_a_damaged_shard_is_encoded_again(out: Path) -> None:
+@pytest.mark.parametrize("kind", ["npy", "keys"])
+@pytest.mark.parametrize("damage", [b"", b"x" * 50])
+def test_a_damaged_shard_is_encoded_again(out: Path, kind: str, damage: bytes) -> None:
     embed(out, LetterCounts())
     undisturbed = contents(out)
-    (out / "shop/features/text").rename(out / "kept")
+    forget(out)
     with pytest.raises(KeyboardInterrupt):
         embed(out, LetterCounts(2))
-    (out / "shop/features/.text.partial/000000.npy").write_bytes(b"")
+    (shard,) = (out / "shop/features").rglob(f"*.{kind}")
+    shard.write_bytes(damage)
     embed(out, LetterCounts())
     assert contents(out) == undisturbed
 
@@ -157,7 +198,7 @@ def test_a_damaged_shard_is_encoded_again(out: Path) -> None:
 def test_vectors_that_are_no_numbers_are_named(out: Path) -> None:
     encoder = LetterCounts()
     encoder.encode = lambda texts: np.full((len(texts), 4), 1e6, dtype=np.float32)  # type: ignore[method-assign]
-    with pytest.raises(UserError, match=r"outside float16 for item 'i2' and 1 more; use --dtype float32"):
+    with pytest.raises(UserError, match=r"outside float16 for item 'i2' and 2 more; use --dtype float32"):
         embed(out, encoder, dtype="float16")
     assert not (out / "shop/features/text").exists()
 
@@ -246,12 +287,14 @@ embed.SHARD_ITEMS = 3
 
 class Slow:
     name, version, hash, dim, device, normalized, settings = "slow", None, "h", 2, "cpu", False, {}
+    def prepare(self, text):
+        return text
     def encode(self, texts):
         time.sleep(float(sys.argv[2]))
         return np.array([[len(text), ord(text[0])] for text in texts], dtype=np.float32)
 
 options = embed.EmbedOptions(batch_size=2)
-print(embed.embed_texts("shop", pathlib.Path(sys.argv[1]), options, lambda *_: Slow()))
+print(embed.embed("shop", pathlib.Path(sys.argv[1]), options, lambda spec: Slow()))
 """
 
 
@@ -266,8 +309,8 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -
 
     subprocess.run(command("whole", "0"), check=True, capture_output=True, env=environment)
     slow = subprocess.Popen(command("killed", "0.3"), env=environment, stdout=-3, stderr=-3)
-    first_shard = tmp_path / "killed/shop/features/.text.partial/000000.npy"
-    while not first_shard.exists() and slow.poll() is None:
+    features = tmp_path / "killed/shop/features"
+    while not list(features.rglob("*.keys")) and slow.poll() is None:
         time.sleep(0.02)
     slow.send_signal(signal.SIGKILL)
     assert slow.wait() == -signal.SIGKILL
