@@ -68,9 +68,7 @@ def run_step(step: str, folder: Path, items: int, dim: int, sample: float) -> in
             assert present.all()
         else:
             store = FeatureStore.open(path)
-            total = sum(
-                float(store.table[at : at + CHUNK].astype(np.float32).sum()) for at in range(0, items, CHUNK)
-            )
+            total = sum(float(store.table[at : at + CHUNK].astype(np.float32).sum()) for at in range(0, items, CHUNK))
             assert np.isfinite(total)
     seconds = time.perf_counter() - begin
     good = peak["anon"] <= LIMIT_MIB

@@ -19,6 +19,7 @@ from dataset_prep.encoder_specs import DEFAULT_TEXT_ENCODER, Encoder, EncoderSpe
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.features import FeatureStore, settle, store_path, write_store
 
+BATCH, CPU_PICTURES = 64, 8  # a CPU's caches hold no more pictures: 64 at a time take three times as long
 SHARD_ITEMS = 1024  # what a killed run loses at most; about 20 s on two CPU cores
 
 
@@ -31,7 +32,7 @@ class EmbedOptions:
         image_encoder: ``efficientnet-lite0``, ``timm:…`` or ``open_clip:…``; None for none. Without either, texts are
             encoded with the packaged default.
         column: of the ``.item`` file, for texts.
-        batch_size: inputs at a time.
+        batch_size: inputs at a time; None for 64, or 8 for pictures on a CPU.
         device: "auto" or a torch device.
         precision: of the computation, "fp32", "fp16" or "bf16".
         dtype: of the stored table, "float32" or "float16".
@@ -46,7 +47,7 @@ class EmbedOptions:
     text_encoder: str | None = None
     image_encoder: str | None = None
     column: str = "text"
-    batch_size: int = 64
+    batch_size: int | None = None
     device: str = "auto"
     precision: str = "fp32"
     dtype: str = "float32"
@@ -200,10 +201,12 @@ def _run(
     progress: Any,
 ) -> Iterator[Encoded]:
     sources = ([_source(inputs, row) for row in shard] for shard in shards)
+    small = spec.modality == "image" and encoder.device == "cpu"
+    batch_size = options.batch_size or (CPU_PICTURES if small else BATCH)
     if options.engine == "local":
-        return encode_locally(encoder, sources, options.batch_size, progress.update)
+        return encode_locally(encoder, sources, batch_size, progress.update)
     cluster = RayCluster(options.ray_address, options.num_workers)
-    return encode_on_ray(cluster, spec, load, encoder, sources, options.batch_size, progress.update)
+    return encode_on_ray(cluster, spec, load, encoder, sources, batch_size, progress.update)
 
 
 def _in_order(rows: list[int], inputs: Inputs, keys: list[bytes | None]) -> list[int]:

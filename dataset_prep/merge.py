@@ -90,14 +90,13 @@ def merge_sets(sets: Sequence[str], name: str, out: Path, force: bool = False) -
 
 def _hashes(domains: Sequence[Domain]) -> dict[str, str]:
     hashes: dict[str, str] = {}
-    name_of: dict[str, str] = {}
+    name_of: dict[tuple[str, str], str] = {}
     for domain in domains:
-        digest = hash_file(domain.file("inter"))
-        twin = name_of.setdefault(digest, domain.name)
+        pair = hash_file(domain.file("inter")), hash_file(domain.file("item"))
+        twin = name_of.setdefault(pair, domain.name)
         if twin != domain.name:
-            raise UserError(f"merge: sets '{twin}' and '{domain.name}' hold the same interactions; leave one out")
-        hashes[f"{domain.name} inter"] = digest
-        hashes[f"{domain.name} item"] = hash_file(domain.file("item"))
+            raise UserError(f"merge: sets '{twin}' and '{domain.name}' hold the same; leave one out")
+        hashes[f"{domain.name} inter"], hashes[f"{domain.name} item"] = pair
     return hashes
 
 

@@ -53,6 +53,8 @@ class TorchEncoder:
         self.settings: dict[str, Any] = json.loads(json.dumps({**settings, **precision}))
         self.normalized = spec.normalize
         model.eval().to(device)
+        if spec.modality == "image":
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._spec, self._forward, self._prepare = spec, forward, prepare
         self.dim = self._try_out()
 
@@ -72,7 +74,10 @@ class TorchEncoder:
         """
         try:
             with torch.inference_mode(), at_precision(self.device, self._spec.precision):
-                output = self._forward(torch.stack(list(prepared)).to(self.device))
+                batch = torch.stack(list(prepared)).to(self.device)
+                if batch.ndim == 4:  # convolutions are half as fast again, on a CPU too
+                    batch = batch.contiguous(memory_format=torch.channels_last)
+                output = self._forward(batch)
             return to_vectors(output, self.normalized)
         except torch.OutOfMemoryError:
             many = f"{len(prepared)} {self._spec.modality}s"

@@ -228,4 +228,5 @@ def _read_items(file: Path, manifest: Manifest) -> list[str]:
 def _remake(path: Path, force: bool = False) -> str:
     dataset_dir = path.parent.parent
     out = "" if str(dataset_dir.parent) == "dataset" else f" --out {dataset_dir.parent}"
-    return f"make it again with 'python -m dataset_prep embed {dataset_dir.name}{out}{' --force' if force else ''}'"
+    options = (" --image-encoder" if path.name == "image" else "") + (" --force" if force else "")
+    return f"make it again with 'python -m dataset_prep embed {dataset_dir.name}{out}{options}'"

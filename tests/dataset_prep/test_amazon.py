@@ -7,26 +7,18 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from amazon_files import START, make_reviews, meta_record, review_record, to_line, write, write_year
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dataset_prep import amazon_reviews
-from dataset_prep.amazon_database import review_table
-from dataset_prep.amazon_items import item_text, picture_addresses
 from dataset_prep.amazon_layouts import detect_reviews
 from dataset_prep.cli import main
-from dataset_prep.html_text import plain_text
-from recbole_mmm4rec.errors import UserError
 
 YEARS = (2014, 2018, 2023)
 AMAZON = "amazon --reviews reviews --meta meta --name shop"
@@ -240,49 +232,6 @@ def test_text_fields_are_chosen_and_ordered(files: Path) -> None:
     assert text == "O'Brand. Item & part no. 0."
 
 
-@pytest.mark.parametrize(
-    ("html", "text"),
-    [
-        ("<b>A</b>&amp;amp; B", "A & B"),
-        ("5 < 6 and 7 > 3, I <3 it", "5 < 6 and 7 > 3, I <3 it"),
-        ("x &lt;br&gt; y&nbsp;z", "x y z"),
-        ("<script>var a = '<b>';</script>T<style>p {}</style>", "T"),
-        ("</span></span><!-- none -->", ""),
-        ("AT&T R&D &copy; &quot;q&quot;", 'AT&T R&D © "q"'),
-        ("a\x00b\ud800<p>c", "ab c"),
-    ],
-)
-def test_html_becomes_plain_text(html: str, text: str) -> None:
-    assert plain_text(html) == text
-
-
-@given(st.text(st.sampled_from("<>&;a/!-[?='\" #x1\x00\ud800"), max_size=40))
-def test_any_html_becomes_some_text(html: str) -> None:
-    assert "  " not in plain_text(html)
-
-
-def test_a_text_is_made_of_any_shape() -> None:
-    record = {"title": "Who?", "category": [["A", ["B"]], "A", None, 3, {"x": "y"}], "feature": "F!", "description": []}
-    assert item_text(record, ("description", "categories", "features", "title")) == "A B. F! Who?"
-    assert item_text({}, ("title",)) == ""
-
-
-@pytest.mark.parametrize(
-    ("record", "addresses"),
-    [
-        (
-            {"images": [{"hi_res": None, "large": None}, {"thumb": "http://t", "hi_res": "http://h"}]},
-            ["http://h", "http://t"],
-        ),
-        ({"imageURL": [], "imageURLHighRes": ["http://h"]}, ["http://h"]),
-        ({"imUrl": "http://i"}, ["http://i"]),
-        ({"images": "none", "imUrl": None}, []),
-    ],
-)
-def test_the_first_picture_largest_first(record: dict[str, Any], addresses: list[str]) -> None:
-    assert picture_addresses(record) == addresses
-
-
 def test_addresses_that_are_none_are_dropped(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = ["file:///etc/passwd", "http://x/a b", "http://x/\ta", "javascript:1", "http://x/" + "a" * 3_000, "../x"]
     meta = [to_line({**meta_record(number, 2014), "imUrl": odd[number % 6]}) for number in range(8)]
@@ -332,30 +281,6 @@ def test_leftovers_of_a_killed_run_go(files: Path) -> None:
     assert sorted(os.listdir(files)) == ["dataset", "meta", "reviews"]
 
 
-def test_an_interrupt_inside_the_database_is_one_of_the_program(tmp_path: Path) -> None:
-    interrupt = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt), review_table(tmp_path / "spill", with_rating=False) as table:  # noqa: PT012
-        interrupt.start()
-        table._database.execute("SELECT sum(sqrt(range)) FROM range(1_000_000_000_000)")
-
-
-def test_what_does_not_fit_into_memory_goes_to_disk_and_away_again(tmp_path: Path) -> None:
-    spill = tmp_path / "spill"
-    with review_table(spill, with_rating=False) as table:
-        table._database.execute("SET memory_limit = '100MB'")
-        table._database.execute("INSERT INTO review SELECT 0, 'A' || range, 'B' || range, 1, 1 FROM range(3_000_000)")
-        assert any(spill.iterdir())
-        assert len(table) == 3_000_000
-    assert not spill.exists()
-
-
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    spill = tmp_path / "no folder" / "spill"
-    with pytest.raises(UserError, match="not enough memory, or no disk space"), review_table(spill, False) as table:  # noqa: PT012
-        table._database.execute("SET memory_limit = '100MB'")
-        table._database.execute("INSERT INTO review SELECT 0, 'A' || range, 'B' || range, 1, 1 FROM range(3_000_000)")
-
-
 def test_recbole_reads_the_set(files: Path) -> None:
     from recbole.config import Config
     from recbole.data import create_dataset
@@ -382,7 +307,7 @@ def test_recbole_reads_the_set(files: Path) -> None:
         ("--reviews meta --meta meta", "none of the first 8 lines is a review in the layout of 2014, 2018 or 2023"),
         ("--reviews reviews --meta reviews", "reviews: these are reviews; give the file of metadata"),
         ("--reviews reviews --meta meta --year 2023", "is a review in the layout of 2023"),
-        ("--reviews reviews --meta meta --text-fields titel", "choose from title, brand, .*; did you mean 'title'"),
+        ("--reviews reviews --meta meta --text-fields titles", "choose from title, brand, .*; did you mean 'title'"),
         ("--reviews reviews --meta meta --text-fields title,title", "name each field once"),
         ("--reviews reviews --meta meta --max-bad -1", "--max-bad -1: must be 0 or more"),
         ("--reviews reviews --meta meta --since 2030-01-01", "'before --since' removed the last 72 interactions"),

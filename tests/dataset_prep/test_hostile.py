@@ -54,7 +54,7 @@ def unusable_reviews() -> dict[str, tuple[bytes, str]]:
         "null": (review(item=None).encode(), "no item id"),
         "empty": (review(item="").encode(), "no item id"),
         "latin-1": (review(user="Am").encode().replace(b"Am", b"Am\xe9lie"), "no UTF-8"),
-        "latin-1 elsewhere": (b'{"summary": "caf\xe9", ' + review()[1:].encode(), "no UTF-8"),
+        "latin-1 elsewhere": (b'{"summary": "\xe9tude", ' + review()[1:].encode(), "no UTF-8"),
         "surrogate": (review(user="A\ud800").encode(), "user id 'A\\ud800' is not"),
         "milliseconds": (
             review(second=1_400_000_000_000).encode(),
@@ -105,7 +105,7 @@ def test_an_unusable_review_is_left_out_and_quoted(
         (b"{'asin': 'B1', 'title': __import__('os').system('touch hacked')}\n", "neither JSON nor a Python literal"),
         (b"{'asin': '../../B1', 'title': 'x'}\n", "item id '../../B1' is not"),
         (b'{"title": "no id"}\n', "no item id"),
-        (b'{"asin": "B1", "title": "caf\xe9"}\n', "no UTF-8"),
+        (b'{"asin": "B1", "title": "\xe9tude"}\n', "no UTF-8"),
         (b'{"asin": "B000000001", "category": ' + b"[" * 5_000 + b"]" * 5_000 + b"}\n", "neither JSON nor"),
         (b"\x80\x81\n", "no UTF-8"),
     ],

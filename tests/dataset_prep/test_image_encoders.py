@@ -13,9 +13,9 @@ import pytest
 import timm
 import torch
 from picture_server import picture
-from tiny_clip import make_tiny_clip
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
+from tiny_clip import make_tiny_clip
 
 from dataset_prep.cli import main
 from dataset_prep.embed import EmbedOptions, embed
