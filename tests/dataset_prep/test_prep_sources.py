@@ -269,8 +269,8 @@ def test_wrong_arguments_are_one_line(line: str, capsys: pytest.CaptureFixture[s
 
 
 def test_every_subcommand_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for subcommand in ("recbole", "table", "sequences", "embed"):
+    for subcommand in ("recbole", "table", "sequences", "amazon", "demo", "merge", "images", "embed", "inspect"):
         with pytest.raises(SystemExit) as stopped:
             run(f"{subcommand} --help")
         assert stopped.value.code == 0
-        assert f"python -m dataset_prep {subcommand} " in capsys.readouterr().out.partition("example:")[2]
+        assert f"python -m dataset_prep {subcommand} " in capsys.readouterr().out.partition("example")[2]
