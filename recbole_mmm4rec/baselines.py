@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.build import make_config
+from recbole_mmm4rec.errors import UserError
 
 # what decides the data and how models are judged; a model's own sizes and training settings are not among them
 PROTOCOL = [
@@ -47,7 +50,36 @@ PROTOCOL = [
     "metric_decimal_place",
     "stopping_step",
     "eval_step",
+    "eval_batch_size",
+    "encoding",
+    "alias_of_item_id",
+    "unused_col",
+    "threshold",
 ]
+
+
+logger = logging.getLogger(__name__)
+
+
+def check_comparable(names: Sequence[str], config: Any) -> None:
+    """Refuse a comparison over different candidates.
+
+    Args:
+        names: the baselines.
+        config: RecBole's configuration of the run.
+
+    Raises:
+        UserError: a baseline that is no sequential model, whose candidates are the items with interactions alone,
+            beside a run that ranks more.
+    """
+    if (config["candidates"] or "interactions") == "interactions":
+        return
+    for name in names:
+        if get_model(name).type != ModelType.SEQUENTIAL:
+            raise UserError(
+                f"--baselines={name}: it ranks items with interactions alone, the run candidates: "
+                f"{config['candidates']}; leave candidates out, or {name}"
+            )
 
 
 def protocol(config: Any) -> dict[str, Any]:
@@ -58,7 +90,8 @@ def protocol(config: Any) -> dict[str, Any]:
             general model such as Pop then ranks the items of the history, too, as sequential models do.
     """
     shared = {key: config[key] for key in PROTOCOL if key in config}
-    return {**shared, "data_path": str(Path(config["data_path"]).parent)}
+    columns = {"inter": (config["load_col"] or {}).get("inter", "*")}  # item files add candidates to general models
+    return {**shared, "load_col": columns, "data_path": str(Path(config["data_path"]).parent)}
 
 
 def run_baselines(
@@ -71,12 +104,23 @@ def run_baselines(
         model, dataset, config_files, config_dict: the run's own arguments.
 
     Returns:
-        name to the result of :func:`~recbole_mmm4rec.quick_start.run_recbole`.
+        name to the result of :func:`~recbole_mmm4rec.quick_start.run_recbole`; of a model that failed, its ``error``.
     """
     from recbole_mmm4rec.quick_start import run_recbole
 
     settings = protocol(make_config(model, dataset, config_files, dict(config_dict)))
-    return {name: run_recbole(name, dataset, config_dict=_plain(settings)) for name in names}
+    results = {}
+    for name in names:
+        try:
+            results[name] = run_recbole(name, dataset, config_dict=_plain(settings))
+        except Exception as error:  # the run's own result must not be lost
+            logger.exception("baseline %s failed", name)
+            results[name] = {
+                "best_valid_result": None,
+                "test_result": None,
+                "error": f"{type(error).__name__}: {error}",
+            }
+    return results
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,4 +145,5 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
             row = "".join(f"{float((result[key] or {}).get(metric, float('nan'))):>{width}.4f}" for metric in metrics)
             lines.append(f"  {name:<{names}}{row}")
         lines.append("")
+    lines += [f"{name} failed: {result['error']}" for name, result in results.items() if result.get("error")]
     return "\n".join(lines).rstrip()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,8 @@ def make_config(
             config_dict=dict(config_dict or {}),
         )
     _check_valid_metric(config)
+    if config["log_wandb"] and find_spec("wandb") is None:
+        raise UserError("log_wandb=True: wandb is not installed; `pip install wandb`, or leave log_wandb out")
     return config
 
 
@@ -78,6 +82,11 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
     """
     logger = logging.getLogger()
     dataset, (train, valid, test) = build_data(config)
+    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= dataset.item_num:
+        raise UserError(
+            f"topk={config['topk']}: data set {config['dataset']!r} has only {dataset.item_num - 1} candidate items; "
+            "set topk to less"
+        )
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = build_model(config, train)
     logger.info(model)
@@ -85,6 +94,10 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
         flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    if config["single_spec"] and hasattr(trainer, "saved_model_file"):
+        # RecBole names checkpoints by the second: runs started together would load each other's best model
+        path = Path(trainer.saved_model_file)
+        trainer.saved_model_file = str(path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}"))
     return Run(config, dataset, train, valid, test, model, trainer)
 
 

@@ -132,14 +132,24 @@ def _run(raw: dict[str, str]) -> str | None:
             check_setting(str(key), value, model, f"config file {file!r}, line {lines.get(str(key), 1)}")
 
     from recbole_mmm4rec import quick_start
-    from recbole_mmm4rec.baselines import run_baselines
+    from recbole_mmm4rec.baselines import check_comparable, run_baselines
 
     launch = _launch_settings({key: settings.pop(key) for key in LAUNCH_KEYS if key in settings})
+    if baselines:
+        check_comparable(baselines, _config_of(model, str(dataset), files, settings))
     shielded = {key: _shielded(value) for key, value in settings.items()}
     with _hidden_arguments():
         result = quick_start.run(model, str(dataset), config_file_list=files, config_dict=dict(shielded), **launch)
         others = run_baselines(baselines, model, str(dataset), files, shielded) if result and baselines else {}
     return None if result is None else summary(model, str(dataset), result, others)
+
+
+def _config_of(model: str, dataset: str, files: Sequence[str], settings: Mapping[str, Any]) -> Any:
+    """RecBole's configuration of the run."""
+    from recbole_mmm4rec.build import make_config
+
+    with _hidden_arguments():
+        return make_config(model, dataset, files, {key: _shielded(value) for key, value in settings.items()})
 
 
 def _launch_settings(given: dict[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def check_setting(key: str, value: Any, model: str, where: str) -> None:
         UserError: naming the place, the key and the way out.
     """
     known = known_keys(model)
+    if key == "max_len" and model in MODELS:
+        raise UserError(f"{where}: unknown key {key!r}; did you mean 'MAX_ITEM_LIST_LENGTH'?")
     if key not in known:
         if key in keys_of_other_models():
             logger.warning("%s: %s does not use the key %r", where, model, key)

@@ -35,6 +35,10 @@ DATASET_KEYS = [
     "candidates",
     "is_time",
     "selected_features",
+    "eval_args",
+    "encoding",
+    "numerical_features",
+    "discretization",
 ]
 """Keys of ours that change what the data set contains: a data set cached under other values is not used again."""
 
@@ -196,6 +200,7 @@ def add_default_settings(module: ModuleType) -> None:
                 self._update_internal_config_dict(str(file))
         settings.update(judged_by_label)
         _leave_out_unused_negatives(self, model_class)
+        _load_times(self, model_class)
 
     config_class._load_internal_config_dict = _load_internal_config_dict
 
@@ -210,6 +215,22 @@ def _leave_out_unused_negatives(config: Any, model_class: Any) -> None:
     sequential = model_class.type.name == "SEQUENTIAL" and not hasattr(model_class, "input_type")
     if sequential and given.get("loss_type", defaults.get("loss_type")) == "CE":
         defaults["train_neg_sample_args"] = None
+
+
+def _load_times(config: Any, model_class: Any) -> None:
+    """Default to loading the time stamps for sequential models, which are ordered by them.
+
+    RecBole's default loads users and items alone (properties/dataset/sample.yaml), so that a sequential model fails on
+    any data set that has no settings of its own. What the user sets stays.
+    """
+    defaults, given = config.internal_config_dict, config.external_config_dict
+    columns = (defaults.get("load_col") or {}).get("inter")
+    if model_class.type.name != "SEQUENTIAL" or "load_col" in given or not isinstance(columns, list):
+        return
+    names = [given.get(key, defaults.get(key)) for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
+    added = [name for name in names if name not in columns]
+    if columns[:2] == ["user_id", "item_id"] and added:
+        defaults["load_col"] = {**defaults["load_col"], "inter": [*columns, *added]}
 
 
 def _by_label(settings: dict[str, Any]) -> bool:

@@ -112,7 +112,8 @@ class MMM4RecTrainer(Trainer):
     def _step(self, group: list[Interaction], loss_func: Any) -> list[float]:
         """One optimiser step over the batches of a group, each weighted by its share of the group's samples.
 
-        The gradient equals that of the group as one batch, also where the last batch of an epoch is smaller.
+        The gradient equals that of the group as one batch, also where the last batch of an epoch is smaller; not so
+        for ``loss_type: in_batch``, whose candidates are the labels of one batch.
 
         Returns:
             the mean loss of each batch.

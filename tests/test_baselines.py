@@ -8,8 +8,9 @@ import pytest
 from pattern_shop import NAME, pattern_settings, write_pattern_shop
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
-from recbole_mmm4rec.baselines import protocol, run_baselines, table
+from recbole_mmm4rec.baselines import check_comparable, protocol, run_baselines, table
 from recbole_mmm4rec.build import build, make_config
+from recbole_mmm4rec.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +43,19 @@ def test_pop_beside_a_run(tmp_path: Path) -> None:
     assert lines[0].split() == ["validation", "hit@1", "hit@10", "ndcg@1", "ndcg@10", "mrr@1", "mrr@10"]
     assert [line.split()[0] for line in lines if line] == ["validation", "MMM4Rec", "Pop", "test", "MMM4Rec", "Pop"]
     assert float(lines[2].split()[2]) == results["Pop"]["best_valid_result"]["hit@10"]
+
+
+def test_a_failing_baseline_leaves_the_result(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    settings = pattern_settings(tmp_path, epochs=1)
+    results = run_baselines(["DeepFM", "Pop"], "MMM4Rec", NAME, [], settings)
+    assert results["Pop"]["test_result"]
+    assert "DeepFM failed: " in table({"MMM4Rec": results["Pop"], **results})
+
+
+def test_a_general_model_beside_all_items_is_refused(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    config = make_config("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, candidates="all"))
+    check_comparable(["SASRec"], config)
+    with pytest.raises(UserError, match="Pop: it ranks items with interactions alone"):
+        check_comparable(["SASRec", "Pop"], config)

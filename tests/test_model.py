@@ -163,3 +163,28 @@ def test_the_model_is_known_in_a_spawned_process(tmp_path: Path) -> None:
     child.join(timeout=120)
     assert child.exitcode == 0
     assert set(queue.get()["test_result"]) == {"hit@1", "hit@10", "ndcg@1", "ndcg@10", "mrr@1", "mrr@10"}
+
+
+def test_metrics_of_coverage_and_popularity(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    metrics = ["Hit", "ItemCoverage", "GiniIndex", "ShannonEntropy", "AveragePopularity", "TailPercentage"]
+    result = run_recbole("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, epochs=1, metrics=metrics))
+    assert 0 < result["test_result"]["itemcoverage@10"] <= 1
+
+
+def test_more_places_than_items_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"topk=\[1000\]: .* only 30 candidate items"):
+        prepared(tmp_path, topk=[1000], valid_metric="Hit@1000")
+
+
+def test_runs_of_the_same_second_keep_their_own_checkpoints(tmp_path: Path) -> None:
+    files = {prepared(tmp_path).trainer.saved_model_file for _ in range(3)}
+    assert len(files) == 3
+
+
+def test_a_saved_data_set_is_split_anew_when_the_split_changes(tmp_path: Path) -> None:
+    sizes = []
+    for split in ({"LS": "valid_and_test"}, {"RS": [0.5, 0.2, 0.3]}):
+        arguments = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+        sizes.append(len(prepared(tmp_path, save_dataset=True, eval_args=arguments).test._dataset))
+    assert sizes[0] != sizes[1]

@@ -60,6 +60,7 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.tuning:draw_with_new_generator",
         ),
         "recbole.quick_start.quick_start": (f"{_HERE}.tuning:replace_quick_start",),
+        "recbole.evaluator.collector": (f"{_HERE}.models:collect_numbers",),
         "recbole.model.sequential_recommender.sine": (f"{_HERE}.models:switch_anomaly_detection_off",),
     }
     | {

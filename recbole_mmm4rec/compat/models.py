@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +26,29 @@ def fill_sparse_matrices(module: ModuleType) -> None:
 
     if not hasattr(sparse.dok_matrix, "_update"):
         vars(module)["sp"] = ModuleView(sparse, dok_matrix=UpdatableMatrix)
+
+
+def collect_numbers(module: ModuleType) -> None:
+    """Let metrics of coverage and popularity be computed.
+
+    Broken: ``Collector.get_data_struct`` (evaluator/collector.py:226) moves everything to the processor, also numbers
+    and counters, which know no ``cpu()``: ItemCoverage, GiniIndex, ShannonEntropy, AveragePopularity and
+    TailPercentage end the run after its first epoch.
+    """
+    collector = module.Collector
+    once = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
+
+    def get_data_struct(self: Any) -> Any:
+        values = self.data_struct._data_dict
+        for key, value in values.items():
+            values[key] = value.cpu() if hasattr(value, "cpu") else value
+        returned = copy.deepcopy(self.data_struct)
+        for key in once:
+            if key in self.data_struct:
+                del self.data_struct[key]
+        return returned
+
+    collector.get_data_struct = get_data_struct
 
 
 def switch_anomaly_detection_off(module: ModuleType) -> None:

@@ -75,7 +75,7 @@ class StateSpace(nn.Module):
 
 
 class TiSSD(StateSpace):
-    """Time-aware SSD block: one stream in, one stream and one time signal out (MODEL: TiSSD)."""
+    """Time-aware SSD block: one stream in, one stream and one time signal out (docs/model.md, TiSSD)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
@@ -120,7 +120,7 @@ class TiSSD(StateSpace):
 
 
 class CrossSSD(StateSpace):
-    """Cross-SSD block: the states come from one stream, the queries from the other (MODEL: Cross-SSD)."""
+    """Cross-SSD block: the states come from one stream, the queries from the other (docs/model.md, Cross-SSD)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
