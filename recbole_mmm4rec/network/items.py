@@ -49,6 +49,10 @@ def check_features(features: Mapping[str, Tensor], present: Mapping[str, Tensor]
             )
 
 
+Rows = Tensor | slice
+ALL = slice(None)
+
+
 class ItemTables(nn.Module):
     """The item side of the network: one table of D-wide vectors per modality.
 
@@ -105,17 +109,21 @@ class ItemTables(nn.Module):
 
     def tables(self) -> dict[str, Tensor]:
         """For each modality the (I+1, D) table, projected once."""
+        return self.vectors(ALL)
+
+    def vectors(self, rows: Rows) -> dict[str, Tensor]:
+        """For each modality the (n, D) vectors of ``rows``, (n,) int64 item numbers or a slice of them."""
         made = {}
         for column, name in enumerate(self.modalities):
-            table = self.adapter[name](getattr(self, f"{name}_features"))
+            vectors = self.adapter[name](getattr(self, f"{name}_features")[rows])
             if not self.complete:
-                here = self.present[:, column].unsqueeze(1)
-                table = torch.where(here, table, self.missing[name].to(table.dtype))
-            made[name] = table + self.bias[name] if name in self.bias else table
+                here = self.present[rows, column].unsqueeze(1)
+                vectors = torch.where(here, vectors, self.missing[name].to(vectors.dtype))
+            made[name] = vectors + self.bias[name][rows] if name in self.bias else vectors
         return made
 
-    def coefficients(self) -> Tensor | None:
-        """(I+1, M) weight of each modality's logit, None where all are 1.
+    def coefficients(self, rows: Rows = ALL) -> Tensor | None:
+        """(n, M) weight of each modality's logit for ``rows``, None where all are 1.
 
         Weights of absent modalities are 0, and the present ones are rescaled to the same sum.
         """
@@ -125,22 +133,27 @@ class ItemTables(nn.Module):
                 return None
             weights = torch.ones(1, count, dtype=torch.get_default_dtype(), device=self.present.device)
         else:
-            weights = torch.softmax(self.fusion, -1).view(-1, count)
+            weights = torch.softmax(self.fusion if self.fusion.dim() == 1 else self.fusion[rows], -1).view(-1, count)
+        scored = self.scored[rows]
         if self.complete:
-            return weights.expand(self.rows, -1)
-        masked = weights * self.scored
+            return weights.expand(len(scored), -1)
+        masked = weights * scored
         return masked * (weights.sum(1, keepdim=True) / masked.sum(1, keepdim=True))
 
-    def fused(self, tables: Mapping[str, Tensor]) -> Tensor:
-        """(I+1, D), the one table whose product with user vectors gives the scores.
+    def fused(self, vectors: Mapping[str, Tensor], rows: Rows = ALL) -> Tensor:
+        """(n, D), the one table whose product with user vectors gives the scores of ``rows``.
 
         Every fusion is a weighted sum of logits, ``Σ_m c_m u·t_m/‖t_m‖``, hence one product with the weighted sum of
         the normalised tables, divided by the temperature.
+
+        Args:
+            vectors: what :meth:`vectors` gives for the same ``rows``.
+            rows: (n,) int64 item numbers or a slice of them, all by default.
         """
-        weights = self.coefficients()
+        weights = self.coefficients(rows)
         total: Tensor | None = None
         for column, name in enumerate(self.modalities):
-            part = F.normalize(tables[name], dim=-1, eps=1e-12)
+            part = F.normalize(vectors[name], dim=-1, eps=1e-12)
             if weights is not None:
                 part = part * weights[:, column].unsqueeze(1).to(part.dtype)
             total = part if total is None else total + part

@@ -65,7 +65,8 @@ class MMM4RecNetwork(nn.Module):
             item_seq: (B, L) int64 item numbers, oldest first, right-padded with 0.
             item_seq_len: (B,) int64 valid positions, at least 1.
             timestamps: (B, L) int64 seconds; may be None without time.
-            tables: the item tables if they are at hand (:meth:`ItemTables.tables`).
+            tables: the item tables if they are at hand (:meth:`ItemTables.tables`); else the batch's own items are
+                projected alone.
 
         Returns:
             (B, D), not normalised.
@@ -82,8 +83,10 @@ class MMM4RecNetwork(nn.Module):
             raise ValueError(f"timestamps is {tuple(timestamps.shape)}, not {tuple(item_seq.shape)}")
         ragged = Ragged(item_seq_len, config.max_len)
         backend = choose_backend(config.ssd_backend, item_seq.device.type)
-        tables = self.items.tables() if tables is None else tables
         tokens = ragged.pack(item_seq)  # (T,)
+        if tables is None:
+            rows, tokens = torch.unique(tokens, return_inverse=True)
+            tables = self.items.vectors(rows)
         streams = {m: self._input(m, tables[m].index_select(0, tokens)) for m in self.items.modalities}  # (T, D)
         signals = self._time_signals(timestamps, item_seq_len, len(streams))
         if len(streams) == 2:
