@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_mmm4rec.network.blockscan import MAX_LENGTH, block_scan, pair_weights
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.conv import PackedConv
+from recbole_mmm4rec.network.dropout import dropout
+from recbole_mmm4rec.network.linear import normed_linear, split_linear
 from recbole_mmm4rec.network.ragged import Ragged
 from recbole_mmm4rec.network.ssd import ssd, ssd_last
 from recbole_mmm4rec.network.time_path import FourierFilter, TimeGate, TimeScale
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a layer is computed.
+
+    Attributes:
+        backend: implementation of the scan.
+        keep: (S,) int64 tokens whose output is wanted, None for all.
+        wanted: how many of the last positions of each sequence these are, None for all.
+    """
+
+    backend: str
+    keep: Tensor | None = None
+    wanted: int | None = None
+
+    def kept(self, x: Tensor) -> Tensor:
+        """(T, …) → (S, …)."""
+        return x if self.keep is None else x.index_select(0, self.keep)
 
 
 class FeedForward(nn.Module):
@@ -27,8 +50,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, D) → (T, D)."""
-        hidden = F.dropout(F.hardswish(self.fc1(x)), self.drop, self.training)
-        return self.norm(F.dropout(self.fc2(hidden), self.drop, self.training) + x)
+        hidden = dropout(F.hardswish(self.fc1(x)), self.drop, self.training)
+        return self.norm(residual(x, self.fc2(hidden), self.drop, self.training))
 
 
 class StateSpace(nn.Module):
@@ -53,20 +76,55 @@ class StateSpace(nn.Module):
             dt = dt * ragged.pack(scale.transpose(1, 2))
         return F.softplus(dt + self.dt_bias)
 
-    def skip(self, x: Tensor, dt: Tensor) -> Tensor:
-        """The skip of the scan: (T, H, P), (T, H) → (T, H, P).
+    def skip_weight(self, dt: Tensor) -> Tensor:
+        """What the skip takes of x: Δ (T, H) → (T, H).
 
         Differs from Mamba-2 under ``d_skip: scaled``: the published program multiplies the skip by Δ.
         """
-        weight = self.D_skip * dt if self.config.d_skip == "scaled" else self.D_skip.expand_as(dt)
-        return weight.to(x.dtype).unsqueeze(-1) * x
+        return self.D_skip * dt if self.config.d_skip == "scaled" else self.D_skip.expand_as(dt)
 
-    def output(self, y: Tensor, z: Tensor) -> Tensor:
-        """RMSNorm(y·SiLU(z)) over all E, gate first, then the output Linear: (T, H, P), (T, E) → (T, D)."""
-        gated = y.flatten(1) * F.silu(z)
-        wide = gated.to(self.norm_weight.dtype)  # the mean square needs float32
-        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.config.norm_eps) * self.norm_weight
-        return self.out_proj(normed.to(gated.dtype))
+    def mix(
+        self, xb: Tensor, z: Tensor, c: Tensor | None, dt: Tensor, conv: PackedConv, ragged: Ragged, plan: Plan
+    ) -> Tensor:
+        """Convolution of x and B (and C), scan, skip and gate.
+
+        Args:
+            xb: (T, E + 2GN) x | B | C, or (T, E + GN) x | B.
+            z: (S, E) gate of the wanted tokens.
+            c: (S, GN) the convolved queries of the wanted tokens, None where they are part of ``xb``.
+            dt: (T, H) step sizes.
+            conv: the convolution of ``xb``.
+            ragged: layout of the T tokens.
+            plan: how to compute, and which tokens are wanted.
+
+        Returns:
+            (S, E), before the norm.
+        """
+        config = self.config
+        if plan.backend == "torch" and ragged.longest <= MAX_LENGTH:
+            layout = ragged.layout(plan.wanted)
+            skip = self.skip_weight(dt if plan.keep is None else dt.index_select(0, plan.keep))
+            weight = pair_weights(dt, self.A, layout)
+            return block_scan(xb, z, c, weight, skip, conv.weight, conv.bias, config.n_groups, layout)
+        xb = conv(xb, ragged, plan.backend)
+        E, GN = config.inner_width, config.group_width
+        x, B = xb[:, :E].unflatten(1, (config.n_heads, -1)), xb[:, E : E + GN].unflatten(1, (config.n_groups, -1))
+        C = (xb[:, E + GN :] if c is None else c).unflatten(1, (config.n_groups, -1))
+        if plan.wanted == 1 and c is not None:
+            y = ssd_last(x, dt, self.A, B, C, ragged)
+        else:
+            if c is not None and plan.keep is not None:
+                C = torch.zeros_like(B).index_copy(0, plan.keep, C)
+            y = ssd(x, dt, self.A, B, C, ragged, backend=plan.backend, chunk=config.chunk_size)
+            y = y if plan.keep is None else y.index_select(0, plan.keep)
+        if plan.keep is not None:
+            x, dt = x.index_select(0, plan.keep), dt.index_select(0, plan.keep)
+        y = y + self.skip_weight(dt).to(x.dtype).unsqueeze(-1) * x
+        return y.flatten(1) * F.silu(z)
+
+    def output(self, gated: Tensor) -> Tensor:
+        """RMSNorm over all E, then the output Linear: (S, E) → (S, D)."""
+        return normed_linear(gated, self.norm_weight, self.out_proj.weight, self.out_proj.bias, self.config.norm_eps)
 
     @property
     def A(self) -> Tensor:
@@ -85,38 +143,24 @@ class TiSSD(StateSpace):
         self.time_scale = TimeScale(config) if config.is_time else None
         self.time_gate = TimeGate(config) if config.is_time else None
 
-    def forward(
-        self, u: Tensor, signal: Tensor | None, ragged: Ragged, backend: str, keep: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, u: Tensor, signal: Tensor | None, ragged: Ragged, plan: Plan) -> tuple[Tensor, Tensor | None]:
         """Scan a stream.
 
         Args:
             u: (T, D).
             signal: (B, H, L) time signal, None without time.
             ragged: layout of the T tokens.
-            backend: implementation of the scan.
-            keep: (S,) the tokens whose output is wanted, None for all: what follows the scan runs on these alone.
+            plan: how to compute, and the S tokens whose output is wanted: what follows the scan runs on these alone.
 
         Returns:
-            (T, D) or (S, D), and the next time signal (B, H, L) or None.
+            (S, D), and the next time signal (B, H, L) or None.
         """
         config = self.config
-        E, GN, H, P = config.inner_width, config.group_width, config.n_heads, config.head_dim
-        weight, bias = self.in_proj.weight, self.in_proj.bias
-        if keep is None:
-            z, xBC, dt = self.in_proj(u).split([E, E + 2 * GN, H], -1)
-        else:
-            z = F.linear(u.index_select(0, keep), weight[:E], bias[:E])
-            xBC, dt = F.linear(u, weight[E:], bias[E:]).split([E + 2 * GN, H], -1)
-        x, B, C = self.conv(xBC, ragged, backend).split([E, GN, GN], -1)
+        E, GN, H = config.inner_width, config.group_width, config.n_heads
+        z, xBC, dt = split_linear(u, self.in_proj.weight, self.in_proj.bias, (E, E + 2 * GN, H), plan.keep)
         scale = self.time_scale(signal) if self.time_scale is not None else None
-        dt = self.step_size(dt, scale, ragged)
-        x = x.unflatten(1, (H, P))
-        B, C = (part.unflatten(1, (config.n_groups, config.d_state)) for part in (B, C))
-        y = ssd(x, dt, self.A, B, C, ragged, backend=backend, chunk=config.chunk_size) + self.skip(x, dt)
-        if keep is not None:
-            y = y.index_select(0, keep)
-        return self.output(y, z), self.time_gate(signal, scale) if self.time_gate is not None else None
+        gated = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan)
+        return self.output(gated), self.time_gate(signal, scale) if self.time_gate is not None else None
 
 
 class CrossSSD(StateSpace):
@@ -132,42 +176,34 @@ class CrossSSD(StateSpace):
         self.q_conv = PackedConv(GN, config.d_conv)
         self.time_scale = TimeScale(config) if config.is_time else None
 
-    def _states(self, u: Tensor, signal: Tensor | None, ragged: Ragged, backend: str) -> tuple[Tensor, Tensor, Tensor]:
-        """x (T, H, P), B (T, G, N) and Δ (T, H) of the stream u (T, D)."""
-        config = self.config
-        xB, dt = self.u_proj(u).split([config.inner_width + config.group_width, config.n_heads], -1)
-        x, B = self.u_conv(xB, ragged, backend).split([config.inner_width, config.group_width], -1)
-        scale = self.time_scale(signal) if self.time_scale is not None else None
-        dt = self.step_size(dt, scale, ragged)
-        return x.unflatten(1, (config.n_heads, -1)), B.unflatten(1, (config.n_groups, -1)), dt
-
-    def forward(self, q: Tensor, u: Tensor, signal: Tensor | None, ragged: Ragged, backend: str) -> Tensor:
-        """q, u: (T, D), signal: (B, H, L) or None → (T, D)."""
-        config = self.config
-        x, B, dt = self._states(u, signal, ragged, backend)
-        C = self.q_conv(self.q_proj(q), ragged, backend).unflatten(1, (config.n_groups, -1))
-        y = ssd(x, dt, self.A, B, C, ragged, backend=backend, chunk=config.chunk_size) + self.skip(x, dt)
-        return self.output(y, self.z_proj(q + u))
-
-    def last(
-        self, q_tail: Tensor, tail: Ragged, u: Tensor, signal: Tensor | None, ragged: Ragged, backend: str
-    ) -> Tensor:
-        """The block's output at the last position of each sequence, exactly, for a fraction of the work.
+    def forward(self, q: Tensor, u: Tensor, signal: Tensor | None, ragged: Ragged, tail: Ragged, plan: Plan) -> Tensor:
+        """Scan the stream u with the queries q.
 
         Args:
-            q_tail: (S, D) the query stream at the last K positions, all that the convolution of C can see.
-            tail: layout of these S tokens.
-            u: (T, D), signal: (B, H, L) or None, ragged: layout of the T tokens.
+            q: (S', D) the query stream at the tokens of ``tail``: all T, or the last K of each sequence, which is what
+                the convolution of C at the last position can see.
+            u: (T, D).
+            signal: (B, H, L) filtered time signal, None without time.
+            ragged: layout of the T tokens; tail: layout of the S' tokens.
+            plan: how to compute, and the S tokens whose output is wanted: all or the last ones.
 
         Returns:
-            (B, D).
+            (S, D).
         """
-        x, B, dt = self._states(u, signal, ragged, backend)
-        C = self.q_conv(self.q_proj(q_tail), tail, backend).index_select(0, tail.last)
-        y = ssd_last(x, dt, self.A, B, C.unflatten(1, (self.config.n_groups, -1)), ragged)
-        y = y + self.skip(x.index_select(0, ragged.last), dt.index_select(0, ragged.last))
-        z = self.z_proj(q_tail.index_select(0, tail.last) + u.index_select(0, ragged.last))
-        return self.output(y, z)
+        config = self.config
+        E, GN, H = config.inner_width, config.group_width, config.n_heads
+        xB, dt = split_linear(u, self.u_proj.weight, self.u_proj.bias, (E + GN, H))
+        scale = self.time_scale(signal) if self.time_scale is not None else None
+        C = self.q_conv(self.q_proj(q), tail, plan.backend)
+        if plan.keep is not None:
+            C, q, u = (part.index_select(0, at) for part, at in ((C, tail.last), (q, tail.last), (u, plan.keep)))
+        gated = self.mix(xB, self.z_proj(q + u), C, self.step_size(dt, scale, ragged), self.u_conv, ragged, plan)
+        return self.output(gated)
+
+
+def residual(x: Tensor, out: Tensor, drop: float, training: bool) -> Tensor:
+    """dropout(out) + x."""
+    return dropout(out, drop, training) + x
 
 
 class TiSSDLayer(nn.Module):
@@ -180,12 +216,10 @@ class TiSSDLayer(nn.Module):
         self.ffn = FeedForward(config) if config.is_ffn else None
         self.drop = config.dropout_prob
 
-    def forward(
-        self, x: Tensor, signal: Tensor | None, ragged: Ragged, backend: str, keep: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """(T, D), (B, H, L) → (T, D) or, with ``keep`` (S,), (S, D); and the next time signal."""
-        out, signal = self.ssd(x, signal, ragged, backend, keep)
-        h = self.norm(F.dropout(out, self.drop, self.training) + (x if keep is None else x.index_select(0, keep)))
+    def forward(self, x: Tensor, signal: Tensor | None, ragged: Ragged, plan: Plan) -> tuple[Tensor, Tensor | None]:
+        """(T, D), (B, H, L) → (S, D) of the tokens that ``plan`` wants; and the next time signal."""
+        out, signal = self.ssd(x, signal, ragged, plan)
+        h = self.norm(residual(plan.kept(x), out, self.drop, self.training))
         return (h if self.ffn is None else self.ffn(h)), signal
 
 
@@ -209,8 +243,7 @@ class CrossLayer(nn.Module):
         signals: tuple[Tensor, Tensor] | None,
         shared: TiSSD,
         ragged: Ragged,
-        backend: str,
-        last_only: bool,
+        plan: Plan,
     ) -> tuple[Tensor, Tensor | None]:
         """One cross layer.
 
@@ -219,22 +252,21 @@ class CrossLayer(nn.Module):
             signals: the text layer's output time signal and the image's, (B, H, L) each; None without time.
             shared: the TiSSD block of the text layer of the same index.
             ragged: layout of the T tokens.
-            backend: implementation of the scan.
-            last_only: only the last position of each sequence is wanted.
+            plan: how to compute, and the S tokens whose output is wanted: all or the last ones.
 
         Returns:
-            (T, D), or (B, D) with ``last_only``, and the image's next time signal.
+            (S, D), and the image's next time signal.
         """
         text_signal, image_signal = signals if signals is not None else (None, None)
-        keep, tail = ragged.tail(self.config.d_conv) if last_only else (None, ragged)
-        aligned, image_signal = shared(image, image_signal, ragged, backend, keep)
-        skipped = image if keep is None else image.index_select(0, keep)
-        h = self.align_norm(F.dropout(aligned, self.drop, self.training) + skipped)
+        tail, aligning = ragged, plan
+        if plan.keep is not None:  # the convolution of C at the last position sees the last K
+            tokens, tail = ragged.tail(self.config.d_conv)
+            aligning = Plan(plan.backend, tokens, self.config.d_conv)
+        aligned, image_signal = shared(image, image_signal, ragged, aligning)
+        h = self.align_norm(residual(aligning.kept(image), aligned, self.drop, self.training))
         joint = self.filter(image_signal, text_signal) if self.filter is not None else None
-        if last_only:
-            out = self.cross.last(h, tail, text, joint, ragged, backend)
-            h, text = h.index_select(0, tail.last), text.index_select(0, ragged.last)
-        else:
-            out = self.cross(h, text, joint, ragged, backend)
-        o = self.cross_norm(F.dropout(out, self.drop, self.training) + h + text)
+        out = self.cross(h, text, joint, ragged, tail, plan)
+        if plan.keep is not None:
+            h, text = h.index_select(0, tail.last), text.index_select(0, plan.keep)
+        o = self.cross_norm(residual(h + text, out, self.drop, self.training))
         return (o if self.ffn is None else self.ffn(o)), image_signal

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_mmm4rec.network import kernels
+from recbole_mmm4rec.network.blockscan import block_conv
 from recbole_mmm4rec.network.ragged import Ragged
 
 
@@ -58,6 +59,8 @@ class PackedConv(nn.Module):
             fused = kernels.conv_silu(x, self.weight, self.bias, ragged.rows)
             if fused is not None:
                 return fused
+        if backend == "torch":
+            return block_conv(x, self.weight, self.bias, ragged.layout())
         y = _PackedConv.apply(x, self.weight.to(x.dtype), self.bias.to(x.dtype), ragged.cols)
         return F.silu(y)
 

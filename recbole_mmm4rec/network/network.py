@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_mmm4rec.network.blocks import CrossLayer, TiSSDLayer
+from recbole_mmm4rec.network.blocks import CrossLayer, Plan, TiSSDLayer
 from recbole_mmm4rec.network.config import NetworkConfig
+from recbole_mmm4rec.network.dropout import dropout
 from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.network.kernels import choose_backend
 from recbole_mmm4rec.network.ragged import Ragged
@@ -83,20 +83,21 @@ class MMM4RecNetwork(nn.Module):
             raise ValueError(f"timestamps is {tuple(timestamps.shape)}, not {tuple(item_seq.shape)}")
         ragged = Ragged(item_seq_len, config.max_len)
         backend = choose_backend(config.ssd_backend, item_seq.device.type)
-        tokens = ragged.pack(item_seq)  # (T,)
+        tokens = ragged.pack(ragged.arrange(item_seq))  # (T,)
         if tables is None:
             rows, tokens = torch.unique(tokens, return_inverse=True)
             tables = self.items.vectors(rows)
         streams = {m: self._input(m, tables[m].index_select(0, tokens)) for m in self.items.modalities}  # (T, D)
-        signals = self._time_signals(timestamps, item_seq_len, len(streams))
+        stamps = None if timestamps is None else ragged.arrange(timestamps)
+        signals = self._time_signals(stamps, ragged.lengths, len(streams))
+        every, last = Plan(backend), Plan(backend, ragged.last, 1)
         if len(streams) == 2:
-            return self._cross(streams["text"], streams["image"], signals, ragged, backend)
+            return ragged.restore(self._cross(streams["text"], streams["image"], signals, ragged, every, last))
         (stream,) = streams.values()
         signal = signals[0] if signals else None
         for index, layer in enumerate(self.layers):
-            keep = ragged.last if index == len(self.layers) - 1 else None
-            stream, signal = layer(stream, signal, ragged, backend, keep)
-        return stream
+            stream, signal = layer(stream, signal, ragged, last if index == len(self.layers) - 1 else every)
+        return ragged.restore(stream)
 
     def scores(self, user_vectors: Tensor, fused: Tensor | None = None) -> Tensor:
         """Score all items.
@@ -123,7 +124,7 @@ class MMM4RecNetwork(nn.Module):
 
     def _input(self, modality: str, vectors: Tensor) -> Tensor:
         """LayerNorm(dropout(·)) of a modality's gathered item vectors, (T, D)."""
-        return self.input_norm[modality](F.dropout(vectors, self.config.embedding_drop_prob, self.training))
+        return self.input_norm[modality](dropout(vectors, self.config.embedding_drop_prob, self.training))
 
     def _time_signals(self, timestamps: Tensor | None, lengths: Tensor, count: int) -> list[Tensor]:
         """One (B, H, L) time signal for each stream, or none without time."""
@@ -134,12 +135,14 @@ class MMM4RecNetwork(nn.Module):
         gaps = time_gaps(timestamps, lengths, self.config.time_padding)
         return [self.time_input(gaps) for _ in range(count)]
 
-    def _cross(self, text: Tensor, image: Tensor, signals: list[Tensor], ragged: Ragged, backend: str) -> Tensor:
+    def _cross(
+        self, text: Tensor, image: Tensor, signals: list[Tensor], ragged: Ragged, every: Plan, last: Plan
+    ) -> Tensor:
         """Both streams through all layers: (T, D) twice → (B, D)."""
         text_signal, image_signal = signals if signals else (None, None)
         for index, (layer, cross) in enumerate(zip(self.layers, self.cross_layers, strict=True)):
-            text, text_signal = layer(text, text_signal, ragged, backend)
+            text, text_signal = layer(text, text_signal, ragged, every)
             pair = None if text_signal is None else (text_signal, image_signal)
-            final = index == len(self.layers) - 1
-            image, image_signal = cross(text, image, pair, layer.ssd, ragged, backend, last_only=final)
+            plan = last if index == len(self.layers) - 1 else every
+            image, image_signal = cross(text, image, pair, layer.ssd, ragged, plan)
         return image

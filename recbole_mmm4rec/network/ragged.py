@@ -1,7 +1,8 @@
 """Packed batches: the valid positions of right-padded sequences, one after the other, nothing between.
 
 A batch of B sequences of up to L positions holds T valid tokens; on shopping data T is a fraction of B·L, and every
-wide product runs on the T tokens alone.
+wide product runs on the T tokens alone. The sequences are packed in the order of their lengths, so that those of one
+length form a dense block (n, l) without any padding.
 """
 
 from __future__ import annotations
@@ -14,28 +15,89 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """Sequences of similar length, to be laid out densely.
+class Block:
+    """The n sequences of one length l, dense: tokens ``first_token … first_token + n·l``.
 
     Attributes:
-        tokens: (n, l) int64, the packed token at each position; padded positions point at a valid token.
-        valid: (n, l) bool, False at padded positions.
+        first_row: the first of the sequences.
+        first_token: the first of their tokens.
+        count: n.
+        length: l.
     """
 
-    tokens: Tensor
-    valid: Tensor
+    first_row: int
+    first_token: int
+    count: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A block's slices of tokens, of wanted rows and of (wanted, earlier) pairs."""
+
+    tokens: slice
+    kept: slice
+    pairs: slice
+    count: int
+    length: int
+    wanted: int
+
+
+class BlockLayout:
+    """Slices and pair indices of all blocks of a packed batch.
+
+    Attributes:
+        pieces: one for each length.
+        kept: the number S of wanted tokens, Σ n·w.
+    """
+
+    def __init__(self, blocks: list[Block], wanted: int | None, device: torch.device) -> None:
+        """Lay out a batch of which the last ``wanted`` positions of each sequence (None: all) are wanted."""
+        self.pieces: list[Piece] = []
+        token = kept = pair = 0
+        for block in blocks:
+            n, length = block.count, block.length
+            w = length if wanted is None else min(wanted, length)
+            sizes = (n * length, n * w, n * w * length)
+            self.pieces.append(
+                Piece(
+                    slice(token, token + sizes[0]),
+                    slice(kept, kept + sizes[1]),
+                    slice(pair, pair + sizes[2]),
+                    n,
+                    length,
+                    w,
+                )
+            )
+            token, kept, pair = token + sizes[0], kept + sizes[1], pair + sizes[2]
+        self.kept = kept
+        self.device = device
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """(2, Np) int64, the tokens t and s of every pair, and (Np,) bool, True where s comes after t."""
+        at, later = [], []
+        for piece in self.pieces:
+            first = torch.arange(piece.tokens.start, piece.tokens.stop, piece.length, device=self.device)
+            tokens = first.unsqueeze(1) + torch.arange(piece.length, device=self.device)  # (n, l)
+            ends = tokens[:, piece.length - piece.wanted :]  # (n, w)
+            t, s = torch.broadcast_tensors(ends.unsqueeze(2), tokens.unsqueeze(1))
+            at.append(torch.stack([t.flatten(), s.flatten()]))
+            later.append((s > t).flatten())
+        return torch.cat(at, 1), torch.cat(later)
 
 
 class Ragged:
     """Where the tokens of a packed batch come from.
 
     Attributes:
-        lengths: (B,) int64, valid positions of each sequence, at least 1.
+        order: (B,) int64, the caller's sequence that stands at each packed place, shortest first.
+        lengths: (B,) int64, valid positions of each packed sequence, at least 1, ascending.
         max_len: L.
-        rows: (T,) int64, the sequence of each token.
+        rows: (T,) int64, the packed sequence of each token.
         cols: (T,) int64, the position of each token in its sequence.
-        starts: (B,) int64, the first token of each sequence.
-        last: (B,) int64, the last token of each sequence.
+        starts: (B,) int64, the first token of each packed sequence.
+        last: (B,) int64, the last token of each packed sequence.
     """
 
     def __init__(self, lengths: Tensor, max_len: int) -> None:
@@ -46,20 +108,21 @@ class Ragged:
         """
         if lengths.numel() == 0:
             raise ValueError("a batch must hold at least one sequence")
-        low, high = (int(bound) for bound in torch.aminmax(lengths))
+        self.lengths, self.order = torch.sort(lengths, stable=True)
+        low, high = int(self.lengths[0]), int(self.lengths[-1])
         if low < 1 or high > max_len:
             row = int(torch.nonzero((lengths < 1) | (lengths > max_len))[0, 0])
             raise ValueError(
                 f"item_seq_len[{row}] is {int(lengths[row])}: every history must hold 1 to {max_len} items; "
                 "leave out users with an empty history and cut longer ones to the last items"
             )
-        self.lengths = lengths
+        self._layouts: dict[int | None, BlockLayout] = {}
         self.max_len = max_len
         self.longest = high
-        ends = torch.cumsum(lengths, 0)
-        self.starts = ends - lengths
+        ends = torch.cumsum(self.lengths, 0)
+        self.starts = ends - self.lengths
         self.last = ends - 1
-        self.rows = torch.repeat_interleave(torch.arange(lengths.numel(), device=lengths.device), lengths)
+        self.rows = torch.repeat_interleave(torch.arange(lengths.numel(), device=lengths.device), self.lengths)
         self.cols = torch.arange(self.rows.numel(), device=lengths.device) - self.starts[self.rows]
 
     def __len__(self) -> int:
@@ -68,11 +131,35 @@ class Ragged:
 
     @cached_property
     def flat(self) -> Tensor:
-        """(T,) int64, the place of each token in a flattened (B·L) layout."""
+        """(T,) int64, the place of each token in a flattened (B·L) layout of packed sequences."""
         return self.rows * self.max_len + self.cols
 
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The sequences of each length, shortest first."""
+        lengths, counts = torch.unique_consecutive(self.lengths, return_counts=True)
+        found, row, token = [], 0, 0
+        for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
+            found.append(Block(row, token, count, length))
+            row, token = row + count, token + count * length
+        return found
+
+    def layout(self, wanted: int | None = None) -> BlockLayout:
+        """Slices of the blocks of which the last ``wanted`` positions of each sequence (None: all) are wanted."""
+        if wanted not in self._layouts:
+            self._layouts[wanted] = BlockLayout(self.blocks, wanted, self.lengths.device)
+        return self._layouts[wanted]
+
+    def arrange(self, per_sequence: Tensor) -> Tensor:
+        """(B, …) in the caller's order → in the packed order."""
+        return per_sequence.index_select(0, self.order)
+
+    def restore(self, per_sequence: Tensor) -> Tensor:
+        """(B, …) in the packed order → in the caller's order."""
+        return per_sequence.index_select(0, torch.argsort(self.order))
+
     def pack(self, padded: Tensor) -> Tensor:
-        """(B, L, …) → (T, …), the valid positions."""
+        """(B, L, …) of packed sequences → (T, …), the valid positions."""
         return padded.flatten(0, 1).index_select(0, self.flat)
 
     def tail(self, width: int) -> tuple[Tensor, Ragged]:
@@ -85,19 +172,3 @@ class Ragged:
         short = Ragged(lengths, min(width, self.max_len))
         tokens = (self.last + 1 - lengths).index_select(0, short.rows) + short.cols
         return tokens, short
-
-    @cached_property
-    def buckets(self) -> list[Bucket]:
-        """The sequences grouped by length (up to the next power of two), so that dense work wastes little."""
-        found = []
-        low, high = 0, 1
-        while low < self.longest:
-            picked = torch.nonzero((self.lengths > low) & (self.lengths <= high)).squeeze(1)
-            if picked.numel():
-                lengths = self.lengths.index_select(0, picked)
-                steps = torch.arange(int(lengths.max()), device=lengths.device)
-                valid = steps < lengths.unsqueeze(1)
-                tokens = self.starts.index_select(0, picked).unsqueeze(1) + steps * valid
-                found.append(Bucket(tokens, valid))
-            low, high = high, high * 2
-        return found

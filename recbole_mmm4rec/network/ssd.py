@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.network import kernels
-from recbole_mmm4rec.network.ragged import Bucket, Ragged
+from recbole_mmm4rec.network.ragged import Block, Ragged
 
 
 def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, *, backend: str, chunk: int) -> Tensor:
@@ -60,28 +60,18 @@ def recurrence(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: R
 
 def dual_form(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, chunk: int) -> Tensor:
     """:func:`ssd` as masked (l, l) products inside chunks, with the state carried from chunk to chunk."""
-    if len(ragged.buckets) == 1:
-        bucket = ragged.buckets[0]
-        y = _dense_scan(x, dt, A, B, C, bucket, chunk)
-        return y[bucket.valid]
-    parts, order = [], []
-    for bucket in ragged.buckets:
-        parts.append(_dense_scan(x, dt, A, B, C, bucket, chunk)[bucket.valid])
-        order.append(bucket.tokens[bucket.valid])
-    return torch.cat(parts).index_select(0, torch.argsort(torch.cat(order)))
+    return torch.cat([_dense_scan(x, dt, A, B, C, block, chunk).flatten(0, 1) for block in ragged.blocks])
 
 
-def _dense_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, bucket: Bucket, chunk: int) -> Tensor:
-    """The sequences of one bucket, densely: (n, l, H, P)."""
+def _dense_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, block: Block, chunk: int) -> Tensor:
+    """The n sequences of one block: (n, l, H, P)."""
     heads, groups, width = x.shape[1], B.shape[1], x.shape[2]
-    n, length = bucket.tokens.shape
-    index = bucket.tokens.flatten()
+    n, length = block.count, block.length
 
     def dense(part: Tensor) -> Tensor:
-        return part.index_select(0, index).unflatten(0, (n, length))
+        return part.narrow(0, block.first_token, n * length).unflatten(0, (n, length))
 
-    x, B, C = dense(x), dense(B), dense(C)
-    dt = dense(dt) * bucket.valid.unsqueeze(-1)  # a step of 0 at padding adds nothing to the state
+    x, dt, B, C = dense(x), dense(dt), dense(B), dense(C)
     log_decay = dt * A
     state: Tensor | None = None
     outputs = []

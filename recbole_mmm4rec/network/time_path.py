@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.conv import RowConv
+from recbole_mmm4rec.network.dropout import dropout
 
 
 def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -65,7 +66,7 @@ class TimeInput(nn.Module):
     def forward(self, gaps: Tensor) -> Tensor:
         """(B, L) → (B, H, L); each call draws its own dropout."""
         gaps = gaps.to(self.norm.weight.dtype)
-        row = self.norm(F.dropout(gaps, self.drop, self.training))
+        row = self.norm(dropout(gaps, self.drop, self.training))
         return row.unsqueeze(1).expand(-1, self.heads, -1)
 
 
@@ -83,7 +84,7 @@ class TimeScale(nn.Module):
     @full_precision
     def forward(self, signal: Tensor) -> Tensor:
         """(B, H, L) → (B, H, L)."""
-        hidden = self.fc2(F.silu(self.fc1(F.dropout(signal, self.drop, self.training))))
+        hidden = self.fc2(F.silu(self.fc1(dropout(signal, self.drop, self.training))))
         return self.conv2(self.conv1(F.tanhshrink(hidden) * signal))
 
 
@@ -99,7 +100,7 @@ class TimeGate(nn.Module):
     @full_precision
     def forward(self, signal: Tensor, scale: Tensor) -> Tensor:
         """(B, H, L) twice → (B, H, L)."""
-        share = torch.sigmoid(self.gate(F.dropout(signal, self.drop, self.training)))
+        share = torch.sigmoid(self.gate(dropout(signal, self.drop, self.training)))
         return self.norm(share * signal + (1 - share) * scale)
 
 

@@ -218,6 +218,10 @@ def test_single_precision_is_close_to_double() -> None:
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=9), width=st.integers(1, 14))
 def test_packed_layout(lengths: list[int], width: int) -> None:
     ragged = Ragged(torch.tensor(lengths), 12)
+    order = ragged.order.tolist()
+    assert order == sorted(range(len(lengths)), key=lambda row: lengths[row])
+    assert ragged.restore(ragged.arrange(torch.arange(len(lengths)))).tolist() == list(range(len(lengths)))
+    lengths = [lengths[row] for row in order]
     numbered = torch.arange(len(lengths) * 12).view(-1, 12)
     packed = [value for row, length in enumerate(lengths) for value in numbered[row, :length].tolist()]
     assert ragged.pack(numbered).tolist() == packed
@@ -226,8 +230,18 @@ def test_packed_layout(lengths: list[int], width: int) -> None:
     kept = [value for row, n in enumerate(lengths) for value in numbered[row, max(n - width, 0) : n].tolist()]
     assert ragged.pack(numbered)[tokens].tolist() == kept
     assert tail.lengths.tolist() == [min(n, width) for n in lengths]
-    in_buckets = [token for bucket in ragged.buckets for token in bucket.tokens[bucket.valid].tolist()]
-    assert sorted(in_buckets) == list(range(len(packed)))
+    in_blocks = [[block.length] * block.count for block in ragged.blocks]
+    assert [length for block in in_blocks for length in block] == lengths
+    assert [block.first_row for block in ragged.blocks] == [lengths.index(n) for n in sorted(set(lengths))]
+    pieces = ragged.layout(width).pieces
+    kept_tokens = [token for piece in pieces for token in range(piece.kept.start, piece.kept.stop)]
+    assert kept_tokens == list(range(len(kept)))
+    (t, s), later = ragged.layout(width).pairs
+    expected = [
+        (end, start) for end in tokens.tolist() for start in range(len(packed)) if ragged.rows[start] == ragged.rows[end]
+    ]
+    assert list(zip(t.tolist(), s.tolist(), strict=True)) == expected
+    assert later.tolist() == [start > end for end, start in expected]
 
 
 def test_initial_values_are_the_papers() -> None:

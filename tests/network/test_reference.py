@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,7 +25,9 @@ from network.models import (
     relative,
     small_config,
 )
-from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
+from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig, blocks, time_path
+from recbole_mmm4rec.network import network as network_module
+from recbole_mmm4rec.network.dropout import dropout
 
 BOTH = plain.TEXT_AND_IMAGE
 DROPOUTS = {"embedding_drop_prob": 0.12, "dropout_prob": 0.25, "time_dropout_prob": 0.38}
@@ -77,15 +80,14 @@ def reference_dropout(x: Tensor, p: float, place: str) -> Tensor:
 
 
 class NetworkDropout:
-    """In place of ``torch.nn.functional.dropout``: the nth (B, L) tensor is the nth stream's gaps."""
+    """In place of the network's dropout: the nth (B, L) tensor is the nth stream's gaps."""
 
     def __init__(self, gaps_shape: tuple[int, int], modalities: tuple[str, ...]) -> None:
         self.gaps_shape = gaps_shape
         self.waiting = [GAP_SEEDS[f"{modality}.gaps"] for modality in modalities]
 
-    def __call__(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    def __call__(self, x: Tensor, p: float, training: bool) -> Tensor:
         assert training
-        assert not inplace
         return value_dependent_dropout(x, p, self.waiting.pop(0) if x.shape == self.gaps_shape else 1.0)
 
 
@@ -96,6 +98,12 @@ def weighted_sum(users: Tensor, scores: Tensor) -> Tensor:
         weight = torch.cos(torch.arange(values.numel(), dtype=users.dtype)).view_as(values)
         total = total + (weight * values).sum()
     return total
+
+
+def replace_dropout(monkeypatch: pytest.MonkeyPatch, stand_in: Callable[[Tensor, float, bool], Tensor]) -> None:
+    """Let every dropout of the network be ``stand_in``."""
+    for module in (blocks, network_module, time_path):
+        monkeypatch.setattr(module, "dropout", stand_in)
 
 
 def assert_equals_reference(
@@ -147,7 +155,7 @@ def test_dropout_is_where_the_reference_has_it(case: str, monkeypatch: pytest.Mo
     present = make_present(modalities) if some_missing else None
     network, batch = make_network(config, modalities, present).train(), make_batch(config.max_len)
     fake = NetworkDropout((len(batch.lengths), config.max_len), modalities)
-    monkeypatch.setattr(torch.nn.functional, "dropout", fake)
+    replace_dropout(monkeypatch, fake)
     assert_equals_reference(network, batch, present, reference_dropout)
     assert fake.waiting == [] or not config.is_time
 
@@ -207,14 +215,14 @@ def _users_and_scores(network: MMM4RecNetwork, batch: Batch) -> tuple[Tensor, Te
 def test_real_dropout_draws_its_own_mask_for_each_stream_and_head(monkeypatch: pytest.MonkeyPatch) -> None:
     config = dataclasses.replace(small_config(), time_dropout_prob=0.5)
     network, batch = make_network(config).train(), make_batch(config.max_len, [9] * 6)
-    real = torch.nn.functional.dropout
+    real = dropout
     calls: list[tuple[Tensor, Tensor]] = []
 
-    def recording(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        calls.append((x, real(x, p, training, inplace)))
+    def recording(x: Tensor, p: float, training: bool) -> Tensor:
+        calls.append((x, real(x, p, training)))
         return calls[-1][1]
 
-    monkeypatch.setattr(torch.nn.functional, "dropout", recording)
+    replace_dropout(monkeypatch, recording)
     torch.manual_seed(5)
     network.user_vectors(*batch.args())
     gaps = [(x, y) for x, y in calls if x.shape == (6, 9)]
