@@ -38,6 +38,25 @@ class Plan:
         return x if self.keep is None else x.index_select(0, self.keep)
 
 
+@dataclass(frozen=True)
+class Projected:
+    """Rows of ``in_proj``'s output where they are at hand: without dropout, the first layer's depend on the item alone.
+
+    Attributes:
+        parts: z (I+1, E), x | B | C (I+1, E + 2GN) and dt (I+1, H) of every item.
+        tokens: (T,) int64 item of each token.
+    """
+
+    parts: tuple[Tensor, Tensor, Tensor]
+    tokens: Tensor
+
+    def gather(self, keep: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """z (S, E) of the kept tokens, x | B | C (T, E + 2GN) and dt (T, H) of all."""
+        z, xBC, dt = self.parts
+        kept = self.tokens if keep is None else self.tokens.index_select(0, keep)
+        return z.index_select(0, kept), xBC.index_select(0, self.tokens), dt.index_select(0, self.tokens)
+
+
 class FeedForward(nn.Module):
     """LayerNorm(dropout(W2·dropout(hardswish(W1·x))) + x)."""
 
@@ -143,7 +162,16 @@ class TiSSD(StateSpace):
         self.time_scale = TimeScale(config) if config.is_time else None
         self.time_gate = TimeGate(config) if config.is_time else None
 
-    def forward(self, u: Tensor, signal: Tensor | None, ragged: Ragged, plan: Plan) -> tuple[Tensor, Tensor | None]:
+    def project(self, u: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """u (T, D) → z (S, E) of the kept tokens, x | B | C (T, E + 2GN) and dt (T, H)."""
+        config = self.config
+        sizes = (config.inner_width, config.inner_width + 2 * config.group_width, config.n_heads)
+        z, xBC, dt = split_linear(u, self.in_proj.weight, self.in_proj.bias, sizes, keep)
+        return z, xBC, dt
+
+    def forward(
+        self, u: Tensor, signal: Tensor | None, ragged: Ragged, plan: Plan, projected: Projected | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Scan a stream.
 
         Args:
@@ -151,13 +179,12 @@ class TiSSD(StateSpace):
             signal: (B, H, L) time signal, None without time.
             ragged: layout of the T tokens.
             plan: how to compute, and the S tokens whose output is wanted: what follows the scan runs on these alone.
+            projected: what :meth:`project` makes of u, if it is at hand.
 
         Returns:
             (S, D), and the next time signal (B, H, L) or None.
         """
-        config = self.config
-        E, GN, H = config.inner_width, config.group_width, config.n_heads
-        z, xBC, dt = split_linear(u, self.in_proj.weight, self.in_proj.bias, (E, E + 2 * GN, H), plan.keep)
+        z, xBC, dt = self.project(u, plan.keep) if projected is None else projected.gather(plan.keep)
         scale = self.time_scale(signal) if self.time_scale is not None else None
         gated = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan)
         return self.output(gated), self.time_gate(signal, scale) if self.time_gate is not None else None
@@ -216,9 +243,11 @@ class TiSSDLayer(nn.Module):
         self.ffn = FeedForward(config) if config.is_ffn else None
         self.drop = config.dropout_prob
 
-    def forward(self, x: Tensor, signal: Tensor | None, ragged: Ragged, plan: Plan) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, signal: Tensor | None, ragged: Ragged, plan: Plan, projected: Projected | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """(T, D), (B, H, L) → (S, D) of the tokens that ``plan`` wants; and the next time signal."""
-        out, signal = self.ssd(x, signal, ragged, plan)
+        out, signal = self.ssd(x, signal, ragged, plan, projected)
         h = self.norm(residual(plan.kept(x), out, self.drop, self.training))
         return (h if self.ffn is None else self.ffn(h)), signal
 
@@ -244,6 +273,7 @@ class CrossLayer(nn.Module):
         shared: TiSSD,
         ragged: Ragged,
         plan: Plan,
+        projected: Projected | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """One cross layer.
 
@@ -253,6 +283,7 @@ class CrossLayer(nn.Module):
             shared: the TiSSD block of the text layer of the same index.
             ragged: layout of the T tokens.
             plan: how to compute, and the S tokens whose output is wanted: all or the last ones.
+            projected: what the shared block's ``project`` makes of ``image``, if it is at hand.
 
         Returns:
             (S, D), and the image's next time signal.
@@ -262,7 +293,7 @@ class CrossLayer(nn.Module):
         if plan.keep is not None:  # the convolution of C at the last position sees the last K
             tokens, tail = ragged.tail(self.config.d_conv)
             aligning = Plan(plan.backend, tokens, self.config.d_conv)
-        aligned, image_signal = shared(image, image_signal, ragged, aligning)
+        aligned, image_signal = shared(image, image_signal, ragged, aligning, projected)
         h = self.align_norm(residual(aligning.kept(image), aligned, self.drop, self.training))
         joint = self.filter(image_signal, text_signal) if self.filter is not None else None
         out = self.cross(h, text, joint, ragged, tail, plan)

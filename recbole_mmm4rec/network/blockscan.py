@@ -67,12 +67,12 @@ def convolve_backward(dy: Tensor, x: Tensor, taps: Tensor, dx: Tensor, dtaps: Te
     last = len(taps) - 1
     torch.mul(dy, taps[last], out=dx)
     scratch = torch.mul(dy, x)
-    dtaps[last] += scratch.sum((0, 1), dtype=dtaps.dtype)
-    dbias += dy.sum((0, 1), dtype=dbias.dtype)
+    dtaps[last] += scratch.sum((0, 1))
+    dbias += dy.sum((0, 1))
     for shift in range(1, min(last, x.shape[1] - 1) + 1):
         reached = dy[:, shift:]
         dx[:, :-shift].addcmul_(reached, taps[last - shift])
-        dtaps[last - shift] += torch.mul(reached, x[:, :-shift]).sum((0, 1), dtype=dtaps.dtype)
+        dtaps[last - shift] += torch.mul(reached, x[:, :-shift]).sum((0, 1))
 
 
 class _BlockConv(torch.autograd.Function):
@@ -135,7 +135,7 @@ class _BlockScan(torch.autograd.Function):
         groups: int,
         layout: BlockLayout,
     ) -> Tensor:
-        ctx.set_materialize_grads(False)
+        ctx.parts = []
         ctx.layout, ctx.groups, ctx.types = layout, groups, (taps.dtype, bias.dtype)
         taps, bias = taps.t().to(xb.dtype).contiguous(), bias.to(xb.dtype)
         before, y = torch.empty_like(xb), torch.empty_like(z)
@@ -146,7 +146,10 @@ class _BlockScan(torch.autograd.Function):
             parts = _BlockScan._parts(block, c, weight, skip, groups, z.shape[1], piece)
             out = _blocks(y, piece, piece.kept, piece.wanted)
             _split_heads(out, weight.shape[0]).copy_(torch.matmul(parts.mixing, parts.x))
-            torch.mul(y[piece.kept], F.silu(z[piece.kept]), out=gated[piece.kept])
+            gate = F.silu(z[piece.kept])
+            torch.mul(y[piece.kept], gate, out=gated[piece.kept])
+            if any(ctx.needs_input_grad):
+                ctx.parts.append((parts, gate))
         ctx.save_for_backward(xb, before, z, y, c, weight, skip, taps)
         return gated
 
@@ -186,15 +189,11 @@ class _BlockScan(torch.autograd.Function):
         dweight, dskip = torch.empty_like(weight), torch.empty_like(skip)
         dtaps = torch.zeros(taps.shape, dtype=ctx.types[0], device=taps.device)
         dbias = torch.zeros(taps.shape[1], dtype=ctx.types[1], device=taps.device)
-        for piece in layout.pieces:
+        for piece, (parts, gate) in zip(layout.pieces, ctx.parts, strict=True):
             rows, shape = piece.kept, (piece, piece.tokens, piece.length)
-            gate = z[rows]
-            torch.ops.aten.silu_backward.grad_input(grads[0][rows] * y[rows], gate, grad_input=dz[rows])
-            dy = _split_heads(
-                (grads[0][rows] * F.silu(gate)).view(piece.count, piece.wanted, inner), heads
-            ).contiguous()
+            torch.ops.aten.silu_backward.grad_input(grads[0][rows] * y[rows], z[rows], grad_input=dz[rows])
+            dy = _split_heads((grads[0][rows] * gate).view(piece.count, piece.wanted, inner), heads).contiguous()
             block = _blocks(before, *shape)
-            parts = _BlockScan._parts(block, c, weight, skip, groups, inner, piece)
             dmixing = torch.matmul(dy, parts.x.transpose(-1, -2))  # (n, H, w, l)
             dskip[rows].view(piece.count, piece.wanted, heads).copy_(
                 dmixing.diagonal(piece.length - piece.wanted, -2, -1).transpose(1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from recbole_mmm4rec.network import kernels
 from recbole_mmm4rec.network.blockscan import block_conv
 from recbole_mmm4rec.network.ragged import Ragged
+
+# up to this many positions, one small product with a banded matrix beats PyTorch's convolution of a few rows
+_BAND = 64
 
 
 class _PackedConv(torch.autograd.Function):
@@ -74,4 +78,16 @@ class RowConv(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """(B, H, L) → (B, H, L)."""
-        return F.silu(self.conv(F.pad(signal, (self.conv.kernel_size[0] - 1, 0))))
+        length = signal.shape[-1]
+        if length > _BAND:
+            return F.silu(self.conv(F.pad(signal, (self.conv.kernel_size[0] - 1, 0))))
+        bands = self.conv.weight.squeeze(1) @ _shifts(self.conv.kernel_size[0], length).to(signal)
+        y = torch.matmul(signal.transpose(0, 1), bands.unflatten(1, (length, length)))  # (H, B, L)
+        return F.silu(y + self.conv.bias[:, None, None]).transpose(0, 1)
+
+
+@functools.cache
+def _shifts(width: int, length: int) -> Tensor:
+    """(K, L·L): the banded matrices that shift a row by K-1 … 0 places, flattened."""
+    later, earlier = torch.arange(length), torch.arange(length).unsqueeze(1)
+    return torch.stack([(later - earlier == width - 1 - tap).flatten() for tap in range(width)]).float()

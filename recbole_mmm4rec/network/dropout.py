@@ -32,18 +32,23 @@ def keep_mask(shape: torch.Size, probability: float) -> tuple[Tensor, float]:
 
 
 class _Masked(torch.autograd.Function):
-    """x·keep·factor."""
+    """x·mask·factor, where ``mask`` holds numbers of x's dtype."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, keep: Tensor, factor: float) -> Tensor:
-        ctx.save_for_backward(keep)
+    def forward(ctx: Any, x: Tensor, mask: Tensor, factor: float) -> Tensor:
+        ctx.save_for_backward(mask)
         ctx.factor = factor
-        return (x * keep).mul_(factor)
+        return _scaled(x * mask, factor)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (keep,) = ctx.saved_tensors
-        return (grads[0] * keep).mul_(ctx.factor), None, None
+        (mask,) = ctx.saved_tensors
+        return _scaled(grads[0] * mask, ctx.factor), None, None
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    """x·factor in place."""
+    return x if factor == 1.0 else x.mul_(factor)
 
 
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
@@ -53,4 +58,7 @@ def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
     if x.device.type != "cpu":
         return F.dropout(x, probability, training)
     keep, factor = keep_mask(x.shape, probability)
-    return _Masked.apply(x, keep, factor)
+    mask = keep.to(x.dtype)
+    if x.dtype.itemsize >= 4:  # the factor rides in the mask, except in half precision, which would round it
+        mask, factor = mask.mul_(factor), 1.0
+    return _Masked.apply(x, mask, factor)

@@ -15,8 +15,8 @@ def product_dtype(x: Tensor) -> torch.dtype:
 
 
 def _column_sums(grad: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bias gradient of a Linear, added up in ``dtype``."""
-    return grad.sum(0, dtype=dtype)
+    """Bias gradient of a Linear, as PyTorch's own: added up in float32, rounded to the product's dtype."""
+    return grad.sum(0).to(dtype)
 
 
 class _SplitLinear(torch.autograd.Function):

@@ -7,11 +7,13 @@ Axes: B users, L positions, T valid positions of a batch, D hidden size, H heads
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from recbole_mmm4rec.network.blocks import CrossLayer, Plan, TiSSDLayer
+from recbole_mmm4rec.frozen import FrozenTable
+from recbole_mmm4rec.network.blocks import CrossLayer, Plan, Projected, TiSSDLayer
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.dropout import dropout
 from recbole_mmm4rec.network.items import ItemTables
@@ -20,18 +22,34 @@ from recbole_mmm4rec.network.ragged import Ragged
 from recbole_mmm4rec.network.time_path import TimeInput, time_gaps
 
 
+@dataclass(frozen=True)
+class ItemInputs:
+    """What the network makes of an item before it sees a sequence; without dropout the same at every position.
+
+    Attributes:
+        stream: (I+1, D) input of the first layer.
+        projected: (I+1, ·) its first block's projections, see :meth:`~recbole_mmm4rec.network.blocks.TiSSD.project`.
+    """
+
+    stream: Tensor
+    projected: tuple[Tensor, Tensor, Tensor]
+
+
 class MMM4RecNetwork(nn.Module):
     """Text, image or both → user vectors → scores of all items; no RecBole, no files."""
 
     def __init__(
-        self, config: NetworkConfig, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
+        self,
+        config: NetworkConfig,
+        features: Mapping[str, Tensor | FrozenTable],
+        present: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Build the network for one catalogue.
 
         Args:
             config: the settings.
-            features: frozen item features, "text" and/or "image", each (I+1, F); row 0 is padding. With one
-                modality alone its TiSSD stack scores alone.
+            features: frozen item features, "text" and/or "image", each (I+1, F) of any floating dtype, which they keep;
+                row 0 is padding. With one modality alone its TiSSD stack scores alone.
             present: masks (I+1,) bool of the items that have the modality; None where all have it.
 
         Raises:
@@ -58,6 +76,7 @@ class MMM4RecNetwork(nn.Module):
         item_seq_len: Tensor,
         timestamps: Tensor | None = None,
         tables: Mapping[str, Tensor] | None = None,
+        inputs: Mapping[str, ItemInputs] | None = None,
     ) -> Tensor:
         """Encode histories.
 
@@ -67,6 +86,7 @@ class MMM4RecNetwork(nn.Module):
             timestamps: (B, L) int64 seconds; may be None without time.
             tables: the item tables if they are at hand (:meth:`ItemTables.tables`); else the batch's own items are
                 projected alone.
+            inputs: what :meth:`item_inputs` gives, in evaluation; ``tables`` are not read then.
 
         Returns:
             (B, D), not normalised.
@@ -84,20 +104,31 @@ class MMM4RecNetwork(nn.Module):
         ragged = Ragged(item_seq_len, config.max_len)
         backend = choose_backend(config.ssd_backend, item_seq.device.type)
         tokens = ragged.pack(ragged.arrange(item_seq))  # (T,)
-        if tables is None:
-            rows, tokens = torch.unique(tokens, return_inverse=True)
-            tables = self.items.vectors(rows)
-        streams = {m: self._input(m, tables[m].index_select(0, tokens)) for m in self.items.modalities}  # (T, D)
+        streams, projected = self._streams(tokens, tables, inputs)  # (T, D) each
         stamps = None if timestamps is None else ragged.arrange(timestamps)
         signals = self._time_signals(stamps, ragged.lengths, len(streams))
         every, last = Plan(backend), Plan(backend, ragged.last, 1)
         if len(streams) == 2:
-            return ragged.restore(self._cross(streams["text"], streams["image"], signals, ragged, every, last))
-        (stream,) = streams.values()
-        signal = signals[0] if signals else None
-        for index, layer in enumerate(self.layers):
-            stream, signal = layer(stream, signal, ragged, last if index == len(self.layers) - 1 else every)
-        return ragged.restore(stream)
+            users = self._cross(streams, signals, projected, ragged, every, last)
+        else:
+            users = self._single(streams, signals, projected, ragged, every, last)
+        return ragged.restore(users)
+
+    def item_inputs(self, tables: Mapping[str, Tensor]) -> dict[str, ItemInputs]:
+        """The first layer's input of every item, where it depends on nothing else: in evaluation.
+
+        Worth its memory, (I+1)·(3E + 2GN + H + D) numbers a modality, where items are fewer than tokens.
+
+        Args:
+            tables: :meth:`ItemTables.tables`.
+
+        Raises:
+            RuntimeError: in training, where every position draws its own dropout.
+        """
+        if self.training:
+            raise RuntimeError("item_inputs needs evaluation mode: in training every position draws its own dropout")
+        streams = {m: self._input(m, tables[m]) for m in self.items.modalities}
+        return {m: ItemInputs(stream, self.layers[0].ssd.project(stream)) for m, stream in streams.items()}
 
     def scores(self, user_vectors: Tensor, fused: Tensor | None = None) -> Tensor:
         """Score all items.
@@ -122,6 +153,18 @@ class MMM4RecNetwork(nn.Module):
         tables = self.items.tables()
         return self.scores(self.user_vectors(item_seq, item_seq_len, timestamps, tables), self.fused_items(tables))
 
+    def _streams(
+        self, tokens: Tensor, tables: Mapping[str, Tensor] | None, inputs: Mapping[str, ItemInputs] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Projected]]:
+        """Each modality's stream (T, D), and its first projections if they are at hand, for items ``tokens`` (T,)."""
+        if inputs is not None:
+            streams = {m: inputs[m].stream.index_select(0, tokens) for m in self.items.modalities}
+            return streams, {m: Projected(inputs[m].projected, tokens) for m in self.items.modalities}
+        if tables is None:
+            rows, tokens = torch.unique(tokens, return_inverse=True)
+            tables = self.items.vectors(rows)
+        return {m: self._input(m, tables[m].index_select(0, tokens)) for m in self.items.modalities}, {}
+
     def _input(self, modality: str, vectors: Tensor) -> Tensor:
         """LayerNorm(dropout(·)) of a modality's gathered item vectors, (T, D)."""
         return self.input_norm[modality](dropout(vectors, self.config.embedding_drop_prob, self.training))
@@ -135,14 +178,39 @@ class MMM4RecNetwork(nn.Module):
         gaps = time_gaps(timestamps, lengths, self.config.time_padding)
         return [self.time_input(gaps) for _ in range(count)]
 
+    def _single(
+        self,
+        streams: Mapping[str, Tensor],
+        signals: list[Tensor],
+        projected: Mapping[str, Projected],
+        ragged: Ragged,
+        every: Plan,
+        last: Plan,
+    ) -> Tensor:
+        """One stream through all layers: (T, D) → (B, D)."""
+        ((modality, stream),) = streams.items()
+        signal = signals[0] if signals else None
+        for index, layer in enumerate(self.layers):
+            plan = last if index == len(self.layers) - 1 else every
+            stream, signal = layer(stream, signal, ragged, plan, None if index else projected.get(modality))
+        return stream
+
     def _cross(
-        self, text: Tensor, image: Tensor, signals: list[Tensor], ragged: Ragged, every: Plan, last: Plan
+        self,
+        streams: Mapping[str, Tensor],
+        signals: list[Tensor],
+        projected: Mapping[str, Projected],
+        ragged: Ragged,
+        every: Plan,
+        last: Plan,
     ) -> Tensor:
         """Both streams through all layers: (T, D) twice → (B, D)."""
+        text, image = streams["text"], streams["image"]
         text_signal, image_signal = signals if signals else (None, None)
         for index, (layer, cross) in enumerate(zip(self.layers, self.cross_layers, strict=True)):
-            text, text_signal = layer(text, text_signal, ragged, every)
+            first = {} if index else projected
+            text, text_signal = layer(text, text_signal, ragged, every, first.get("text"))
             pair = None if text_signal is None else (text_signal, image_signal)
             plan = last if index == len(self.layers) - 1 else every
-            image, image_signal = cross(text, image, pair, layer.ssd, ragged, plan)
+            image, image_signal = cross(text, image, pair, layer.ssd, ragged, plan, first.get("image"))
         return image

@@ -114,8 +114,10 @@ class ComplexLinear(nn.Module):
 
     def forward(self, spectrum: Tensor) -> Tensor:
         """(…, F) complex64 → (…, F) complex64."""
-        re, im = spectrum.real, spectrum.imag
-        return torch.complex(self.real(re) - self.imag(im), self.imag(re) + self.real(im))
+        parts = torch.stack([spectrum.real, spectrum.imag])
+        weight, bias = torch.cat([self.real.weight, self.imag.weight]), torch.cat([self.real.bias, self.imag.bias])
+        (real_re, imag_re), (real_im, imag_im) = (half.chunk(2, -1) for half in F.linear(parts, weight, bias))
+        return torch.complex(real_re - imag_im, imag_re + real_im)
 
 
 class FourierFilter(nn.Module):

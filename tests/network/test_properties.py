@@ -271,3 +271,16 @@ def test_initial_values_are_the_papers() -> None:
             assert (value == 1).all()
         elif name.startswith(("items.bias", "items.fusion")):
             assert not value.any()
+
+
+@pytest.mark.parametrize("modalities", [("text", "image"), ("text",)])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_projected_items_give_the_same_user_vectors(modalities: tuple[str, ...], layers: int) -> None:
+    network, batch = make_network(small_config(num_layers=layers), modalities).eval(), make_batch(9)
+    tables = network.items.tables()
+    inputs = network.item_inputs(tables)
+    torch.testing.assert_close(
+        network.user_vectors(*batch.args(), inputs=inputs), network.user_vectors(*batch.args(), tables)
+    )
+    with pytest.raises(RuntimeError, match="evaluation mode"):
+        network.train().item_inputs(tables)
