@@ -15,6 +15,7 @@ from recbole_mmm4rec.network.conv import PackedConv
 from recbole_mmm4rec.network.dropout import dropout
 from recbole_mmm4rec.network.linear import normed_linear, split_linear
 from recbole_mmm4rec.network.ragged import Ragged
+from recbole_mmm4rec.network.shared import SharedPrefixes
 from recbole_mmm4rec.network.ssd import ssd, ssd_last
 from recbole_mmm4rec.network.time_path import FourierFilter, TimeGate, TimeScale
 
@@ -123,7 +124,8 @@ class StateSpace(nn.Module):
         if plan.backend == "torch" and ragged.longest <= MAX_LENGTH:
             layout = ragged.layout(plan.wanted)
             skip = self.skip_weight(dt if plan.keep is None else dt.index_select(0, plan.keep))
-            weight = pair_weights(dt, self.A, layout)
+            (t, s), later = layout.pairs
+            weight = pair_weights(dt, self.A, layout, (t, s), later)
             return block_scan(xb, z, c, weight, skip, conv.weight, conv.bias, config.n_groups, layout)
         xb = conv(xb, ragged, plan.backend)
         E, GN = config.inner_width, config.group_width
@@ -140,6 +142,29 @@ class StateSpace(nn.Module):
             x, dt = x.index_select(0, plan.keep), dt.index_select(0, plan.keep)
         y = y + self.skip_weight(dt).to(x.dtype).unsqueeze(-1) * x
         return y.flatten(1) * F.silu(z)
+
+    def mix_prefixes(
+        self, xb: Tensor, z: Tensor, dt: Tensor, conv: PackedConv, shared: SharedPrefixes, prefixes: Tensor
+    ) -> Tensor:
+        """:meth:`mix` at the last position of every prefix of the sequences in ``shared.base``.
+
+        Row t of a sequence's mixing matrix takes its decays from the prefix that ends at t.
+
+        Args:
+            xb: (T', E + 2GN) x | B | C and z: (T', E) of the base sequences.
+            dt: (T, H) step sizes of all prefixes.
+            conv: the convolution of ``xb``.
+            shared: how they belong together.
+            prefixes: (T',) int64, :attr:`~SharedPrefixes.prefix_of_token`.
+
+        Returns:
+            (T', E), before the norm; row t belongs to the prefix that ends at t.
+        """
+        layout = shared.base.layout()
+        pairs, later = shared.pair_tokens(prefixes), layout.pairs[1]
+        weight = pair_weights(dt, self.A, shared.ragged.layout(), pairs, later)
+        skip = self.skip_weight(dt.index_select(0, shared.ragged.last.index_select(0, prefixes)))
+        return block_scan(xb, z, None, weight, skip, conv.weight, conv.bias, self.config.n_groups, layout)
 
     def output(self, gated: Tensor) -> Tensor:
         """RMSNorm over all E, then the output Linear: (S, E) → (S, D)."""
@@ -188,6 +213,14 @@ class TiSSD(StateSpace):
         scale = self.time_scale(signal) if self.time_scale is not None else None
         gated = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan)
         return self.output(gated), self.time_gate(signal, scale) if self.time_gate is not None else None
+
+    def prefixes(self, u: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor) -> Tensor:
+        """The block's output at the end of every prefix: u (T', D), signal (B, H, L) → (T', D)."""
+        assert self.time_scale is not None
+        z, xBC, dt = self.project(u)
+        scale = self.time_scale(signal)
+        steps = self.step_size(dt.index_select(0, shared.expand), scale, shared.ragged)
+        return self.output(self.mix_prefixes(xBC, z, steps, self.conv, shared, prefixes))
 
 
 class CrossSSD(StateSpace):
@@ -248,8 +281,15 @@ class TiSSDLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """(T, D), (B, H, L) → (S, D) of the tokens that ``plan`` wants; and the next time signal."""
         out, signal = self.ssd(x, signal, ragged, plan, projected)
-        h = self.norm(residual(plan.kept(x), out, self.drop, self.training))
-        return (h if self.ffn is None else self.ffn(h)), signal
+        return self._after(plan.kept(x), out), signal
+
+    def prefixes(self, x: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor) -> Tensor:
+        """The layer's output at the end of every prefix: x (T', D), signal (B, H, L) → (T', D)."""
+        return self._after(x, self.ssd.prefixes(x, signal, shared, prefixes))
+
+    def _after(self, x: Tensor, out: Tensor) -> Tensor:
+        h = self.norm(residual(x, out, self.drop, self.training))
+        return h if self.ffn is None else self.ffn(h)
 
 
 class CrossLayer(nn.Module):

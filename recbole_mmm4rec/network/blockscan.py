@@ -22,22 +22,23 @@ from recbole_mmm4rec.network.ragged import BlockLayout, Piece
 MAX_LENGTH = 64
 
 
-def pair_weights(dt: Tensor, A: Tensor, layout: BlockLayout) -> Tensor:
+def pair_weights(dt: Tensor, A: Tensor, layout: BlockLayout, pairs: tuple[Tensor, Tensor], later: Tensor) -> Tensor:
     """What the state that entered at s still weighs at t: exp(Σ_{r=s+1…t} Δ_r A)·Δ_s, 0 where s comes after t.
 
     Args:
         dt: (T, H) step sizes; A: (H,) negative.
+        layout: blocks of the T tokens.
+        pairs: tokens t and s of every pair, (Np,) int64 each.
+        later: (Np,) bool, True where s comes after t.
 
     Returns:
         (H, Np) in the dtype of dt. Running sums are taken in float64: their differences keep small decays.
     """
-    (t, s), later = layout.pairs
+    t, s = pairs
+    steps = dt.double() * A.double()
     sums = torch.cat(
-        [
-            (dt[piece.tokens].double() * A.double()).view(piece.count, piece.length, -1).cumsum(1).flatten(0, 1)
-            for piece in layout.pieces
-        ]
-    )
+        [steps[p.tokens].view(p.count, p.length, -1).cumsum(1).flatten(0, 1) for p in layout.pieces]
+    )  # each sequence for itself
     span = (sums.index_select(0, t) - sums.index_select(0, s)).to(dt.dtype)
     span = span.masked_fill(later.unsqueeze(1), float("-inf"))
     return (torch.exp(span) * dt.index_select(0, s)).t().contiguous()

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.frozen import FrozenTable
 from recbole_mmm4rec.network.blocks import CrossLayer, Plan, Projected, TiSSDLayer
+from recbole_mmm4rec.network.blockscan import MAX_LENGTH
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.dropout import dropout
 from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.network.kernels import choose_backend
 from recbole_mmm4rec.network.ragged import Ragged
+from recbole_mmm4rec.network.shared import SharedPrefixes
 from recbole_mmm4rec.network.time_path import TimeInput, time_gaps
 
 
@@ -77,6 +79,7 @@ class MMM4RecNetwork(nn.Module):
         timestamps: Tensor | None = None,
         tables: Mapping[str, Tensor] | None = None,
         inputs: Mapping[str, ItemInputs] | None = None,
+        origin: Tensor | None = None,
     ) -> Tensor:
         """Encode histories.
 
@@ -87,6 +90,8 @@ class MMM4RecNetwork(nn.Module):
             tables: the item tables if they are at hand (:meth:`ItemTables.tables`); else the batch's own items are
                 projected alone.
             inputs: what :meth:`item_inputs` gives, in evaluation; ``tables`` are not read then.
+            origin: (B,) int64; of two rows with the same number the shorter one is a prefix of the longer one, and what
+                they have in common is computed once (without ``inputs``). Dropout then draws for both together.
 
         Returns:
             (B, D), not normalised.
@@ -103,16 +108,38 @@ class MMM4RecNetwork(nn.Module):
             raise ValueError(f"timestamps is {tuple(timestamps.shape)}, not {tuple(item_seq.shape)}")
         ragged = Ragged(item_seq_len, config.max_len)
         backend = choose_backend(config.ssd_backend, item_seq.device.type)
+        stamps = None if timestamps is None else ragged.arrange(timestamps)
+        if origin is not None and inputs is None:
+            return ragged.restore(self._shared(item_seq, stamps, SharedPrefixes(ragged, origin), backend, tables))
         tokens = ragged.pack(ragged.arrange(item_seq))  # (T,)
         streams, projected = self._streams(tokens, tables, inputs)  # (T, D) each
-        stamps = None if timestamps is None else ragged.arrange(timestamps)
         signals = self._time_signals(stamps, ragged.lengths, len(streams))
-        every, last = Plan(backend), Plan(backend, ragged.last, 1)
-        if len(streams) == 2:
-            users = self._cross(streams, signals, projected, ragged, every, last)
-        else:
-            users = self._single(streams, signals, projected, ragged, every, last)
-        return ragged.restore(users)
+        return ragged.restore(self._encode(streams, signals, projected, ragged, Plan(backend, ragged.last, 1)))
+
+    def _shared(
+        self,
+        item_seq: Tensor,
+        stamps: Tensor | None,
+        shared: SharedPrefixes,
+        backend: str,
+        tables: Mapping[str, Tensor] | None,
+    ) -> Tensor:
+        """User vectors (B, D) of packed prefixes, computing once what they have in common; see :mod:`.shared`."""
+        ragged, base = shared.ragged, shared.base
+        tokens = base.pack(item_seq.index_select(0, shared.longest_row))  # (T',)
+        streams, _ = self._streams(tokens, tables, None)
+        signals = self._time_signals(stamps, ragged.lengths, len(streams))
+        if not signals:  # nothing looks ahead: one pass gives the vectors of all prefixes
+            return self._encode(streams, [], {}, base, Plan(backend)).index_select(0, shared.ends)
+        prefixes = shared.prefix_of_token
+        short = backend == "torch" and base.longest <= MAX_LENGTH
+        if len(streams) == len(self.layers) == 1 and prefixes is not None and short:
+            ((_, stream),) = streams.items()
+            return self.layers[0].prefixes(stream, signals[0], shared, prefixes).index_select(0, shared.ends)
+        block = self.layers[0].ssd
+        projected = {m: Projected(block.project(stream), shared.expand) for m, stream in streams.items()}
+        expanded = {m: stream.index_select(0, shared.expand) for m, stream in streams.items()}
+        return self._encode(expanded, signals, projected, ragged, Plan(backend, ragged.last, 1))
 
     def item_inputs(self, tables: Mapping[str, Tensor]) -> dict[str, ItemInputs]:
         """The first layer's input of every item, where it depends on nothing else: in evaluation.
@@ -178,20 +205,32 @@ class MMM4RecNetwork(nn.Module):
         gaps = time_gaps(timestamps, lengths, self.config.time_padding)
         return [self.time_input(gaps) for _ in range(count)]
 
+    def _encode(
+        self,
+        streams: Mapping[str, Tensor],
+        signals: list[Tensor],
+        projected: Mapping[str, Projected],
+        ragged: Ragged,
+        final: Plan,
+    ) -> Tensor:
+        """All layers: each modality's stream (T, D) → (S, D) at the tokens that ``final`` wants."""
+        encode = self._cross if len(streams) == 2 else self._single
+        return encode(streams, signals, projected, ragged, final)
+
     def _single(
         self,
         streams: Mapping[str, Tensor],
         signals: list[Tensor],
         projected: Mapping[str, Projected],
         ragged: Ragged,
-        every: Plan,
-        last: Plan,
+        final: Plan,
     ) -> Tensor:
-        """One stream through all layers: (T, D) → (B, D)."""
+        """One stream through all layers."""
+        every = Plan(final.backend)
         ((modality, stream),) = streams.items()
         signal = signals[0] if signals else None
         for index, layer in enumerate(self.layers):
-            plan = last if index == len(self.layers) - 1 else every
+            plan = final if index == len(self.layers) - 1 else every
             stream, signal = layer(stream, signal, ragged, plan, None if index else projected.get(modality))
         return stream
 
@@ -201,16 +240,16 @@ class MMM4RecNetwork(nn.Module):
         signals: list[Tensor],
         projected: Mapping[str, Projected],
         ragged: Ragged,
-        every: Plan,
-        last: Plan,
+        final: Plan,
     ) -> Tensor:
-        """Both streams through all layers: (T, D) twice → (B, D)."""
+        """Both streams through all layers."""
+        every = Plan(final.backend)
         text, image = streams["text"], streams["image"]
         text_signal, image_signal = signals if signals else (None, None)
         for index, (layer, cross) in enumerate(zip(self.layers, self.cross_layers, strict=True)):
             first = {} if index else projected
             text, text_signal = layer(text, text_signal, ragged, every, first.get("text"))
             pair = None if text_signal is None else (text_signal, image_signal)
-            plan = last if index == len(self.layers) - 1 else every
+            plan = final if index == len(self.layers) - 1 else every
             image, image_signal = cross(text, image, pair, layer.ssd, ragged, plan, first.get("image"))
         return image

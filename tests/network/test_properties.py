@@ -238,7 +238,9 @@ def test_packed_layout(lengths: list[int], width: int) -> None:
     assert kept_tokens == list(range(len(kept)))
     (t, s), later = ragged.layout(width).pairs
     expected = [
-        (end, start) for end in tokens.tolist() for start in range(len(packed)) if ragged.rows[start] == ragged.rows[end]
+        (end, start)
+        for end in tokens.tolist()
+        for start in torch.nonzero(ragged.rows == ragged.rows[end]).flatten().tolist()
     ]
     assert list(zip(t.tolist(), s.tolist(), strict=True)) == expected
     assert later.tolist() == [start > end for end, start in expected]
