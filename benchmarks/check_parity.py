@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
 from pathlib import Path
 
 import torch
+from machine import processor
 from safetensors.torch import load_file
 
 import recbole_mmm4rec
@@ -61,7 +61,7 @@ def main() -> int:
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: PyTorch finds no GPU here; try --device cpu")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    card = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    card = torch.cuda.get_device_name() if device == "cuda" else processor()
     print(f"recbole-mmm4rec {recbole_mmm4rec.__version__}, PyTorch {torch.__version__}, {card}")
     failed = False
     for backend in ("recurrence", "torch", *(["mamba_ssm"] if device == "cuda" else [])):

@@ -22,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.machine import processor
 from recbole_mmm4rec.features import FeatureStore, store_path, write_store
 
 LIMIT_MIB = 1024
@@ -42,7 +43,7 @@ def main() -> int:
     items = 20_000 if arguments.quick else arguments.items
     if arguments.step:
         return run_step(arguments.step, arguments.folder, items, arguments.dim, arguments.sample)
-    print(f"{cpu_name()}, Python {platform.python_version()}, NumPy {np.__version__}")
+    print(f"{processor()}, Python {platform.python_version()}, NumPy {np.__version__}")
     print(f"{items:,} items x {arguments.dim} float16 = {items * arguments.dim * 2 / 2**30:.2f} GiB")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         shape = ["--items", str(items), "--dim", str(arguments.dim), "--sample", str(arguments.sample)]
@@ -135,12 +136,6 @@ def status() -> dict[str, float]:
     """Memory fields of /proc/self/status in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.endswith(" kB")}
-
-
-def cpu_name() -> str:
-    """The processor's name."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 if __name__ == "__main__":

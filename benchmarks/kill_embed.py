@@ -23,8 +23,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from machine import processor
 from PIL import Image
-from prepare_amazon import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="3 kills, 1,300 items")
     arguments = parser.parse_args()
     kills, items = (3, 1_300) if arguments.quick else (arguments.kills, arguments.items)
-    print(f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}")
+    print(f"{processor()}; Python {platform.python_version()}")
     folder = Path(tempfile.mkdtemp())
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder / "served")))
     threading.Thread(target=server.serve_forever, daemon=True).start()

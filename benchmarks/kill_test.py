@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from prepare_amazon import make_files, processor
+from machine import processor
+from prepare_amazon import make_files
 
 COMMAND = ["-m", "dataset_prep", "amazon", "--reviews", "reviews.json", "--meta", "meta.json", "--name", "shop"]
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="5 kills, 50,000 reviews")
     arguments = parser.parse_args()
     kills, reviews = (5, 50_000) if arguments.quick else (arguments.kills, arguments.reviews)
-    print(f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}")
+    print(f"{processor()}; Python {platform.python_version()}")
     folder = Path(tempfile.mkdtemp())
     try:
         make_files(folder, reviews)

@@ -20,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from machine import processor
 
 K = 5
 WORDS = [
@@ -142,7 +143,7 @@ def report(folder: Path, count: int) -> None:
     import duckdb
 
     size = (folder / "reviews.json").stat().st_size / 1e9
-    print(f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, DuckDB {duckdb.__version__}")
+    print(f"{processor()}; Python {platform.python_version()}, DuckDB {duckdb.__version__}")
     print(f"{count:,} reviews, {size:.2f} GB, {K}-core")
     measured = {}
     for way in ("ours", "plain"):
@@ -160,14 +161,6 @@ def report(folder: Path, count: int) -> None:
         print(f"{way:8}{row['read']:>8.1f} s{row['all']:>8.1f} s{row['peak']:>8.2f} GiB")
     ratios = {key: measured["plain"][key] / measured["ours"][key] for key in ("read", "all")}
     print(f"{'ratio':8}{ratios['read']:>10.1f}{ratios['all']:>10.1f}      same files")
-
-
-def processor() -> str:
-    """The processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ def remap_items(dataset: Any, remap: Callable[[], None]) -> None:
 
 def _drop_unused_items(dataset: Any) -> None:
     """Leave rows of item features out whose item occurs in no interaction."""
+    if dataset.feat_name_list == ["inter_feat"]:
+        return
     fields = [field for field in dataset.alias["item_id"] if field in dataset.inter_feat]
     used: set[str] = set()
     for field in fields:

@@ -17,6 +17,7 @@ from torch import Tensor
 from recbole_mmm4rec.candidates import candidate_choice, remap_items
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.feature_tables import FeatureSource, FeatureTables, choose_modalities
+from recbole_mmm4rec.frozen import FrozenTable
 from recbole_mmm4rec.interactions import (
     check_time_passes,
     check_times,
@@ -26,11 +27,12 @@ from recbole_mmm4rec.interactions import (
     require_files,
     whole_seconds,
 )
-from recbole_mmm4rec.prefixes import PrefixColumns, PrefixInteraction, pad_latest, prefixes_of
+from recbole_mmm4rec.prefixes import PrefixColumns, PrefixInteraction, order_within_groups, pad_latest, prefixes_of
 from recbole_mmm4rec.splits import SplitsWithoutLoops
+from recbole_mmm4rec.token_columns import CodedTokens
 
 
-class MMM4RecDataset(SplitsWithoutLoops, SequentialDataset):
+class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
     """Interactions of users in order of time, and frozen feature tables of the items.
 
     Time stamps stay int64 from the file to the batch, and interactions are ordered by (user, time) in 64 bits, equal
@@ -64,8 +66,8 @@ class MMM4RecDataset(SplitsWithoutLoops, SequentialDataset):
         super().__init__(config)
 
     @property
-    def features(self) -> dict[str, Tensor]:
-        """Modality to its table, (I + 1, F) float32; row 0 and the rows of absent items are zeros."""
+    def features(self) -> dict[str, Tensor | FrozenTable]:
+        """Modality to its table, (I + 1, F) as stored; row 0 and the rows of absent items are zeros."""
         return self._tables.features
 
     @property
@@ -88,7 +90,7 @@ class MMM4RecDataset(SplitsWithoutLoops, SequentialDataset):
             ValueError: there is neither.
         """
         if field in self.features and field not in self._preloaded_weight:
-            return self.features[field].numpy()
+            return self._tables.array(field)
         weight: np.ndarray = super(SequentialDataset, self).get_preload_weight(field)
         return weight
 
@@ -136,7 +138,7 @@ class MMM4RecDataset(SplitsWithoutLoops, SequentialDataset):
 
     def _data_processing(self) -> None:
         super()._data_processing()
-        if not self._has_lists() and not self.inter_feat[self.uid_field].duplicated().any():
+        if not self._has_lists() and np.bincount(self.inter_feat[self.uid_field])[1:].max(initial=0) < 2:
             raise UserError(
                 f"data set '{self.dataset_name}': no user has two interactions, so there is no history to learn from; "
                 "use data with repeated users, or loosen user_inter_num_interval and val_interval"
@@ -173,13 +175,13 @@ class MMM4RecDataset(SplitsWithoutLoops, SequentialDataset):
             return
         frame = self.inter_feat
         users = frame[self.uid_field].to_numpy()
-        order = np.lexsort((frame[self.time_field].to_numpy(), users))
+        order = order_within_groups(users, frame[self.time_field].to_numpy())
         if self.benchmark_filename_list is not None:
             self._file_of_row = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)[order]
-        at = torch.from_numpy(order)
-        rows = {field: values[at] for field, values in self._columns(frame).items()}
         self._aug_presets()
-        target, length = prefixes_of(users[order], self.max_item_list_len)
+        del users
+        rows = {field: self._column(frame, field, order) for field in map(str, list(frame))}
+        target, length = prefixes_of(rows[self.uid_field].numpy(), self.max_item_list_len)
         columns = PrefixColumns(
             rows,
             self.uid_field,
@@ -191,20 +193,17 @@ class MMM4RecDataset(SplitsWithoutLoops, SequentialDataset):
         )
         self.inter_feat = PrefixInteraction(columns)
 
-    def _columns(self, frame: pd.DataFrame) -> dict[str, Tensor]:
-        """Interactions as tensors, field by field: RecBole's dtypes, but int64 for the time."""
-        columns = {}
-        for field in map(str, frame):
-            values, kind = frame[field], self.field2type[field]
-            if field == self.time_field:
-                columns[field] = torch.from_numpy(whole_seconds(values.to_numpy(dtype=np.float64)))
-            elif kind == FeatureType.TOKEN:
-                columns[field] = torch.from_numpy(values.to_numpy(dtype=np.int64, copy=True))
-            elif kind == FeatureType.FLOAT and field not in self.config["numerical_features"]:
-                columns[field] = torch.from_numpy(values.to_numpy(dtype=np.float32, copy=True))
-            else:
-                columns[field] = self._dataframe_to_interaction(frame[[field]])[field]
-        return columns
+    def _column(self, frame: pd.DataFrame, field: str, order: np.ndarray | slice) -> Tensor:
+        """Take a field out of a frame of interactions: a tensor of RecBole's dtype, int64 for the time, reordered."""
+        values, kind = frame.pop(field), self.field2type[field]
+        if field == self.time_field:
+            return torch.from_numpy(whole_seconds(values.to_numpy(dtype=np.float64)[order]))
+        if kind == FeatureType.TOKEN:
+            return torch.from_numpy(np.array(values.to_numpy(dtype=np.int64)[order]))
+        if kind == FeatureType.FLOAT and field not in self.config["numerical_features"]:
+            return torch.from_numpy(np.array(values.to_numpy(dtype=np.float32)[order]))
+        column: Tensor = self._dataframe_to_interaction(values.to_frame())[field]
+        return column[order]
 
     # Splits that come as files (key benchmark_filename).
 
@@ -231,7 +230,8 @@ class MMM4RecDataset(SplitsWithoutLoops, SequentialDataset):
         """Samples of files that hold histories: the latest L entries of each list, padded to L."""
         suffix, time_list = self.config["LIST_SUFFIX"], self.time_field + self.config["LIST_SUFFIX"]
         histories = [f for f in map(str, frame) if f.endswith(suffix) and f[: -len(suffix)] in frame]
-        samples = self._columns(frame.drop(columns=histories))
+        own = frame.drop(columns=histories)
+        samples = {field: self._column(own, field, slice(None)) for field in map(str, list(own))}
         samples[self.item_list_length_field].clamp_(max=self.max_item_list_len)
         for field in histories:
             values = pad_latest(frame[field].to_list(), self.max_item_list_len)

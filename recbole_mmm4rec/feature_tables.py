@@ -16,7 +16,14 @@ from recbole_mmm4rec.errors import UserError, did_you_mean
 from recbole_mmm4rec.feature_manifest import MODALITIES, Manifest
 from recbole_mmm4rec.feature_writer import aside
 from recbole_mmm4rec.features import FeatureStore, read_item_column
+from recbole_mmm4rec.frozen import FrozenTable
 from recbole_mmm4rec.interactions import read_header
+
+PLACES = ("auto", "memory", "mapped")
+"""Values of ``features_in``: as the size says, copied into memory, or left on disk and mapped."""
+
+MAPPED_ABOVE = 512 * 2**20
+"""Bytes of a modality's table, as stored, above which ``features_in: auto`` leaves it on disk."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +34,29 @@ class FeatureSource:
         dataset: the data set's name.
         folder: the folder with one store for each modality, by default ``DATASET_DIR/features``.
         item_file: ``NAME.item``, whose texts the embeddings must have been made from; it need not exist.
+        features_in: where the tables are kept, one of :data:`PLACES`.
     """
 
     dataset: str
     folder: Path
     item_file: Path
+    features_in: str = "auto"
 
     @classmethod
     def of(cls, config: Any) -> FeatureSource:
-        """From RecBole's configuration: keys ``dataset``, ``data_path`` and, if set, ``feature_path``."""
+        """From RecBole's configuration: ``dataset``, ``data_path`` and, if set, ``feature_path`` and ``features_in``.
+
+        Raises:
+            UserError: ``features_in`` is none of :data:`PLACES`.
+        """
         dataset_dir = Path(config["data_path"])
         name = str(config["dataset"])
         folder = Path(config["feature_path"]) if config["feature_path"] else dataset_dir / "features"
-        return cls(name, folder, dataset_dir / f"{name}.item")
+        place = str(config["features_in"] or "auto")
+        if place not in PLACES:
+            hint = did_you_mean(place, PLACES)
+            raise UserError(f"features_in must be one of {', '.join(PLACES)}, not '{place}'{hint}")
+        return cls(name, folder, dataset_dir / f"{name}.item", place)
 
     def found(self) -> list[str]:
         """The modalities that have a store, text first."""
@@ -123,20 +140,41 @@ def choose_modalities(wanted: Any, source: FeatureSource) -> list[str]:
     return [name for name in MODALITIES if name in names]
 
 
-def read_table(store: FeatureStore, tokens: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def read_table(
+    store: FeatureStore, tokens: Sequence[str], dtype: type[np.generic] | np.dtype = np.float32
+) -> tuple[np.ndarray, np.ndarray]:
     """A store in the order of internal ids, with the padding row in front.
 
     Args:
         store: the modality's store.
         tokens: the I item tokens, in the order of internal ids from 1.
+        dtype: of the table.
 
     Returns:
-        (I + 1, F) float32, zeros for padding and for items without a vector, and (I + 1,) bool, False for these.
+        (I + 1, F) of ``dtype``, zeros for padding and for items without a vector, and (I + 1,) bool, False for these.
+
+    Raises:
+        UserError: tokens that the store lacks, or a needed row with NaN or infinite values.
     """
-    vectors, present = store.align(tokens)
-    table = np.zeros((len(tokens) + 1, vectors.shape[1]), dtype=np.float32)
-    np.multiply(vectors, present[:, None], out=table[1:])
-    return table, np.concatenate([[False], present])
+    rows = store.rows_of(tokens)
+    table = np.zeros((len(tokens) + 1, store.manifest.dim), dtype=dtype)
+    store.read(rows, table[1:])
+    present = np.concatenate([[False], store.present[rows]])
+    table[~present] = 0
+    return table, present
+
+
+def map_table(store: FeatureStore, tokens: Sequence[str]) -> tuple[FrozenTable, np.ndarray]:
+    """What :func:`read_table` gives, without a copy: the mapped file and the row of each item.
+
+    Raises:
+        UserError: as :func:`read_table`; the numbers are read once, piece by piece, for that.
+    """
+    rows = store.rows_of(tokens)
+    store.read(rows)
+    present = np.concatenate([[False], store.present[rows]])
+    index = np.where(present, np.concatenate([[0], rows]), -1)
+    return FrozenTable.of_array(store.table, index, finite=True), present
 
 
 class FeatureTables:
@@ -151,7 +189,8 @@ class FeatureTables:
         tokens: item tokens in the order of internal ids, ``[PAD]`` first.
 
     Attributes:
-        features: modality to (I + 1, F) float32; row 0 and the rows of absent items are zeros.
+        features: modality to (I + 1, F), of the store's dtype; row 0 and the rows of absent items are zeros. In
+            memory a tensor, else a mapped table, as ``features_in`` of the source says.
         present: modality to (I + 1,) bool; False at row 0 and where the item has no text or image.
         manifests: modality to what the store says about itself.
     """
@@ -163,7 +202,7 @@ class FeatureTables:
         self._read(modalities)
 
     def _read(self, modalities: Sequence[str]) -> None:
-        self.features: dict[str, Tensor] = {}
+        self.features: dict[str, Tensor | FrozenTable] = {}
         self.present: dict[str, Tensor] = {}
         for modality in modalities:
             store = self.source.open(modality)
@@ -172,9 +211,23 @@ class FeatureTables:
                     f"{store.path}: the store changed since the data set was saved; delete the saved data set or "
                     "checkpoint, or put the old store back"
                 )
-            table, present = read_table(store, self.tokens[1:].tolist())
-            self.features[modality] = torch.from_numpy(table)
+            tokens = self.tokens[1:].tolist()
+            if self._mapped(store):
+                self.features[modality], present = map_table(store, tokens)
+            else:
+                table, present = read_table(store, tokens, store.table.dtype)
+                self.features[modality] = torch.from_numpy(table)
             self.present[modality] = torch.from_numpy(present)
+
+    def _mapped(self, store: FeatureStore) -> bool:
+        if self.source.features_in != "auto":
+            return self.source.features_in == "mapped"
+        return len(self.tokens) * store.manifest.dim * store.table.itemsize > MAPPED_ABOVE
+
+    def array(self, modality: str) -> np.ndarray:
+        """A modality's table in memory, (I + 1, F) float32."""
+        table = self.features[modality]
+        return table.numpy() if isinstance(table, FrozenTable) else table.float().numpy()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"source": self.source, "tokens": self.tokens, "manifests": self.manifests}

@@ -140,6 +140,17 @@ class FeatureStore:
         Raises:
             UserError: tokens that the store lacks, or a needed row with NaN or infinite values.
         """
+        rows = self.rows_of(tokens)
+        out = np.empty((len(rows), self.manifest.dim), dtype=np.float32)
+        self.read(rows, out)
+        return out, np.asarray(self.present[rows])
+
+    def rows_of(self, tokens: Sequence[str]) -> np.ndarray:
+        """The rows of ``tokens``, (len(tokens),) int64.
+
+        Raises:
+            UserError: tokens that the store lacks.
+        """
         row_of = dict.fromkeys(tokens, -1)  # of these alone: a sample of a store of millions stays small
         for row, token in enumerate(self.items):
             if token in row_of:
@@ -150,22 +161,32 @@ class FeatureStore:
                 f"{self.path}: {len(missing)} of {len(tokens)} items are not in it, first {first_three(missing)}; "
                 f"the store of data set {self.manifest.dataset} has {len(self.items)} items; {_remake(self.path)}"
             )
-        rows = np.fromiter((row_of[token] for token in tokens), dtype=np.int64, count=len(tokens))
+        return np.fromiter((row_of[token] for token in tokens), dtype=np.int64, count=len(tokens))
+
+    def read(self, rows: np.ndarray, out: np.ndarray | None = None) -> None:
+        """Reads rows piece by piece, checks their numbers and copies them.
+
+        Args:
+            rows: (n,) int64 rows of the store.
+            out: (n, F) float32 or of the store's dtype, where they go; None to check them alone.
+
+        Raises:
+            UserError: NaN or infinite values; names the items.
+        """
         order = np.argsort(rows, kind="stable")  # ascending rows: the mapped file is read front to back
-        out = np.empty((len(rows), self.manifest.dim), dtype=np.float32)
         bad: list[int] = []
         for start in range(0, len(order), GATHER_ROWS):
             at = order[start : start + GATHER_ROWS]
-            block = self.table[rows[at]].astype(np.float32)
-            bad.extend(at[~np.isfinite(block).all(axis=1)].tolist())
-            out[at] = block
+            block = self.table[rows[at]]
+            bad.extend(rows[at[~np.isfinite(block.astype(np.float32)).all(axis=1)]].tolist())
+            if out is not None:
+                out[at] = block
         if bad:
-            names = first_three([tokens[position] for position in sorted(bad)])
+            names = first_three([self.items[row] for row in bad])
             raise UserError(
                 f"{self.path / 'table.npy'}: NaN or infinite values for {len(bad)} items, first {names}; "
                 f"{_remake(self.path, force=True)}"
             )
-        return out, np.asarray(self.present[rows])
 
     def check_inputs(self, tokens: Sequence[str], texts: Sequence[str]) -> None:
         """Makes sure that the vectors were made from these inputs; passes for vectors brought by the user.

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.token_columns import read_as_codes
 
 _TYPES = ("token", "float", "token_seq", "float_seq")
 _TIME_LIMIT = 2.0**62  # inside int64, whatever the unit
@@ -92,10 +93,10 @@ def require_columns(path: Path, header: dict[str, str], wanted: dict[str, str]) 
 def read_columns(
     path: Path, header: dict[str, str], fields: Sequence[str], separator: str, encoding: str
 ) -> pd.DataFrame:
-    """Read token and float columns of an atomic file with pandas' compiled parser.
+    """Read token and float columns of an atomic file with Arrow's or pandas' compiled parser.
 
-    The result equals RecBole's own (``Dataset._load_feat``, whose Python parser is several times slower): text for
-    tokens, and the nearest float64 for numbers. Only a line with too many fields is refused here.
+    The result equals RecBole's own (``Dataset._load_feat``, whose Python parser is many times slower): text for tokens,
+    as strings or categories, and the nearest float64 for numbers. Only a line with too many fields is refused here.
 
     Args:
         path: the file.
@@ -110,6 +111,9 @@ def read_columns(
     Raises:
         UserError: a line has too many fields or a number cannot be read; names the line.
     """
+    frame = read_as_codes(path, header, fields, separator) if encoding.lower() in ("utf-8", "utf8") else None
+    if frame is not None:
+        return _with_rows(frame, path)
     floats = [field for field in fields if header[field] == "float"]
     dtypes = {f"{field}:{kind}": np.float64 if field in floats else str for field, kind in header.items()}
     try:
@@ -125,7 +129,10 @@ def read_columns(
     except (ValueError, OverflowError) as error:
         raise UserError(_parse_failure(path, floats, separator, encoding, error)) from error
     frame.columns = pd.Index(list(header))
-    frame = frame[list(fields)]
+    return _with_rows(frame[list(fields)], path)
+
+
+def _with_rows(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     if frame.empty:
         raise UserError(f"{path}: no interactions below the header; prepare the data set again")
     return frame
@@ -203,4 +210,5 @@ def whole_seconds(times: np.ndarray) -> np.ndarray:
         int64 (R,).
     """
     bounded = np.nan_to_num(times, nan=-_TIME_LIMIT, posinf=_TIME_LIMIT, neginf=-_TIME_LIMIT)
-    return np.floor(np.clip(bounded, -_TIME_LIMIT, _TIME_LIMIT)).astype(np.int64)
+    np.floor(np.clip(bounded, -_TIME_LIMIT, _TIME_LIMIT, out=bounded), out=bounded)
+    return bounded.astype(np.int64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,11 +12,14 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_mmm4rec.errors import UserError, did_you_mean
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
-from recbole_mmm4rec.network.losses import full_cross_entropy, in_batch_cross_entropy
+from recbole_mmm4rec.network.items import ItemSide
+from recbole_mmm4rec.network.network import ItemInputs
+from recbole_mmm4rec.objectives import make_objective
+from recbole_mmm4rec.user_batches import ORIGIN
 
-LOSS_TYPES = ("CE", "in_batch")
+INPUT_BYTES = 512 * 2**20
+"""Most bytes of the first layer's inputs of all items that an evaluation keeps."""
 
 
 def network_config(config: Any) -> NetworkConfig:
@@ -26,6 +31,23 @@ def network_config(config: Any) -> NetworkConfig:
     settings = {key: config[key] for key in NetworkConfig.setting_names() if key in config}
     settings["max_len"] = config["MAX_ITEM_LIST_LENGTH"]
     return NetworkConfig.from_mapping(settings)
+
+
+@dataclass
+class _Evaluation:
+    """What an evaluation keeps while the weights stay the same.
+
+    Attributes:
+        state: tells whether they did.
+        side: the item tables and the item side of the scores.
+        inputs: the first layer's inputs of all items, once they are worth it.
+        tokens: items of the histories so far.
+    """
+
+    state: tuple[Any, ...]
+    side: ItemSide
+    inputs: Mapping[str, ItemInputs] | None = None
+    tokens: int = 0
 
 
 class MMM4Rec(SequentialRecommender):
@@ -44,65 +66,80 @@ class MMM4Rec(SequentialRecommender):
             UserError: settings or features that do not fit.
         """
         super().__init__(config, dataset)
-        self.loss_type = str(config["loss_type"])
-        if self.loss_type not in LOSS_TYPES:
-            hint = did_you_mean(self.loss_type, LOSS_TYPES)
-            raise UserError(f"loss_type must be one of {', '.join(LOSS_TYPES)}, not '{self.loss_type}'{hint}")
-        self.label_smoothing = float(config["label_smoothing"] or 0.0)
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise UserError(f"label_smoothing must be a number from 0 to below 1, not {self.label_smoothing}")
+        self.objective = make_objective(config, dataset)
         self.time_list = f"{config['TIME_FIELD']}{config['LIST_SUFFIX']}"
         self.network = MMM4RecNetwork(network_config(config), dataset.features, dataset.present)
-        self._cached: tuple[tuple[Any, ...], dict[str, Tensor], Tensor] | None = None
+        self._kept: _Evaluation | None = None
 
-    def forward(self, interaction: Interaction, tables: dict[str, Tensor]) -> Tensor:
-        """The user vectors (B, D) of a batch."""
+    def forward(
+        self,
+        interaction: Interaction,
+        tables: Mapping[str, Tensor] | None,
+        inputs: Mapping[str, ItemInputs] | None = None,
+    ) -> Tensor:
+        """The user vectors (B, D) of a batch; without ``tables`` its own items are projected alone."""
         stamps = interaction[self.time_list] if self.network.config.is_time else None
-        return self.network.user_vectors(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], stamps, tables)
+        histories, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        origin = interaction.interaction.get(ORIGIN)
+        return self.network.user_vectors(histories, lengths, stamps, tables, inputs, origin)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """The mean cross-entropy of a training batch."""
-        tables = self.network.items.tables()
-        users = self.forward(interaction, tables)
-        fused, labels = self.network.fused_items(tables), interaction[self.POS_ITEM_ID]
-        if self.loss_type == "in_batch":
-            return in_batch_cross_entropy(users, fused, labels)
-        return full_cross_entropy(users, fused, labels, self.label_smoothing)
+        """The loss of a training batch: the mean of its rows'."""
+
+        def encode(tables: Mapping[str, Tensor] | None) -> Tensor:
+            return self.forward(interaction, tables)
+
+        loss: Tensor = self.objective(self.network.items, encode, interaction[self.POS_ITEM_ID])
+        return loss
 
     def predict(self, interaction: Interaction) -> Tensor:
         """(B,) score of each row's own item: the matching column of :meth:`full_sort_predict`."""
-        tables, fused = self._item_side()
-        users = self.forward(interaction, tables)
-        return (users.to(fused.dtype) * fused.index_select(0, interaction[self.ITEM_ID])).sum(-1)
+        users, fused = self.sides(interaction)
+        return (users * fused.index_select(0, interaction[self.ITEM_ID])).sum(-1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, I+1) scores of all items, the padding column −inf."""
-        tables, fused = self._item_side()
-        users = self.forward(interaction, tables)
+        users, fused = self.sides(interaction)
         # in full precision also under autocast: bfloat16 scores tie, and ties decide ranks
         with torch.autocast(users.device.type, enabled=False):
-            return self.network.scores(users.to(fused.dtype), fused)
+            return self.network.scores(users, fused)
 
-    def _item_side(self) -> tuple[dict[str, Tensor], Tensor]:
-        """Item tables and fused table; projected once while the weights stay the same in evaluation."""
+    def sides(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """User vectors (B, D) of a batch and the item side (I+1, D), whose products are the scores."""
+        kept = self._item_side()
+        users = self.forward(interaction, kept.side.tables, self._inputs(kept, interaction))
+        return users.to(kept.side.fused.dtype), kept.side.fused
+
+    def _item_side(self) -> _Evaluation:
+        """What all items bring to an evaluation; made once while the weights stay the same."""
+        items = self.network.items
         if self.training or torch.is_grad_enabled():
-            tables = self.network.items.tables()
-            return tables, self.network.fused_items(tables)
-        parameters = tuple(self.network.items.parameters())
+            tables = items.tables()
+            return _Evaluation((), ItemSide(tables, self.network.fused_items(tables)))
+        parameters = tuple(self.network.parameters())
         state = (
             *(parameter.data_ptr() for parameter in parameters),
             *(parameter._version for parameter in parameters),
-            torch.is_autocast_enabled(self.network.items.present.device.type),
+            torch.is_autocast_enabled(items.present.device.type),
         )
-        if self._cached is None or self._cached[0] != state:
-            tables = self.network.items.tables()
-            with torch.autocast(self.network.items.present.device.type, enabled=False):
-                fused = self.network.fused_items({name: table.float() for name, table in tables.items()})
-            self._cached = (state, tables, fused)
-        return self._cached[1], self._cached[2]
+        if self._kept is None or self._kept.state != state:
+            self._kept = _Evaluation(state, items.side())
+        return self._kept
+
+    def _inputs(self, kept: _Evaluation, interaction: Interaction) -> Mapping[str, ItemInputs] | None:
+        """The first layer's inputs of all items, once the evaluation has seen as many tokens and if they are small."""
+        if self.training or torch.is_grad_enabled():
+            return None
+        config, items = self.network.config, self.network.items
+        kept.tokens += int(interaction[self.ITEM_SEQ_LEN].sum())
+        width = 3 * config.inner_width + 2 * config.group_width + config.n_heads + config.hidden_size
+        small = 4 * items.rows * width * len(items.modalities) <= INPUT_BYTES
+        if kept.inputs is None and small and kept.tokens >= items.rows:
+            kept.inputs = self.network.item_inputs(kept.side.tables)
+        return kept.inputs
 
     def train(self, mode: bool = True) -> MMM4Rec:
         """Switch training mode; the cached item side is dropped."""
-        self._cached = None
+        self._kept = None
         super().train(mode)
         return self

@@ -10,9 +10,12 @@ import torch
 from torch import nn, optim
 
 from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.row_wise import RowWiseAdam, RowWiseAdamW, RowWiseNAdam
 
 LEARNERS = ("adam", "adamw", "nadam")
 SCHEDULES = ("constant", "linear", "cosine")
+ROW_WISE_LOSSES = ("sampled", "in_batch")
+"""Losses that touch few rows of the ID tables."""
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 # parameters of the scan that are no weights of a linear map
 _STATE_SPACE = ("A_log", "D_skip", "dt_bias")
@@ -37,7 +40,7 @@ def parameter_groups(model: nn.Module, weight_decay: float, decay_norms: bool) -
 
 
 def build_optimizer(
-    groups: Iterable[dict[str, Any]], learner: str, learning_rate: float, decoupled: bool
+    groups: Iterable[dict[str, Any]], learner: str, learning_rate: float, decoupled: bool, row_wise: bool = False
 ) -> optim.Optimizer:
     """Adam, AdamW or NAdam.
 
@@ -46,6 +49,7 @@ def build_optimizer(
         learner: one of :data:`LEARNERS`.
         learning_rate: step size, greater than 0.
         decoupled: NAdam's decay is taken off the weights (as AdamW does) instead of being added to the gradient.
+        row_wise: it takes sparse gradients and then touches only their rows, see :mod:`recbole_mmm4rec.row_wise`.
 
     Raises:
         UserError: an unknown learner or a learning rate that is not positive.
@@ -53,12 +57,33 @@ def build_optimizer(
     if not learning_rate > 0:
         raise UserError(f"learning_rate must be greater than 0, not {learning_rate}")
     if learner == "adam":
-        return optim.Adam(groups, lr=learning_rate)
+        return (RowWiseAdam if row_wise else optim.Adam)(groups, lr=learning_rate)
     if learner == "adamw":
-        return optim.AdamW(groups, lr=learning_rate)
+        return (RowWiseAdamW if row_wise else optim.AdamW)(groups, lr=learning_rate)
     if learner == "nadam":
-        return optim.NAdam(groups, lr=learning_rate, decoupled_weight_decay=decoupled)
+        kind = RowWiseNAdam if row_wise else optim.NAdam
+        return kind(groups, lr=learning_rate, decoupled_weight_decay=decoupled)
     raise UserError(f"learner must be one of {', '.join(LEARNERS)}, not '{learner}'{did_you_mean(learner, LEARNERS)}")
+
+
+def row_wise_choice(config: Any) -> bool:
+    """Whether ID tables get row-wise gradients and optimiser steps, from ``row_wise_ids``.
+
+    ``auto`` says so for losses that touch few rows of them, in a training of one process: the sum over processes of
+    RecBole's sends dense gradients.
+
+    Raises:
+        UserError: a value that is none of auto, True, False; True with several processes.
+    """
+    wanted = config["row_wise_ids"]
+    alone = config["single_spec"] is not False
+    if wanted is None or wanted == "auto":
+        return alone and str(config["loss_type"]) in ROW_WISE_LOSSES
+    if not isinstance(wanted, bool):
+        raise UserError(f"row_wise_ids must be auto, True or False, not {wanted!r}")
+    if wanted and not alone:
+        raise UserError("row_wise_ids: True works in one process only; set it to auto, or leave nproc at 1")
+    return wanted
 
 
 def learning_rate_factor(step: int, schedule: str, warmup: int, total: int, floor: float) -> float:

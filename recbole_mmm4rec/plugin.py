@@ -31,6 +31,7 @@ MODEL_MODULE = "recbole.model.sequential_recommender.mmm4rec"
 
 DATASET_KEYS = [
     "feature_path",
+    "features_in",
     "modalities",
     "candidates",
     "is_time",
@@ -48,12 +49,18 @@ Hook = Callable[[ModuleType], None]
 
 _hooks: dict[str, list[str | Hook]] = {
     "recbole.utils.argument_list": ["recbole_mmm4rec.plugin:add_dataset_keys"],
+    "recbole.data.utils": [
+        "recbole_mmm4rec.token_order:note_token_order",
+        "recbole_mmm4rec.plugin:offer_user_batches",
+    ],
     "recbole.config.configurator": [
         "recbole_mmm4rec.plugin:add_default_settings",
         "recbole_mmm4rec.plugin:prefer_prepared_ml_100k",
+        "recbole_mmm4rec.plugin:refuse_unusable_values",
     ],
     "recbole.data.dataset": ["recbole_mmm4rec.plugin:offer_dataset", "recbole_mmm4rec.plugin:share_item_features"],
     "recbole.trainer": ["recbole_mmm4rec.plugin:offer_trainer"],
+    "recbole.trainer.trainer": ["recbole_mmm4rec.token_order:check_resumed"],
 }
 
 
@@ -135,7 +142,7 @@ class _HookedLoader(importlib.abc.Loader):
 
 
 def _has_hooks(module_name: str) -> bool:
-    return module_name in _hooks or module_name in compat.REPAIRS
+    return module_name in _hooks or module_name in compat.REPAIRS or module_name in compat.DURING_IMPORT
 
 
 def _run_hooks(module: ModuleType) -> None:
@@ -152,6 +159,7 @@ def _call(hook: str | Hook, module: ModuleType) -> None:
 def add_dataset_keys(module: ModuleType) -> None:
     """Add our keys to those that RecBole compares before it uses a cached data set again."""
     module.dataset_arguments.extend(key for key in DATASET_KEYS if key not in module.dataset_arguments)
+    module.general_arguments.append("token_order")  # or TensorBoard would show it among the hyper-parameters
 
 
 def offer_dataset(module: ModuleType) -> None:
@@ -167,6 +175,22 @@ def share_item_features(module: ModuleType) -> None:
 def offer_trainer(module: ModuleType) -> None:
     """Let ``recbole.trainer.MMM4RecTrainer`` be our class, imported when it is first asked for."""
     _offer(module, {f"{name}Trainer": "recbole_mmm4rec.trainer" for name in MODELS})
+
+
+def offer_user_batches(module: ModuleType) -> None:
+    """Let our model train on batches of whole users; the loader is imported when it is first asked for."""
+    original = module.get_dataloader
+
+    @wraps(original)
+    def get_dataloader(config: Any, phase: str) -> Any:
+        if phase == "train" and config["model"] in MODELS:
+            from recbole_mmm4rec.user_batches import UserTrainDataLoader, checked_unit
+
+            if checked_unit(config) == "user":
+                return UserTrainDataLoader
+        return original(config, phase)
+
+    vars(module)["get_dataloader"] = get_dataloader
 
 
 def _offer(module: ModuleType, homes: dict[str, str]) -> None:
@@ -256,5 +280,20 @@ def prefer_prepared_ml_100k(module: ModuleType) -> None:
         original(self)
         if self.dataset == "ml-100k" and (own / "ml-100k.inter").is_file():
             self.final_config_dict["data_path"] = str(own)
+
+    config_class._set_default_parameters = _set_default_parameters
+
+
+def refuse_unusable_values(module: ModuleType) -> None:
+    """Check values where all of a run's settings are known, whichever way they came."""
+    config_class = module.Config
+    original = config_class._set_default_parameters
+
+    @wraps(original)
+    def _set_default_parameters(self: Any) -> None:
+        from recbole_mmm4rec.setting_values import check_values
+
+        check_values(self.final_config_dict)
+        original(self)
 
     config_class._set_default_parameters = _set_default_parameters

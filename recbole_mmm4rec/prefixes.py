@@ -37,8 +37,8 @@ class PrefixColumns(MutableMapping[str, Tensor]):
         length_field: name of the field that holds the history's length.
         list_suffix: what is appended to a field's name for its history.
         max_length: L, the padded length of histories; longer ones keep their latest L rows.
-        target: int64 (N,), the row of each sample's target.
-        length: int64 (N,), how many rows before the target belong to the history, between 1 and L.
+        target: int32 or int64 (N,), the row of each sample's target.
+        length: int32 or int64 (N,), how many rows before the target belong to the history, between 1 and L.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class PrefixColumns(MutableMapping[str, Tensor]):
 
     def _read(self, column: _Column, positions: tuple[Tensor, Tensor] | None) -> Tensor:
         if column.values is None:
-            return self.length.clone()
+            return self.length.to(torch.int64, copy=True)
         if column.kind == "own":
             return column.values
         if column.kind == "target":
@@ -157,6 +157,20 @@ class PrefixInteraction(Interaction):
         """The samples at ``index``, still as views: what a split holds."""
         return PrefixInteraction(self.interaction.select(_as_index(index)))
 
+    def sort(self, by: str | Sequence[str], ascending: bool | Sequence[bool] = True) -> None:
+        """Put the samples in the order of one or more fields, equal ones as they stand.
+
+        Args:
+            by: a field or fields, the first one counting most.
+            ascending: the direction, or one for each field.
+        """
+        if isinstance(by, str) and ascending is True and by in self.interaction:
+            values = self.interaction[by]
+            if values.dim() == 1:
+                self._reindex(stable_order(values.numpy()))
+                return
+        super().sort(by, ascending)
+
     def add_prefix(self, prefix: str) -> None:
         """Put ``prefix`` before the name of every field."""
         self.interaction = self.interaction.renamed(prefix)
@@ -184,6 +198,50 @@ def _as_index(index: Any) -> slice | Tensor:
     return index if index.dtype == torch.bool else index.long()
 
 
+def stable_order(values: np.ndarray) -> np.ndarray:
+    """``numpy.argsort(values, kind="stable")``, for whole numbers in less than half the time.
+
+    A number and its place fit into 64 bits as a rule; numbers made of both are sorted faster than places by numbers.
+
+    Args:
+        values: numbers (R,).
+
+    Returns:
+        int64 (R,).
+    """
+    rows = len(values)
+    if rows < 2 or (values[1:] >= values[:-1]).all():
+        return np.arange(rows)
+    low, high = float(values.min()), float(values.max())
+    if not -(2.0**62) < low <= high < 2.0**62:  # nor is it where a value is missing
+        return np.argsort(values, kind="stable")
+    packed = np.array(values, dtype=np.int64)
+    place_bits = rows.bit_length()
+    start = int(packed.min())
+    if int(packed.max() - start).bit_length() + place_bits > 63 or not np.array_equal(packed, values):
+        return np.argsort(values, kind="stable")
+    packed -= start
+    packed <<= place_bits
+    packed |= np.arange(rows)
+    packed.sort()
+    packed &= (1 << place_bits) - 1
+    return packed
+
+
+def order_within_groups(groups: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """The order by (group, key), of equal ones as they stand: ``numpy.lexsort((keys, groups))``.
+
+    Args:
+        groups: integers (R,).
+        keys: numbers (R,).
+
+    Returns:
+        int64 (R,).
+    """
+    by_key = stable_order(keys)
+    return by_key[stable_order(groups[by_key])]
+
+
 def prefixes_of(users: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndarray]:
     """Targets and lengths of all samples: each interaction but a user's first, after the up to L before it.
 
@@ -192,14 +250,18 @@ def prefixes_of(users: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndar
         max_length: L, the longest history.
 
     Returns:
-        int64 (N,) rows of the targets in order, and int64 (N,) lengths of their histories.
+        Rows of the targets in order, (N,), and lengths of their histories, (N,): int32 where that is enough.
     """
-    rows = np.arange(len(users))
+    kind = np.int32 if len(users) < 2**31 else np.int64
+    rows = np.arange(len(users), dtype=kind)
     is_first = np.ones(len(users), dtype=bool)
-    is_first[1:] = users[1:] != users[:-1]
-    first = np.maximum.accumulate(np.where(is_first, rows, 0))
-    target = rows[~is_first]
-    return target, np.minimum(target - first[target], max_length)
+    np.not_equal(users[1:], users[:-1], out=is_first[1:])
+    first = np.where(is_first, rows, 0).astype(kind, copy=False)
+    np.maximum.accumulate(first, out=first)
+    np.logical_not(is_first, out=is_first)
+    target = rows[is_first]
+    length = target - first[is_first]
+    return target, np.minimum(length, max_length, out=length)
 
 
 def pad_latest(lists: Sequence[np.ndarray], length: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from recbole.utils import get_environment, init_seed, set_color
 from recbole_mmm4rec.build import build, build_data, build_model, check_data_files, make_config, one_line, start_log
 from recbole_mmm4rec.compat.caches import refresh_fingerprint
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.token_order import KEY, check_token_order, users_matter
 
 
 def run_recbole(
@@ -194,10 +195,12 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
         Configuration, model, data set, training, validation and test loaders.
 
     Raises:
-        UserError: when the file is missing or is not such a checkpoint, or its data set cannot be used.
+        UserError: when the file is missing or is not such a checkpoint, or its data set cannot be used, or numbers its
+            items in another way than the checkpoint.
     """
     checkpoint = _load_checkpoint(Path(model_file))
     config = checkpoint["config"]
+    trained_with = config[KEY]
     refresh_fingerprint(config)
     if not torch.cuda.is_available():
         config["device"] = torch.device("cpu")
@@ -205,6 +208,7 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     start_log(config)
     logging.getLogger().info(config)
     dataset, (train, valid, test) = build_data(config)
+    check_token_order(trained_with, config[KEY], f"model file {str(model_file)!r}", users_matter(config))
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train)
     model.load_state_dict(checkpoint["state_dict"])

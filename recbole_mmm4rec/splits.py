@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.prefixes import stable_order
+from recbole_mmm4rec.token_columns import appearance
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,13 @@ class Groups:
 
     @classmethod
     def by(cls, keys: np.ndarray) -> Groups:
-        """Group the samples by ``keys``, (N,); the order inside a group stays."""
-        _, first, member, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
-        appearance = np.argsort(first, kind="stable")
-        place = np.empty_like(appearance)
-        place[appearance] = np.arange(len(appearance))
-        order = np.argsort(place[member], kind="stable")
-        sizes = counts[appearance]
+        """Group the samples by ``keys``, integers (N,) not negative; the order inside a group stays."""
+        count = int(keys.max()) + 1 if len(keys) else 0
+        appearing = appearance(keys, count)
+        place = np.zeros(count, dtype=np.int64)
+        place[appearing] = np.arange(len(appearing))
+        order = stable_order(place[keys])
+        sizes = np.bincount(keys, minlength=count)[appearing]
         starts = np.cumsum(sizes) - sizes
         return cls(order, np.arange(len(keys)) - np.repeat(starts, sizes), np.repeat(sizes, sizes))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from recbole.data.interaction import Interaction
@@ -16,6 +16,9 @@ from tqdm import tqdm
 
 from recbole_mmm4rec import optim
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.prefetch import prefetched
+from recbole_mmm4rec.ranking import RankingCollector, TopItems, best_items
+from recbole_mmm4rec.row_wise import clippable
 
 
 def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -26,10 +29,14 @@ def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 class MMM4RecTrainer(Trainer):
-    """Adds to RecBole's Trainer: NAdam and parameter groups, accumulation, a schedule, sound mixed precision.
+    """Adds to RecBole's Trainer what large catalogues, large batches and mixed precision need.
 
-    Keys beside RecBole's: ``accumulation_steps``, ``decay_norms``, ``decoupled_weight_decay``, ``lr_schedule``,
-    ``warmup_steps``, ``lr_floor``, ``amp_dtype``; their ranges stand in properties/model/MMM4Rec.yaml.
+    NAdam and parameter groups, row-wise steps of ID tables, accumulation, a schedule, sound mixed precision, and an
+    evaluation that ranks piece by piece.
+
+    Keys beside RecBole's: ``accumulation_steps``, ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``,
+    ``lr_schedule``, ``warmup_steps``, ``lr_floor``, ``amp_dtype``; their ranges stand in
+    properties/model/MMM4Rec.yaml.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -44,7 +51,11 @@ class MMM4RecTrainer(Trainer):
             raise UserError(f"accumulation_steps must be a whole number, at least 1, not {steps!r}")
         self.amp_dtype = optim.checked_precision(config)
         self.lr_schedule, self.warmup_steps, self.lr_floor = optim.checked_schedule(config)
+        self.row_wise = optim.row_wise_choice(config)
         super().__init__(config, model)
+        model.network.items.row_wise = self.row_wise
+        self.eval_collector = RankingCollector(config)
+        self._told = False
         # float16 underflows without a scaler; one scaler for the whole training, so that its scale can settle
         scaled = bool(self.enable_amp and self.amp_dtype == torch.float16)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
@@ -57,7 +68,7 @@ class MMM4RecTrainer(Trainer):
         decay = kwargs.pop("weight_decay", self.weight_decay) or 0.0
         groups = optim.parameter_groups(self.model, float(decay), bool(config["decay_norms"]))
         learner, rate = str(self.learner).lower(), float(self.learning_rate)
-        return optim.build_optimizer(groups, learner, rate, bool(config["decoupled_weight_decay"]))
+        return optim.build_optimizer(groups, learner, rate, bool(config["decoupled_weight_decay"]), self.row_wise)
 
     def _build_scheduler(self, train_data: Any) -> torch.optim.lr_scheduler.LambdaLR:
         """The learning-rate schedule over all optimiser steps of the training, from where a checkpoint left it."""
@@ -97,7 +108,7 @@ class MMM4RecTrainer(Trainer):
             disable=not show_progress,
         )
         with bar:
-            for group in batches(train_data, self.accumulation_steps):
+            for group in batches(prefetched(train_data, self.device), self.accumulation_steps):
                 losses = self._step(group, loss_func)
                 total += sum(losses)
                 seen += len(losses)
@@ -134,7 +145,7 @@ class MMM4RecTrainer(Trainer):
             self.scaler.scale(loss * (len(interaction) / samples) + sync_loss).backward()
         if self.clip_grad_norm:
             self.scaler.unscale_(self.optimizer)  # clipping scaled gradients would clip to an arbitrary norm
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            clip_grad_norm_(clippable(self.model.parameters()), **self.clip_grad_norm)
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -153,3 +164,21 @@ class MMM4RecTrainer(Trainer):
             return super().evaluate(
                 eval_data, load_best_model=load_best_model, model_file=model_file, show_progress=show_progress
             )
+
+    def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, Any, Tensor, Tensor]:
+        """The scores of a batch of users: the best items alone where the metrics need no more, else all of them."""
+        if not self.eval_collector.top_alone:
+            if not self._told:
+                self._told = True
+                self.logger.info(
+                    "a metric needs the scores of all items (GAUC): evaluation holds users × items numbers, "
+                    "lower eval_batch_size if they do not fit"
+                )
+            return cast(tuple[Any, Any, Tensor, Tensor], super()._full_sort_batch_eval(batched_data))
+        interaction, history, positive_u, positive_i = batched_data
+        users, fused = self.model.sides(interaction.to(self.device))
+        if history is not None:
+            history = tuple(part.to(users.device) for part in history)
+        with torch.autocast(users.device.type, enabled=False):
+            items = best_items(users, fused, max(self.config["topk"]), history)
+        return interaction, TopItems(items, fused.shape[0]), positive_u, positive_i

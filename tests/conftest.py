@@ -5,13 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import types
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 # Triton reads this once, at its import: with it mamba-ssm's kernels run on the CPU, in Triton's interpreter.
 os.environ["TRITON_INTERPRET"] = "1"
 os.environ["MAMBA_DETERMINISTIC"] = "1"  # one tile size for each kernel instead of trying them all
+# Tests stand in a folder of their own, and so do the processes that they start.
+_PATHS = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _PATHS))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors this small lose more to handing over than they win
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _elsewhere_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Logs that RecBole writes where it stands do not land in the repository."""
+    with contextlib.chdir(tmp_path_factory.mktemp("standing")):
+        yield
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_memory_grows_with_interactions_only() -> None:
 
     lengths = [60] * 20
     table_bytes = sum(values.untyped_storage().nbytes() for values in table(lengths).values())
-    assert stored(views(lengths, 5)) == stored(views(lengths, 50)) == table_bytes + 2 * 8 * 20 * 59
+    assert stored(views(lengths, 5)) == stored(views(lengths, 50)) == table_bytes + 2 * 4 * 20 * 59
 
 
 def test_splits_share_the_table() -> None:

@@ -179,7 +179,7 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
 def test_mixed_precision_trains_and_evaluates(tmp_path: Path, dtype: str) -> None:
     run = prepared(tmp_path, enable_amp=True, amp_dtype=dtype, epochs=25)
     seen: list[torch.dtype] = []
-    hook = run.model.network.layers[0].ssd.in_proj.register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    hook = run.model.network.layers[0].ffn.fc1.register_forward_hook(lambda *call: seen.append(call[2].dtype))
     run.trainer.fit(run.train, run.valid, saved=False)
     seen.clear()
     result = run.trainer.evaluate(run.test, load_best_model=False)

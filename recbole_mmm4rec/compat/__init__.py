@@ -49,6 +49,11 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.data:keep_times_between_users",
         ),
         "recbole.data.interaction": (f"{_HERE}.data:sort_tensors",),
+        "recbole.data.dataloader.abstract_dataloader": (
+            f"{_HERE}.loading:number_samples",
+            f"{_HERE}.loading:shuffle_in_parts",
+        ),
+        "recbole.sampler.sampler": (f"{_HERE}.loading:share_empty_sets",),
         "recbole.data.utils": (f"{_HERE}.caches:save_dataloaders_whole",),
         "recbole.trainer.trainer": (
             f"{_HERE}.training:load_and_save_checkpoints",
@@ -89,7 +94,11 @@ REPAIRS: dict[str, tuple[str, ...]] = (
 )
 """The repairs of each RecBole module, run right after the module has been executed."""
 
-_DURING_IMPORT = {"recbole.quick_start.quick_start": f"{_HERE}.environment:stand_in_for_ray"}
+DURING_IMPORT = {
+    "recbole.quick_start.quick_start": f"{_HERE}.environment:stand_in_for_ray",
+    "recbole.evaluator.metrics": f"{_HERE}.environment:put_off_sklearn",
+}
+"""What holds while a RecBole module is executed."""
 
 
 def is_broken(version: str) -> bool:
@@ -113,7 +122,7 @@ def repairs_of(module_name: str) -> tuple[str, ...]:
 @contextmanager
 def while_importing(module_name: str) -> Iterator[None]:
     """What must hold while a RecBole module is executed."""
-    reference = _DURING_IMPORT.get(module_name)
+    reference = DURING_IMPORT.get(module_name)
     context = pkgutil.resolve_name(reference)() if reference and _applies() else nullcontext()
     with context:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
@@ -118,8 +119,12 @@ def name_unknown_models(module: ModuleType) -> None:
         def get_model(model_name: str) -> Any:
             hint = did_you_mean(model_name, model_names())
             unknown = UserError(f"model={model_name!r} is not a model of RecBole or of this plug-in{hint}")
+            from recbole_mmm4rec.plugin import MODELS
+
             if model_name.lower() not in model_modules():
                 raise unknown
+            if model_name in MODELS:  # past the packages of all other models, which take a second to import
+                return getattr(importlib.import_module("recbole_mmm4rec.model"), model_name)
             try:
                 return original(model_name)
             except AttributeError as error:

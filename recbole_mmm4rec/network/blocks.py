@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_mmm4rec.network import kernels
 from recbole_mmm4rec.network.blockscan import MAX_LENGTH, block_scan, pair_weights
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.conv import PackedConv
@@ -105,8 +106,8 @@ class StateSpace(nn.Module):
 
     def mix(
         self, xb: Tensor, z: Tensor, c: Tensor | None, dt: Tensor, conv: PackedConv, ragged: Ragged, plan: Plan
-    ) -> Tensor:
-        """Convolution of x and B (and C), scan, skip and gate.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Convolution of x and B (and C), scan and skip, and where one step does it, the gate.
 
         Args:
             xb: (T, E + 2GN) x | B | C, or (T, E + GN) x | B.
@@ -118,7 +119,7 @@ class StateSpace(nn.Module):
             plan: how to compute, and which tokens are wanted.
 
         Returns:
-            (S, E), before the norm.
+            (S, E), before the norm, and the gate (S, E) that is still to be applied, None where it has been.
         """
         config = self.config
         if plan.backend == "torch" and ragged.longest <= MAX_LENGTH:
@@ -126,7 +127,7 @@ class StateSpace(nn.Module):
             skip = self.skip_weight(dt if plan.keep is None else dt.index_select(0, plan.keep))
             (t, s), later = layout.pairs
             weight = pair_weights(dt, self.A, layout, (t, s), later)
-            return block_scan(xb, z, c, weight, skip, conv.weight, conv.bias, config.n_groups, layout)
+            return block_scan(xb, z, c, weight, skip, conv.weight, conv.bias, config.n_groups, layout), None
         xb = conv(xb, ragged, plan.backend)
         E, GN = config.inner_width, config.group_width
         x, B = xb[:, :E].unflatten(1, (config.n_heads, -1)), xb[:, E : E + GN].unflatten(1, (config.n_groups, -1))
@@ -141,7 +142,7 @@ class StateSpace(nn.Module):
         if plan.keep is not None:
             x, dt = x.index_select(0, plan.keep), dt.index_select(0, plan.keep)
         y = y + self.skip_weight(dt).to(x.dtype).unsqueeze(-1) * x
-        return y.flatten(1) * F.silu(z)
+        return y.flatten(1), z
 
     def mix_prefixes(
         self, xb: Tensor, z: Tensor, dt: Tensor, conv: PackedConv, shared: SharedPrefixes, prefixes: Tensor
@@ -166,9 +167,25 @@ class StateSpace(nn.Module):
         skip = self.skip_weight(dt.index_select(0, shared.ragged.last.index_select(0, prefixes)))
         return block_scan(xb, z, None, weight, skip, conv.weight, conv.bias, self.config.n_groups, layout)
 
-    def output(self, gated: Tensor) -> Tensor:
-        """RMSNorm over all E, then the output Linear: (S, E) → (S, D)."""
-        return normed_linear(gated, self.norm_weight, self.out_proj.weight, self.out_proj.bias, self.config.norm_eps)
+    def output(self, y: Tensor, z: Tensor | None, backend: str) -> Tensor:
+        """The gate where it is still to be applied, RMSNorm over all E, then the output Linear.
+
+        Args:
+            y: (S, E).
+            z: (S, E) the gate before its SiLU, None where y has passed it.
+            backend: "mamba_ssm" takes its kernel for gate and norm, where that can.
+
+        Returns:
+            (S, D).
+        """
+        config = self.config
+        if z is not None:
+            normed = kernels.gated_norm(y, z, self.norm_weight, config.norm_eps) if backend == "mamba_ssm" else None
+            if normed is not None:
+                out: Tensor = self.out_proj(normed)
+                return out
+            y = y * F.silu(z)
+        return normed_linear(y, self.norm_weight, self.out_proj.weight, self.out_proj.bias, config.norm_eps)
 
     @property
     def A(self) -> Tensor:
@@ -211,8 +228,8 @@ class TiSSD(StateSpace):
         """
         z, xBC, dt = self.project(u, plan.keep) if projected is None else projected.gather(plan.keep)
         scale = self.time_scale(signal) if self.time_scale is not None else None
-        gated = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan)
-        return self.output(gated), self.time_gate(signal, scale) if self.time_gate is not None else None
+        y, gate = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan)
+        return self.output(y, gate, plan.backend), self.time_gate(signal, scale) if self.time_gate is not None else None
 
     def prefixes(self, u: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor) -> Tensor:
         """The block's output at the end of every prefix: u (T', D), signal (B, H, L) → (T', D)."""
@@ -220,7 +237,7 @@ class TiSSD(StateSpace):
         z, xBC, dt = self.project(u)
         scale = self.time_scale(signal)
         steps = self.step_size(dt.index_select(0, shared.expand), scale, shared.ragged)
-        return self.output(self.mix_prefixes(xBC, z, steps, self.conv, shared, prefixes))
+        return self.output(self.mix_prefixes(xBC, z, steps, self.conv, shared, prefixes), None, "torch")
 
 
 class CrossSSD(StateSpace):
@@ -257,8 +274,9 @@ class CrossSSD(StateSpace):
         C = self.q_conv(self.q_proj(q), tail, plan.backend)
         if plan.keep is not None:
             C, q, u = (part.index_select(0, at) for part, at in ((C, tail.last), (q, tail.last), (u, plan.keep)))
-        gated = self.mix(xB, self.z_proj(q + u), C, self.step_size(dt, scale, ragged), self.u_conv, ragged, plan)
-        return self.output(gated)
+        steps = self.step_size(dt, scale, ragged)
+        y, gate = self.mix(xB, self.z_proj(q + u), C, steps, self.u_conv, ragged, plan)
+        return self.output(y, gate, plan.backend)
 
 
 def residual(x: Tensor, out: Tensor, drop: float, training: bool) -> Tensor:

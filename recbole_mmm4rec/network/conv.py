@@ -60,7 +60,7 @@ class PackedConv(nn.Module):
     def forward(self, x: Tensor, ragged: Ragged, backend: str) -> Tensor:
         """(T, C) → (T, C)."""
         if backend == "mamba_ssm":
-            fused = kernels.conv_silu(x, self.weight, self.bias, ragged.rows)
+            fused = kernels.conv_silu(x, self.weight, self.bias, ragged.seq_idx)
             if fused is not None:
                 return fused
         if backend == "torch":
@@ -81,13 +81,13 @@ class RowConv(nn.Module):
         length = signal.shape[-1]
         if length > _BAND:
             return F.silu(self.conv(F.pad(signal, (self.conv.kernel_size[0] - 1, 0))))
-        bands = self.conv.weight.squeeze(1) @ _shifts(self.conv.kernel_size[0], length).to(signal)
+        bands = self.conv.weight.squeeze(1) @ _shifts(self.conv.kernel_size[0], length, signal.dtype, signal.device)
         y = torch.matmul(signal.transpose(0, 1), bands.unflatten(1, (length, length)))  # (H, B, L)
         return F.silu(y + self.conv.bias[:, None, None]).transpose(0, 1)
 
 
 @functools.cache
-def _shifts(width: int, length: int) -> Tensor:
-    """(K, L·L): the banded matrices that shift a row by K-1 … 0 places, flattened."""
+def _shifts(width: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(K, L·L): the banded matrices that shift a row by K-1 … 0 places, flattened; kept on the device."""
     later, earlier = torch.arange(length), torch.arange(length).unsqueeze(1)
-    return torch.stack([(later - earlier == width - 1 - tap).flatten() for tap in range(width)]).float()
+    return torch.stack([(later - earlier == width - 1 - tap).flatten() for tap in range(width)]).to(device, dtype)

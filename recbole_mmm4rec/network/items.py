@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.frozen import FrozenTable, Rows, pieces
 from recbole_mmm4rec.network.config import NetworkConfig
+from recbole_mmm4rec.network.project import project
 
 # the order in which modalities are stacked: text first, as in the published fusion weights
 MODALITIES = ("text", "image")
 
 
-def check_features(features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None) -> None:
-    """Refuse feature tables that the network cannot use.
+def frozen_tables(
+    features: Mapping[str, Tensor | FrozenTable], present: Mapping[str, Tensor] | None
+) -> dict[str, FrozenTable]:
+    """The feature tables as the network keeps them, text first; nothing is copied.
+
+    Args:
+        features: see :class:`ItemTables`.
+        present: see :class:`ItemTables`.
 
     Raises:
         UserError: an unknown or no modality, tables of different heights, NaN or infinite values, or a mask that
@@ -31,26 +40,51 @@ def check_features(features: Mapping[str, Tensor], present: Mapping[str, Tensor]
     heights = {name: table.shape[0] for name, table in features.items()}
     if len(set(heights.values())) > 1:
         raise UserError(f"the feature tables have different numbers of rows: {heights}")
-    for name, table in features.items():
+    made = {}
+    for name in (name for name in MODALITIES if name in features):
+        table = features[name]
         if table.dim() != 2 or table.shape[0] < 2:
             raise UserError(f"features['{name}'] must be (I + 1, F) with at least one item, not {tuple(table.shape)}")
         mask = (present or {}).get(name)
         if mask is not None and mask.shape != (table.shape[0],):
             raise UserError(f"present['{name}'] must be ({table.shape[0]},), not {tuple(mask.shape)}")
-        bad = ~torch.isfinite(table).all(1)
-        bad[0] = False  # padding is not used
-        if mask is not None:
-            bad &= mask.to(bad.device)
-        if bool(bad.any()):
-            rows = torch.nonzero(bad).flatten()[:3].tolist()
-            raise UserError(
-                f"features['{name}'] holds NaN or infinite values in {int(bad.sum())} rows (first: {rows}); "
-                "make the embeddings again, or mark these items as missing"
-            )
+        made[name] = table if isinstance(table, FrozenTable) else FrozenTable(table.detach().cpu())
+        if made[name].finite is None:
+            made[name] = _looked_through(name, made[name], mask)
+    return made
 
 
-Rows = Tensor | slice
+def _looked_through(name: str, table: FrozenTable, present: Tensor | None) -> FrozenTable:
+    """The table with a note whether all its numbers are finite; items that have the modality must be.
+
+    Raises:
+        UserError: NaN or infinite values of an item that is not absent.
+    """
+    bad = table.bad_rows()
+    needed = bad[bad > 0]  # padding is not used
+    if present is not None:
+        needed = needed[present.cpu()[needed].bool()]
+    if len(needed):
+        raise UserError(
+            f"features['{name}'] holds NaN or infinite values in {len(needed)} rows (first: {needed[:3].tolist()}); "
+            "make the embeddings again, or mark these items as missing"
+        )
+    return FrozenTable(table.values, table.index, finite=len(bad) == 0)
+
+
 ALL = slice(None)
+
+
+class ItemSide(NamedTuple):
+    """What an evaluation needs of all items, made once while the weights stay the same.
+
+    Attributes:
+        tables: for each modality the (I+1, D) vectors.
+        fused: (I+1, D), see :meth:`ItemTables.fused`; at least float32.
+    """
+
+    tables: dict[str, Tensor]
+    fused: Tensor
 
 
 class ItemTables(nn.Module):
@@ -61,25 +95,29 @@ class ItemTables(nn.Module):
     """
 
     def __init__(
-        self, config: NetworkConfig, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
+        self,
+        config: NetworkConfig,
+        features: Mapping[str, Tensor | FrozenTable],
+        present: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Keep the frozen tables and make the trainable parts.
 
         Args:
             config: the network's settings.
-            features: "text" and/or "image" tables (I+1, F), any floating dtype; row 0 is not used.
+            features: "text" and/or "image" tables (I+1, F), any floating dtype, which they keep; row 0 is not used.
             present: for each modality (I+1,) bool, False where the item has none; None where all have it.
 
         Raises:
-            UserError: see :func:`check_features`.
+            UserError: see :func:`frozen_tables`.
         """
         super().__init__()
-        check_features(features, present)
+        self.features = frozen_tables(features, present)
         self.config = config
-        self.modalities = tuple(name for name in MODALITIES if name in features)
-        self.rows = next(iter(features.values())).shape[0]  # I + 1
+        self.modalities = tuple(self.features)
+        self.rows = self.features[self.modalities[0]].shape[0]  # I + 1
+        self.row_wise = False
         D = config.hidden_size
-        self.adapter = nn.ModuleDict({m: nn.Linear(features[m].shape[1], D) for m in self.modalities})
+        self.adapter = nn.ModuleDict({m: nn.Linear(table.shape[1], D) for m, table in self.features.items()})
         self.missing = nn.ParameterDict({m: nn.Parameter(torch.empty(D).normal_(0, 0.02)) for m in self.modalities})
         self.bias = nn.ParameterDict()
         if config.is_modality_bias:
@@ -90,13 +128,10 @@ class ItemTables(nn.Module):
             full = torch.ones(self.rows, dtype=torch.bool) if mask is None else mask.detach().bool().cpu().clone()
             full[0] = True  # padding is no candidate; its row takes part in nothing
             masks.append(full)
-            table = features[name].detach().to(torch.get_default_dtype())
-            table = torch.where(torch.isfinite(table), table, 0)  # what is left of NaN belongs to absent items
-            self.register_buffer(f"{name}_features", table, persistent=False)
         self.register_buffer("present", torch.stack(masks, 1), persistent=False)  # (I+1, M)
         # an item with no modality at all is scored by its learned vectors: there is nothing else
         self.register_buffer("scored", self.present | ~self.present.any(1, keepdim=True), persistent=False)
-        self.complete = bool(torch.stack(masks, 1).all())
+        self.complete = bool(self.present.all())
         count = len(self.modalities)
         if config.item_mm_fusion == "static" or count == 1:
             self.register_parameter("fusion", None)
@@ -106,21 +141,63 @@ class ItemTables(nn.Module):
 
     present: Tensor
     scored: Tensor
+    row_wise: bool
+    """Whether chosen rows of the parameters with a row an item (ID tables, fusion weights) get sparse gradients."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ItemTables:
+        """Move or convert the parameters; the frozen features follow to the device and keep their dtype."""
+        super()._apply(fn, recurse)
+        self.features = {name: table.to(self.present.device) for name, table in self.features.items()}
+        return self
 
     def tables(self) -> dict[str, Tensor]:
-        """For each modality the (I+1, D) table, projected once."""
-        return self.vectors(ALL)
+        """For each modality the (I+1, D) table, projected once; without gradients piece by piece into one tensor."""
+        if torch.is_grad_enabled():
+            return self.vectors(ALL)
+        made: dict[str, Tensor] = {}
+        for piece in self._pieces():
+            for name, vectors in self.vectors(piece).items():
+                if name not in made:
+                    made[name] = vectors.new_empty(self.rows, vectors.shape[1])
+                made[name][piece] = vectors
+        return made
+
+    @torch.no_grad()
+    def side(self) -> ItemSide:
+        """What an evaluation keeps; made piece by piece, so that nothing else of I rows stands in memory."""
+        tables = self.tables()
+        fused: Tensor | None = None
+        with torch.autocast(self.present.device.type, enabled=False):
+            for piece in self._pieces():
+                vectors = {name: _at_least_float32(table[piece]) for name, table in tables.items()}
+                part = self.fused(vectors, piece)
+                fused = part.new_empty(self.rows, part.shape[1]) if fused is None else fused
+                fused[piece] = part
+        assert fused is not None
+        return ItemSide(tables, fused)
+
+    def _pieces(self) -> Iterator[slice]:
+        return pieces(self.rows, max(self.config.hidden_size, *(table.shape[1] for table in self.features.values())))
 
     def vectors(self, rows: Rows) -> dict[str, Tensor]:
-        """For each modality the (n, D) vectors of ``rows``, (n,) int64 item numbers or a slice of them."""
+        """For each modality the (n, D) vectors of ``rows``, (n,) int64 item numbers or a slice of them.
+
+        Only these rows of the features are read.
+        """
         made = {}
         for column, name in enumerate(self.modalities):
-            vectors = self.adapter[name](getattr(self, f"{name}_features")[rows])
+            vectors = project(self.features[name], rows, cast(nn.Linear, self.adapter[name]))
             if not self.complete:
                 here = self.present[rows, column].unsqueeze(1)
                 vectors = torch.where(here, vectors, self.missing[name].to(vectors.dtype))
-            made[name] = vectors + self.bias[name][rows] if name in self.bias else vectors
+            made[name] = vectors + self._own(self.bias[name], rows) if name in self.bias else vectors
         return made
+
+    def _own(self, table: Tensor, rows: Rows) -> Tensor:
+        """Rows of a parameter with a row an item; of chosen ones the gradient is sparse where ``row_wise`` says so."""
+        if self.row_wise and isinstance(rows, Tensor):
+            return F.embedding(rows, table, sparse=True)
+        return table[rows]
 
     def coefficients(self, rows: Rows = ALL) -> Tensor | None:
         """(n, M) weight of each modality's logit for ``rows``, None where all are 1.
@@ -133,7 +210,8 @@ class ItemTables(nn.Module):
                 return None
             weights = torch.ones(1, count, dtype=torch.get_default_dtype(), device=self.present.device)
         else:
-            weights = torch.softmax(self.fusion if self.fusion.dim() == 1 else self.fusion[rows], -1).view(-1, count)
+            factors = self.fusion if self.fusion.dim() == 1 else self._own(self.fusion, rows)
+            weights = torch.softmax(factors, -1).view(-1, count)
         scored = self.scored[rows]
         if self.complete:
             return weights.expand(len(scored), -1)
@@ -159,3 +237,7 @@ class ItemTables(nn.Module):
             total = part if total is None else total + part
         assert total is not None
         return total / self.config.temperature
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values if values.dtype.itemsize >= 4 else values.float()

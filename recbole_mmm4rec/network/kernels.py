@@ -14,6 +14,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,22 +23,28 @@ from recbole_mmm4rec.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+KERNELS_FROM_LENGTH = 1
+"""L from which on ``ssd_backend: auto`` prefers mamba-ssm's kernels to the dual form in PyTorch on a GPU.
+
+1 takes them always. Not measured yet: ``python -m benchmarks --device cuda --only scan`` gives both ways' times by
+length, and the length at which the kernels overtake belongs here.
+"""
+
 
 def interpreted() -> bool:
     """Whether Triton runs its kernels in its interpreter, on any device."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-@functools.cache
-def _scan_kernel() -> Callable[..., Tensor] | str:
-    """mamba-ssm's combined chunk scan, or why there is none.
+def _triton_function(module: str, name: str) -> Callable[..., Tensor] | str:
+    """A function of mamba-ssm's Triton modules, or why there is none.
 
-    ``import mamba_ssm`` itself needs compiled CUDA code that the scan does not; where that part fails, the Triton
-    modules are imported under a bare package object.
+    ``import mamba_ssm`` itself needs compiled CUDA code that these do not; where that part fails, they are imported
+    under a bare package object.
     """
-    name = "mamba_ssm.ops.triton.ssd_combined"
+    path = f"mamba_ssm.ops.triton.{module}"
     try:
-        return importlib.import_module(name).mamba_chunk_scan_combined
+        return cast(Callable[..., Tensor], getattr(importlib.import_module(path), name))
     except ImportError as error:
         spec = importlib.util.find_spec("mamba_ssm") if "mamba_ssm" not in sys.modules else None
         if spec is None or not spec.submodule_search_locations:
@@ -48,9 +55,21 @@ def _scan_kernel() -> Callable[..., Tensor] | str:
             stand_in.__spec__ = importlib.util.spec_from_loader(part, loader=None, is_package=True)
             sys.modules[part] = stand_in
     try:
-        return importlib.import_module(name).mamba_chunk_scan_combined
+        return cast(Callable[..., Tensor], getattr(importlib.import_module(path), name))
     except ImportError as error:
         return f"mamba-ssm's Triton kernels cannot be imported ({error})"
+
+
+@functools.cache
+def _scan_kernel() -> Callable[..., Tensor] | str:
+    """mamba-ssm's combined chunk scan, or why there is none."""
+    return _triton_function("ssd_combined", "mamba_chunk_scan_combined")
+
+
+@functools.cache
+def _norm_kernel() -> Callable[..., Tensor] | str:
+    """mamba-ssm's gated RMSNorm, or why there is none."""
+    return _triton_function("layernorm_gated", "rmsnorm_fn")
 
 
 @functools.cache
@@ -63,12 +82,13 @@ def _conv_kernel() -> Callable[..., Tensor] | str:
 
 
 @functools.cache
-def choose_backend(requested: str, device_type: str) -> str:
+def choose_backend(requested: str, device_type: str, max_len: int | None = None) -> str:
     """The implementation that will run, said once in the log together with the reason.
 
     Args:
         requested: ``ssd_backend`` of the configuration.
         device_type: "cpu" or "cuda".
+        max_len: L, which "auto" compares with :data:`KERNELS_FROM_LENGTH` on a GPU; None where it is long enough.
 
     Raises:
         UserError: "mamba_ssm" was asked for and cannot run here.
@@ -87,6 +107,9 @@ def choose_backend(requested: str, device_type: str) -> str:
             )
         logger.info("SSD backend: mamba_ssm on %s (as configured); convolution: %s", device_type, _conv_words(on_gpu))
         return "mamba_ssm"
+    if on_gpu and runnable and max_len is not None and max_len < KERNELS_FROM_LENGTH:
+        logger.info("SSD backend: torch on cuda (the kernels are faster from L = %d on)", KERNELS_FROM_LENGTH)
+        return "torch"
     if on_gpu and runnable:
         logger.info("SSD backend: mamba_ssm on cuda; convolution: %s", _conv_words(on_gpu))
         return "mamba_ssm"
@@ -109,7 +132,7 @@ def scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, rows: Tensor, c
 
     Args:
         x: (T, H, P), dt: (T, H), A: (H,), B and C: (T, G, N).
-        rows: (T,) the sequence of each token.
+        rows: (T,) the sequence of each token, without a copy where int32.
         chunk: block length, rounded up to a power of two of at least 16 (the kernels' tiles).
 
     Returns:
@@ -137,7 +160,8 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor) -> Tensor |
     """causal-conv1d's SiLU convolution of one packed sequence, or None where it cannot take these shapes.
 
     Args:
-        x: (T, C) channels last; weight: (C, K); bias: (C,); rows: (T,) the sequence of each token.
+        x: (T, C) channels last; weight: (C, K); bias: (C,); rows: (T,) the sequence of each token, without a copy
+            where int32.
     """
     kernel = _conv_kernel()
     # the kernel's channel-last path wants rows of whole 16-byte pieces and widths 2 to 4
@@ -151,3 +175,24 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor) -> Tensor |
         activation="silu",
     )
     return y.squeeze(0).t()
+
+
+def gated_norm(y: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor | None:
+    """``RMSNorm(y·SiLU(z))·weight`` in one kernel of mamba-ssm's, or None where it cannot take these tensors.
+
+    One pass over y and z instead of four, and neither the gate nor the normalised tensor is kept for the backward
+    pass. The kernel computes in float32.
+
+    Args:
+        y: (S, E); z: (S, E) in any dtype but float64; weight: (E,); eps: added to the mean square.
+
+    Returns:
+        (S, E) in the dtype of y.
+    """
+    # a row must fit into 64 KiB of the kernel's memory
+    if y.dtype == torch.float64 or y.shape[1] * y.itemsize > 65536 or not (y.is_cuda or interpreted()):
+        return None
+    kernel = _norm_kernel()
+    if isinstance(kernel, str):
+        return None
+    return kernel(y, weight, None, z=z, eps=eps, group_size=None, norm_before_gate=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -112,4 +113,7 @@ def normed_linear(x: Tensor, scale: Tensor, weight: Tensor, bias: Tensor, eps: f
     Returns:
         (T, D) in the dtype of x.
     """
+    if x.dtype == torch.float16:  # its range is too small for products of rows that are not normalised yet
+        normed = F.rms_norm(x.float(), scale.shape, scale, eps)
+        return F.linear(normed.half(), weight.half(), bias.half())
     return _NormedLinear.apply(x, scale, weight, bias, eps)

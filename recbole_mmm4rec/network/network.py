@@ -21,6 +21,7 @@ from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.network.kernels import choose_backend
 from recbole_mmm4rec.network.ragged import Ragged
 from recbole_mmm4rec.network.shared import SharedPrefixes
+from recbole_mmm4rec.network.static import BACKENDS, StaticRagged
 from recbole_mmm4rec.network.time_path import TimeInput, time_gaps
 
 
@@ -80,6 +81,7 @@ class MMM4RecNetwork(nn.Module):
         tables: Mapping[str, Tensor] | None = None,
         inputs: Mapping[str, ItemInputs] | None = None,
         origin: Tensor | None = None,
+        padded_to: int | None = None,
     ) -> Tensor:
         """Encode histories.
 
@@ -92,12 +94,15 @@ class MMM4RecNetwork(nn.Module):
             inputs: what :meth:`item_inputs` gives, in evaluation; ``tables`` are not read then.
             origin: (B,) int64; of two rows with the same number the shorter one is a prefix of the longer one, and what
                 they have in common is computed once (without ``inputs``). Dropout then draws for both together.
+            padded_to: tokens to compute with, at least the sum of ``item_seq_len``, which is not looked at then: every
+                shape is known beforehand and nothing waits for the device, see :mod:`.static`. Not with ``origin``.
 
         Returns:
             (B, D), not normalised.
 
         Raises:
-            ValueError: an empty history, a wrong L, or missing time stamps.
+            ValueError: an empty history, a wrong L, missing time stamps, or ``padded_to`` where the scan cannot take
+                it.
         """
         config = self.config
         if item_seq.shape[1] != config.max_len:
@@ -106,13 +111,18 @@ class MMM4RecNetwork(nn.Module):
             raise ValueError(f"item_seq_len is {tuple(item_seq_len.shape)}, not ({item_seq.shape[0]},)")
         if config.is_time and timestamps is not None and timestamps.shape != item_seq.shape:
             raise ValueError(f"timestamps is {tuple(timestamps.shape)}, not {tuple(item_seq.shape)}")
-        ragged = Ragged(item_seq_len, config.max_len)
-        backend = choose_backend(config.ssd_backend, item_seq.device.type)
+        backend = choose_backend(config.ssd_backend, item_seq.device.type, config.max_len)
+        if padded_to is None:
+            ragged = Ragged(item_seq_len, config.max_len)
+        elif backend in BACKENDS and origin is None:
+            ragged = StaticRagged(item_seq_len, config.max_len, padded_to)
+        else:
+            raise ValueError(f"padded_to needs ssd_backend {' or '.join(BACKENDS)}, not {backend}, and no origin")
         stamps = None if timestamps is None else ragged.arrange(timestamps)
         if origin is not None and inputs is None:
             return ragged.restore(self._shared(item_seq, stamps, SharedPrefixes(ragged, origin), backend, tables))
         tokens = ragged.pack(ragged.arrange(item_seq))  # (T,)
-        streams, projected = self._streams(tokens, tables, inputs)  # (T, D) each
+        streams, projected = self._streams(tokens, tables, inputs, padded_to is None)  # (T, D) each
         signals = self._time_signals(stamps, ragged.lengths, len(streams))
         return ragged.restore(self._encode(streams, signals, projected, ragged, Plan(backend, ragged.last, 1)))
 
@@ -181,12 +191,21 @@ class MMM4RecNetwork(nn.Module):
         return self.scores(self.user_vectors(item_seq, item_seq_len, timestamps, tables), self.fused_items(tables))
 
     def _streams(
-        self, tokens: Tensor, tables: Mapping[str, Tensor] | None, inputs: Mapping[str, ItemInputs] | None
+        self,
+        tokens: Tensor,
+        tables: Mapping[str, Tensor] | None,
+        inputs: Mapping[str, ItemInputs] | None,
+        distinct: bool = True,
     ) -> tuple[dict[str, Tensor], dict[str, Projected]]:
-        """Each modality's stream (T, D), and its first projections if they are at hand, for items ``tokens`` (T,)."""
+        """Each modality's stream (T, D), and its first projections if they are at hand, for items ``tokens`` (T,).
+
+        ``distinct`` projects an item once where it occurs often, which makes shapes depend on the data.
+        """
         if inputs is not None:
             streams = {m: inputs[m].stream.index_select(0, tokens) for m in self.items.modalities}
             return streams, {m: Projected(inputs[m].projected, tokens) for m in self.items.modalities}
+        if tables is None and not distinct:
+            return {m: self._input(m, vectors) for m, vectors in self.items.vectors(tokens).items()}, {}
         if tables is None:
             rows, tokens = torch.unique(tokens, return_inverse=True)
             tables = self.items.vectors(rows)

@@ -87,6 +87,21 @@ class BlockLayout:
         return torch.cat(at, 1), torch.cat(later)
 
 
+def refuse_lengths(lengths: Tensor, max_len: int) -> None:
+    """Name the first length that is below 1 or above ``max_len``: lengths (B,) int64.
+
+    Raises:
+        ValueError: there is one.
+    """
+    wrong = torch.nonzero((lengths < 1) | (lengths > max_len))
+    if len(wrong):
+        row = int(wrong[0, 0])
+        raise ValueError(
+            f"item_seq_len[{row}] is {int(lengths[row])}: every history must hold 1 to {max_len} items; "
+            "leave out users with an empty history and cut longer ones to the last items"
+        )
+
+
 class Ragged:
     """Where the tokens of a packed batch come from.
 
@@ -111,11 +126,7 @@ class Ragged:
         self.lengths, self.order = torch.sort(lengths, stable=True)
         low, high = int(self.lengths[0]), int(self.lengths[-1])
         if low < 1 or high > max_len:
-            row = int(torch.nonzero((lengths < 1) | (lengths > max_len))[0, 0])
-            raise ValueError(
-                f"item_seq_len[{row}] is {int(lengths[row])}: every history must hold 1 to {max_len} items; "
-                "leave out users with an empty history and cut longer ones to the last items"
-            )
+            refuse_lengths(lengths, max_len)
         self._layouts: dict[int | None, BlockLayout] = {}
         self.max_len = max_len
         self.longest = high
@@ -128,6 +139,11 @@ class Ragged:
     def __len__(self) -> int:
         """T, the number of tokens."""
         return self.rows.numel()
+
+    @cached_property
+    def seq_idx(self) -> Tensor:
+        """(T,) int32, :attr:`rows` as the kernels take them."""
+        return self.rows.to(torch.int32)
 
     @cached_property
     def flat(self) -> Tensor:
@@ -156,11 +172,26 @@ class Ragged:
 
     def restore(self, per_sequence: Tensor) -> Tensor:
         """(B, …) in the packed order → in the caller's order."""
-        return per_sequence.index_select(0, torch.argsort(self.order))
+        places = torch.arange(self.order.numel(), device=self.order.device)
+        return per_sequence.index_select(0, torch.empty_like(self.order).scatter_(0, self.order, places))
 
     def pack(self, padded: Tensor) -> Tensor:
         """(B, L, …) of packed sequences → (T, …), the valid positions."""
         return padded.flatten(0, 1).index_select(0, self.flat)
+
+    def unpack(self, tokens: Tensor) -> Tensor:
+        """(T, …) → (B, L, …), zeros elsewhere."""
+        count = self.lengths.numel()
+        padded = tokens.new_zeros(count * self.max_len, *tokens.shape[1:]).index_copy(0, self.flat, tokens)
+        return padded.unflatten(0, (count, self.max_len))
+
+    def spread(self, per_sequence: Tensor) -> Tensor:
+        """(B, …) → (T, …), each token its sequence's value."""
+        return per_sequence.index_select(0, self.rows)
+
+    def collect(self, tokens: Tensor) -> Tensor:
+        """(T, …) → (B, …), the sum over each sequence's tokens."""
+        return tokens.new_zeros(self.lengths.numel(), *tokens.shape[1:]).index_add(0, self.rows, tokens)
 
     def tail(self, width: int) -> tuple[Tensor, Ragged]:
         """The last ``width`` tokens of each sequence (all of a shorter one).

@@ -34,7 +34,7 @@ def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, 
         (T, H, P) in the dtype of x.
     """
     if backend == "mamba_ssm":
-        return kernels.scan(x, dt, A, B, C, ragged.rows, chunk)
+        return kernels.scan(x, dt, A, B, C, ragged.seq_idx, chunk)
     if backend == "torch":
         return dual_form(x, dt, A, B, C, ragged, chunk)
     return recurrence(x, dt, A, B, C, ragged)
@@ -55,7 +55,7 @@ def recurrence(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: R
         state = state.index_copy(0, alive, moved.to(state.dtype))
         outputs.append(torch.einsum("bhpn,bhn->bhp", moved.to(C.dtype), C[token]))
         order.append(token)
-    return torch.cat(outputs)[torch.argsort(torch.cat(order))].to(x.dtype)
+    return torch.zeros_like(x).index_copy(0, torch.cat(order), torch.cat(outputs).to(x.dtype))
 
 
 def dual_form(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, chunk: int) -> Tensor:
@@ -132,11 +132,8 @@ def ssd_last(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Rag
         (B, H, P).
     """
     heads, groups = x.shape[1], B.shape[1]
-    n = ragged.lengths.numel()
-    steps = torch.zeros(n * ragged.max_len, heads, dtype=dt.dtype, device=dt.device).index_copy(0, ragged.flat, dt * A)
-    after = _after(steps.unflatten(0, (n, ragged.max_len)), 1)
+    after = _after(ragged.unpack(dt * A), 1)  # (B, L, H)
     decay = torch.exp(ragged.pack(after))  # (T, H), from a token to the last position
-    match = (C.index_select(0, ragged.rows) * B).sum(-1)  # (T, G)
+    match = (ragged.spread(C) * B).sum(-1)  # (T, G)
     weight = (match.repeat_interleave(heads // groups, dim=1) * decay * dt).to(x.dtype)
-    summed = torch.zeros(n, heads, x.shape[2], dtype=x.dtype, device=x.device)
-    return summed.index_add(0, ragged.rows, weight.unsqueeze(-1) * x)
+    return ragged.collect(weight.unsqueeze(-1) * x)

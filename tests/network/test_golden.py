@@ -82,7 +82,7 @@ def test_losses_equal_published_program() -> None:
     network = network_from_published(part(tensors, "model"), config | {"time_padding": "zero_stamp"})
     users, labels = tensors["output.user"], tensors["input.label"]
     fused = network.fused_items()
-    in_batch = in_batch_cross_entropy(users, fused, labels)
+    in_batch = in_batch_cross_entropy(users, fused[labels], labels)
     assert float(in_batch.detach()) == pytest.approx(float(tensors["output.loss_in_batch"]), rel=1e-5)
     # without the padding class: the published scores less their first column
     wanted = plain.full_loss(tensors["output.scores"][:, 1:], labels - 1)
