@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,12 +98,23 @@ def run_cell(name: str, cell: str, options: suite.Options) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         job = [name, cell, json.dumps(dataclasses.asdict(options)), str(result)]
-        code = subprocess.run([sys.executable, "-m", "benchmarks.cell", *job], cwd=machine.ROOT).returncode
+        code = _run_to_its_end([sys.executable, "-m", "benchmarks.cell", *job])
         if code == 2:
             raise StopError("2")
         if code:
             return {"failed": f"exit {code}"}
         return json.loads(result.read_text(encoding="utf-8"))
+
+
+def _run_to_its_end(command: list[str]) -> int:
+    """Run a command; if we are interrupted, end it together with everything that it has started."""
+    with subprocess.Popen(command, cwd=machine.ROOT, start_new_session=True) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            raise
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -141,4 +155,5 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise SystemExit(main())

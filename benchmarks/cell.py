@@ -20,8 +20,6 @@ def main(name: str, cell: str, options: str, result: str) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
     Path(result).write_text(json.dumps(found), encoding="utf-8")
     return 0
 

@@ -79,7 +79,8 @@ def measure(options: Options, cell: str) -> dict[str, Any]:
         cell: one of :data:`TASKS`.
 
     Returns:
-        for every contestant its ``seconds`` (one a repetition), ``item_side`` seconds and, on a GPU, ``memory`` bytes;
+        for every contestant its ``seconds`` (one a repetition), ``item_side`` seconds and, on a GPU, ``memory``, bytes
+        at the peak above what stood before;
         ``agreement``, the largest relative difference of the scores, None where the other did not take our weights.
 
     Raises:
@@ -137,8 +138,10 @@ def _run(task: Task, contestants: list[Contestant], setup: contract.Setup) -> No
         batch = shop_batches.make_batch(task.users, counts, 100 + repeat, setup)
         first = repeat % len(contestants)
         for contestant in contestants[first:] + contestants[:first]:
+            before = 0
             if cuda:
                 torch.cuda.reset_peak_memory_stats()
+                before = torch.cuda.memory_allocated()
             if not task.training:
                 once = getattr(contestant.made, "begin_evaluation", lambda: None)
                 side = timed(once, cuda)
@@ -150,7 +153,7 @@ def _run(task: Task, contestants: list[Contestant], setup: contract.Setup) -> No
             if not task.training:
                 contestant.item_side.append(side)
             if cuda:
-                contestant.memory = max(contestant.memory, torch.cuda.max_memory_allocated())
+                contestant.memory = max(contestant.memory, torch.cuda.max_memory_allocated() - before)
         say(f"repetition {repeat + 1} of {task.repeats}" if repeat >= 0 else "warm")
 
 
@@ -187,7 +190,7 @@ def report(found: Mapping[str, dict[str, Any]]) -> str:
             line.append(figures.milliseconds(row["item_side"]) if row["item_side"] else "")
             rows.append([*line, f"{row['memory'] / 2**30:.2f}"] if cuda else line)
     head = ["", "", "precision", "ms", "ratio, same precision", "ratio to float32", "item side, once, ms"]
-    text = figures.table([*head, "peak GiB"] if cuda else head, rows)
+    text = figures.table([*head, "GiB, peak above before"] if cuda else head, rows)
     agreements = [result["agreement"] for result in found.values() if result["agreement"] is not None]
     if agreements:
         text += f"\n\nWith the same weights the scores of both differ by at most {max(agreements):.1e} of the largest."

@@ -1,7 +1,7 @@
 """Training steps recorded as CUDA graphs: loss and gradients of a batch with one launch.
 
-A step of a small network is some hundred kernels of a few microseconds each, which a processor launches more slowly than
-a GPU runs them. A graph launches them at once, but repeats exactly what it recorded: the same shapes, in the same
+A step of a small network is some hundred kernels of a few microseconds each, which a processor launches more slowly
+than a GPU runs them. A graph launches them at once, but repeats exactly what it recorded: the same shapes, in the same
 memory. So every batch is copied into the same tensors, its tokens are padded to a multiple of :data:`BUCKET`
 (:mod:`~recbole_mmm4rec.network.static`), one graph is recorded for each such number, and the gradients end in the same
 tensors. Dropout draws anew in every replay, because graphs advance PyTorch's generator.
@@ -42,7 +42,8 @@ def use_graphs(config: Any, network: MMM4RecNetwork, device: torch.device, row_w
     """Whether training steps are recorded, from ``cuda_graphs``; on a GPU it is said in the log.
 
     Args:
-        config: RecBole's configuration, for ``cuda_graphs``, ``accumulation_steps``, ``loss_type``, ``single_spec``.
+        config: RecBole's configuration, for ``cuda_graphs``, ``accumulation_steps``, ``loss_type``, ``train_unit`` and
+            ``single_spec``.
         network: on its device.
         device: of the training; on any but a GPU the answer is no.
         row_wise: whether ID tables get sparse gradients.
@@ -73,6 +74,8 @@ def _obstacle(config: Any, network: MMM4RecNetwork, device: torch.device, row_wi
         return f"accumulation_steps is {config['accumulation_steps']}, not 1"
     if config["loss_type"] != "CE" or row_wise:
         return "the shapes of a step depend on the batch under loss_type: sampled or in_batch and row_wise_ids: True"
+    if config["train_unit"] == "user":
+        return "train_unit: user makes batches of different sizes"
     if backend != "mamba_ssm":
         return f"the scan runs by {backend}, whose shapes depend on the batch, and not by mamba_ssm (ssd_backend)"
     if any(table.values.device.type != device.type for table in network.items.features.values()):

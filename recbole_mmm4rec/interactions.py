@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_mmm4rec.errors import UserError, did_you_mean
-from recbole_mmm4rec.token_columns import read_as_codes
+from recbole_mmm4rec.token_columns import as_codes, read_as_codes
 
 _TYPES = ("token", "float", "token_seq", "float_seq")
 _TIME_LIMIT = 2.0**62  # inside int64, whatever the unit
@@ -96,7 +96,8 @@ def read_columns(
     """Read token and float columns of an atomic file with Arrow's or pandas' compiled parser.
 
     The result equals RecBole's own (``Dataset._load_feat``, whose Python parser is many times slower): text for tokens,
-    as strings or categories, and the nearest float64 for numbers. Only a line with too many fields is refused here.
+    as categories in the order of first appearance, and the nearest float64 for numbers. Only a line with too many
+    fields is refused here.
 
     Args:
         path: the file.
@@ -129,7 +130,9 @@ def read_columns(
     except (ValueError, OverflowError) as error:
         raise UserError(_parse_failure(path, floats, separator, encoding, error)) from error
     frame.columns = pd.Index(list(header))
-    return _with_rows(frame[list(fields)], path)
+    columns = {field: frame.pop(field) for field in fields}
+    kept = {field: column if field in floats else as_codes(column) for field, column in columns.items()}
+    return _with_rows(pd.DataFrame(kept, copy=False), path)
 
 
 def _with_rows(frame: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -76,18 +76,19 @@ class MMM4Rec(SequentialRecommender):
         interaction: Interaction,
         tables: Mapping[str, Tensor] | None,
         inputs: Mapping[str, ItemInputs] | None = None,
+        padded_to: int | None = None,
     ) -> Tensor:
         """The user vectors (B, D) of a batch; without ``tables`` its own items are projected alone."""
         stamps = interaction[self.time_list] if self.network.config.is_time else None
         histories, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-        origin = interaction.interaction.get(ORIGIN)
-        return self.network.user_vectors(histories, lengths, stamps, tables, inputs, origin)
+        origin = interaction.interaction.get(ORIGIN) if padded_to is None else None
+        return self.network.user_vectors(histories, lengths, stamps, tables, inputs, origin, padded_to)
 
-    def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """The loss of a training batch: the mean of its rows'."""
+    def calculate_loss(self, interaction: Interaction, padded_to: int | None = None) -> Tensor:
+        """The loss of a training batch: the mean of its rows'; ``padded_to`` as in the network's ``user_vectors``."""
 
         def encode(tables: Mapping[str, Tensor] | None) -> Tensor:
-            return self.forward(interaction, tables)
+            return self.forward(interaction, tables, padded_to=padded_to)
 
         loss: Tensor = self.objective(self.network.items, encode, interaction[self.POS_ITEM_ID])
         return loss

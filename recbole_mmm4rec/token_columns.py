@@ -19,8 +19,7 @@ _MISSING += ["1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None"]
 def read_as_codes(path: Path, header: dict[str, str], fields: Sequence[str], separator: str) -> pd.DataFrame | None:
     """Read token and float columns of a UTF-8 file with Arrow's parser, tokens as categories.
 
-    The result is the one of ``interactions.read_columns`` with categories in the order of first appearance in place of
-    strings; it takes a quarter of the time and a tenth of the memory.
+    The result is the one of ``interactions.read_columns`` with pandas, in a fifth of the time.
 
     Args:
         path: the file.
@@ -83,6 +82,12 @@ def _codes(column: Any, pool: Any) -> pd.Categorical:
     codes = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
     tokens = encoded.chunk(encoded.num_chunks - 1).dictionary.to_numpy(zero_copy_only=False)
     return pd.Categorical.from_codes(np.concatenate(codes), categories=pd.Index(tokens, dtype=object))
+
+
+def as_codes(values: pd.Series) -> pd.Categorical:
+    """Strings (R,) as categories in the order of first appearance."""
+    codes, tokens = pd.factorize(values.to_numpy(dtype=object))
+    return pd.Categorical.from_codes(codes, categories=pd.Index(tokens, dtype=object))
 
 
 def first_seen(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:

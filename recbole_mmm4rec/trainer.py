@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -15,7 +16,9 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_mmm4rec import optim
+from recbole_mmm4rec.cuda_graphs import GraphedLoss, use_graphs
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.network.static import count_tokens
 from recbole_mmm4rec.prefetch import prefetched
 from recbole_mmm4rec.ranking import RankingCollector, TopItems, best_items
 from recbole_mmm4rec.row_wise import clippable
@@ -28,6 +31,48 @@ def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
+READ_EVERY = 16
+"""Losses of recorded steps that are read together."""
+
+
+class LossSum:
+    """Adds up losses, reading them from the device some at a time: each reading waits for the device.
+
+    Attributes:
+        total: sum of those that were read; seen: how many.
+    """
+
+    def __init__(self, every: int) -> None:
+        """Read ``every`` losses together, at least 1."""
+        self.every = every
+        self.total, self.seen = 0.0, 0
+        self._waiting: list[Tensor] = []
+
+    def add(self, losses: list[Tensor]) -> None:
+        """Take in losses, () each.
+
+        Raises:
+            ValueError: one of those that were read is NaN.
+        """
+        self._waiting += losses
+        if len(self._waiting) >= self.every:
+            self.read()
+
+    def read(self) -> None:
+        """Read all that wait; raises as :meth:`add`."""
+        if not self._waiting:
+            return
+        values = torch.stack(self._waiting).tolist()
+        self._waiting = []
+        if any(value != value for value in values):
+            raise ValueError("Training loss is nan")
+        self.total += sum(values)
+        self.seen += len(values)
+
+    def __str__(self) -> str:
+        return f"loss {self.total / self.seen:.4f}" if self.seen else ""
+
+
 class MMM4RecTrainer(Trainer):
     """Adds to RecBole's Trainer what large catalogues, large batches and mixed precision need.
 
@@ -35,7 +80,7 @@ class MMM4RecTrainer(Trainer):
     evaluation that ranks piece by piece.
 
     Keys beside RecBole's: ``accumulation_steps``, ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``,
-    ``lr_schedule``, ``warmup_steps``, ``lr_floor``, ``amp_dtype``; their ranges stand in
+    ``lr_schedule``, ``warmup_steps``, ``lr_floor``, ``amp_dtype``, ``cuda_graphs``; their ranges stand in
     properties/model/MMM4Rec.yaml.
     """
 
@@ -61,6 +106,9 @@ class MMM4RecTrainer(Trainer):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.scheduler: torch.optim.lr_scheduler.LambdaLR | None = None
         self.optimizer_step = 0
+        self.use_graphs = use_graphs(config, model.network, self.device, self.row_wise)
+        self.graphed: GraphedLoss | None = None
+        self._tokens: deque[int] = deque()  # of the batches on their way, oldest first
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """The optimiser of the model's trainable parameters."""
@@ -82,8 +130,8 @@ class MMM4RecTrainer(Trainer):
 
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=bool(self.enable_amp))
+    def _autocast(self, cache: bool = True) -> torch.autocast:
+        return torch.autocast(self.device.type, self.amp_dtype, enabled=bool(self.enable_amp), cache_enabled=cache)
 
     def _train_epoch(
         self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
@@ -94,12 +142,14 @@ class MMM4RecTrainer(Trainer):
             the sum of the losses of the loader's batches, as RecBole reports it.
         """
         self.model.train()
+        if self.use_graphs and loss_func is None and self.graphed is None:
+            self.graphed = GraphedLoss(self._recorded_loss, self.model.parameters(), self.scaler.scale)
         loss_func = loss_func or self.model.calculate_loss
         if self.scheduler is None:
             self.scheduler = self._build_scheduler(train_data)
         if not self.config["single_spec"] and train_data.shuffle:
             train_data.sampler.set_epoch(epoch_idx)
-        total, seen = 0.0, 0
+        losses = LossSum(1 if self.graphed is None else READ_EVERY)
         bar = tqdm(
             total=train_data.sample_size,
             unit=" samples",
@@ -108,28 +158,64 @@ class MMM4RecTrainer(Trainer):
             disable=not show_progress,
         )
         with bar:
-            for group in batches(prefetched(train_data, self.device), self.accumulation_steps):
-                losses = self._step(group, loss_func)
-                total += sum(losses)
-                seen += len(losses)
+            for group in batches(prefetched(self._counted(train_data), self.device), self.accumulation_steps):
+                losses.add(self._step(group, loss_func))
                 bar.update(sum(len(interaction) for interaction in group))
-                bar.set_postfix_str(f"loss {total / seen:.4f}{self._memory(show_progress)}", refresh=False)
+                bar.set_postfix_str(f"{losses}{self._memory(show_progress)}", refresh=False)
+            losses.read()
         self.tensorboard.add_scalar("Learning_rate", self.optimizer.param_groups[0]["lr"], epoch_idx)
-        return total
+        return losses.total
+
+    def _counted(self, train_data: Any) -> Iterator[Interaction]:
+        """The loader's batches, their tokens noted for CUDA graphs while the lengths are on the processor."""
+        self._tokens.clear()
+        for batch in train_data:
+            if self.graphed is not None:
+                self._tokens.append(count_tokens(batch[self.model.ITEM_SEQ_LEN], self.model.network.config.max_len))
+            yield batch
+
+    def _recorded_loss(self, batch: dict[str, Tensor], padded_to: int) -> Tensor:
+        """The loss that a CUDA graph records."""
+        with self._autocast(cache=False):
+            loss: Tensor = self.model.calculate_loss(Interaction(batch), padded_to)
+        return loss
 
     def _memory(self, show_progress: bool) -> str:
         return f", GPU RAM: {get_gpu_usage(self.device)}" if self.gpu_available and show_progress else ""
 
-    def _step(self, group: list[Interaction], loss_func: Any) -> list[float]:
+    def _step(self, group: list[Interaction], loss_func: Any) -> list[Tensor]:
         """One optimiser step over the batches of a group, each weighted by its share of the group's samples.
 
         The gradient equals that of the group as one batch, also where the last batch of an epoch is smaller; not so
         for ``loss_type: in_batch``, whose candidates are the labels of one batch.
 
         Returns:
-            the mean loss of each batch.
+            the mean loss of each batch, on the device.
         """
         self.optimizer.zero_grad()
+        means = self._replayed(group) or self._gradients(group, loss_func)
+        if self.clip_grad_norm:
+            self.scaler.unscale_(self.optimizer)  # clipping scaled gradients would clip to an arbitrary norm
+            clip_grad_norm_(clippable(self.model.parameters()), **self.clip_grad_norm)
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        assert self.scheduler is not None
+        if self.scaler.get_scale() >= before:  # a lower scale means that the step was left out
+            self.optimizer_step += 1
+            self.scheduler.step()
+        return means
+
+    def _replayed(self, group: list[Interaction]) -> list[Tensor]:
+        """Gradients of a group of one batch by a CUDA graph, and its mean loss; nothing where that cannot be."""
+        if self.graphed is None:
+            return []
+        (batch,) = group
+        mean = self.graphed(batch.interaction, self._tokens.popleft())
+        return [] if mean is None else [mean]
+
+    def _gradients(self, group: list[Interaction], loss_func: Any) -> list[Tensor]:
+        """Gradients of a group's batches, and the mean loss of each."""
         samples = sum(len(interaction) for interaction in group)
         means = []
         for interaction in group:
@@ -143,17 +229,7 @@ class MMM4RecTrainer(Trainer):
             self._check_nan(loss)
             means.append(loss.detach())
             self.scaler.scale(loss * (len(interaction) / samples) + sync_loss).backward()
-        if self.clip_grad_norm:
-            self.scaler.unscale_(self.optimizer)  # clipping scaled gradients would clip to an arbitrary norm
-            clip_grad_norm_(clippable(self.model.parameters()), **self.clip_grad_norm)
-        before = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        assert self.scheduler is not None
-        if self.scaler.get_scale() >= before:  # a lower scale means that the step was left out
-            self.optimizer_step += 1
-            self.scheduler.step()
-        return [float(mean) for mean in means]
+        return means
 
     @torch.no_grad()
     def evaluate(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.frozen import FrozenTable, Rows, pieces
 from recbole_mmm4rec.network.config import NetworkConfig
+from recbole_mmm4rec.network.directions import EPS, sum_of_directions
 from recbole_mmm4rec.network.project import project
 
 # the order in which modalities are stacked: text first, as in the published fusion weights
@@ -229,11 +230,12 @@ class ItemTables(nn.Module):
             rows: (n,) int64 item numbers or a slice of them, all by default.
         """
         weights = self.coefficients(rows)
+        if weights is None:
+            return sum_of_directions([vectors[name] for name in self.modalities], self.config.temperature)
         total: Tensor | None = None
         for column, name in enumerate(self.modalities):
-            part = F.normalize(vectors[name], dim=-1, eps=1e-12)
-            if weights is not None:
-                part = part * weights[:, column].unsqueeze(1).to(part.dtype)
+            part = F.normalize(vectors[name], dim=-1, eps=EPS)
+            part = part * weights[:, column].unsqueeze(1).to(part.dtype)
             total = part if total is None else total + part
         assert total is not None
         return total / self.config.temperature

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_mmm4rec.network.softmax import softmax_cross_entropy
+
 
 def full_cross_entropy(users: Tensor, fused: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy over all items.
@@ -23,7 +25,7 @@ def full_cross_entropy(users: Tensor, fused: Tensor, labels: Tensor, label_smoot
     Returns:
         the mean over the batch.
     """
-    return F.cross_entropy(_logits(users, fused[1:]), labels - 1, label_smoothing=label_smoothing)
+    return softmax_cross_entropy(users, fused[1:], labels - 1, label_smoothing)
 
 
 def in_batch_cross_entropy(users: Tensor, fused: Tensor, labels: Tensor, mask_false_negatives: bool = False) -> Tensor:

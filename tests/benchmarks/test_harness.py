@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,6 +125,39 @@ def test_a_users_mistake_in_a_cell_ends_the_run(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(harness, "STATE", tmp_path)
     given = ["--only", "peers", "--quick", "--data-path", str(tmp_path / "nothing")]
     assert harness.main(given) == 2
+
+
+def test_an_interruption_ends_what_the_cell_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell that starts a process of its own: both are gone when the wait is interrupted."""
+    pids = tmp_path / "pids"
+    program = (
+        "import os, pathlib, subprocess, sys, time\n"
+        "inner = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "part = pathlib.Path(sys.argv[1] + '.part')\n"
+        "part.write_text(f'{os.getpid()} {inner.pid}')\n"
+        "part.rename(sys.argv[1])\n"
+        "time.sleep(60)\n"
+    )
+    wait = subprocess.Popen.wait
+
+    def interrupted(process: Any, timeout: float | None = None) -> int:
+        if not pids.exists():
+            while not pids.exists():
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+        return wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        harness._run_to_its_end([sys.executable, "-c", program, str(pids)])
+    for pid in pids.read_text().split():
+        for _ in range(500):
+            state = Path(f"/proc/{pid}/stat")
+            if not state.exists() or state.read_text().split()[2] == "Z":
+                break
+            time.sleep(0.01)
+        else:
+            pytest.fail(f"process {pid} is still there")
 
 
 def test_figures() -> None:

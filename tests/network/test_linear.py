@@ -55,6 +55,7 @@ def test_normed_linear_stays_close_in_half_precision(dtype: torch.dtype, scale: 
     wanted = F.linear(F.rms_norm(half.float(), (64,), gain, 1e-12), weight, bias)
     assert found.dtype == dtype
     assert float((found.detach().float() - wanted.detach()).norm() / wanted.detach().norm()) < 0.02
-    ours, truth = (torch.autograd.grad(value.float().square().sum() * scale, (half, weight)) for value in (found, wanted))
+    losses = (value.float().square().sum() * scale for value in (found, wanted))
+    ours, truth = (torch.autograd.grad(loss, (half, weight)) for loss in losses)
     for got, want in zip(ours, truth, strict=True):
         assert float((got.float() - want.float()).norm() / want.float().norm()) < 0.04

@@ -270,7 +270,8 @@ class PaddedMMM4Rec(nn.Module):
 
     def user_vectors(self, item_seq: Tensor, lengths: Tensor, timestamps: Tensor | None = None) -> Tensor:
         """(B, L) int64, (B,) int64, (B, L) int64 seconds → (B, D)."""
-        settings, heads = self.settings, self.encoder_ssd_layers[0].ssd.heads
+        settings = self.settings
+        heads = settings["expand"] * settings["hidden_size"] // settings["head_dim"]
         streams: list[Tensor] = []
         signals: list[Tensor | None] = []
         for modality in self.modalities:

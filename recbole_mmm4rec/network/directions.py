@@ -1,0 +1,44 @@
+"""The sum of normalised tables, which is the item side of the scores, in few passes over the tables."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+EPS = 1e-12
+"""The smallest length that a row is divided by."""
+
+
+class _SumOfDirections(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, temperature: float, *tables: Tensor) -> Tensor:
+        factors = [
+            torch.linalg.vector_norm(table, dim=1, keepdim=True).clamp_(min=EPS).reciprocal_() for table in tables
+        ]
+        ctx.save_for_backward(*tables, *factors)
+        ctx.temperature = temperature
+        total = tables[0] * (factors[0] / temperature)
+        for table, factor in zip(tables[1:], factors[1:], strict=True):
+            total.addcmul_(table, factor, value=1 / temperature)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        count = len(ctx.saved_tensors) // 2
+        grad, made = grads[0] / ctx.temperature, []
+        for table, factor in zip(ctx.saved_tensors[:count], ctx.saved_tensors[count:], strict=True):
+            along = (grad * table).sum(1, keepdim=True) * factor.pow(3)
+            along.masked_fill_(factor >= 1 / EPS, 0)  # below eps the length doesn't count
+            made.append((grad * factor).addcmul_(table, along, value=-1))
+        return None, *made
+
+
+def sum_of_directions(tables: Sequence[Tensor], temperature: float) -> Tensor:
+    """``Σ_m table_m/‖table_m‖ / temperature`` of tables (n, D), in few passes."""
+    dtype = functools.reduce(torch.promote_types, (table.dtype for table in tables))
+    total: Tensor = _SumOfDirections.apply(temperature, *(table.to(dtype) for table in tables))
+    return total
