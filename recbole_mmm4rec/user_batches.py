@@ -47,6 +47,8 @@ class UserTrainDataLoader(TrainDataLoader):
         super().__init__(config, dataset, sampler, shuffle=shuffle)
         self.sample_size = len(dataset)  # what a progress bar counts; the sampler went over the histories
 
+    step: int
+
     def _init_batch_size_and_step(self) -> None:
         samples, histories = len(self._dataset), len(self._bounds) - 1
         super()._init_batch_size_and_step()

@@ -83,6 +83,7 @@ class RowConv(nn.Module):
             return F.silu(self.conv(F.pad(signal, (self.conv.kernel_size[0] - 1, 0))))
         bands = self.conv.weight.squeeze(1) @ _shifts(self.conv.kernel_size[0], length, signal.dtype, signal.device)
         y = torch.matmul(signal.transpose(0, 1), bands.unflatten(1, (length, length)))  # (H, B, L)
+        assert self.conv.bias is not None
         return F.silu(y + self.conv.bias[:, None, None]).transpose(0, 1)
 
 

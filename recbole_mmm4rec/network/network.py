@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -145,8 +146,8 @@ class MMM4RecNetwork(nn.Module):
         short = backend == "torch" and base.longest <= MAX_LENGTH
         if len(streams) == len(self.layers) == 1 and prefixes is not None and short:
             ((_, stream),) = streams.items()
-            return self.layers[0].prefixes(stream, signals[0], shared, prefixes).index_select(0, shared.ends)
-        block = self.layers[0].ssd
+            return self._first.prefixes(stream, signals[0], shared, prefixes).index_select(0, shared.ends)
+        block = self._first.ssd
         projected = {m: Projected(block.project(stream), shared.expand) for m, stream in streams.items()}
         expanded = {m: stream.index_select(0, shared.expand) for m, stream in streams.items()}
         return self._encode(expanded, signals, projected, ragged, Plan(backend, ragged.last, 1))
@@ -165,7 +166,11 @@ class MMM4RecNetwork(nn.Module):
         if self.training:
             raise RuntimeError("item_inputs needs evaluation mode: in training every position draws its own dropout")
         streams = {m: self._input(m, tables[m]) for m in self.items.modalities}
-        return {m: ItemInputs(stream, self.layers[0].ssd.project(stream)) for m, stream in streams.items()}
+        return {m: ItemInputs(stream, self._first.ssd.project(stream)) for m, stream in streams.items()}
+
+    @property
+    def _first(self) -> TiSSDLayer:
+        return cast(TiSSDLayer, self.layers[0])
 
     def scores(self, user_vectors: Tensor, fused: Tensor | None = None) -> Tensor:
         """Score all items.
