@@ -12,6 +12,7 @@
 #   DEVICE   cuda, or cpu for a dry run         (default: cuda)
 #   MINUTES  limit                              (default: 10)
 #   PYTHON   interpreter: in packing it needs PyTorch and pip (default: .venv/bin/python if it is there, else python3)
+#   TARGET   Python of the GPU machine          (default: 3.12)
 #   QUICK    any text: few repetitions
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,7 +22,7 @@ OUT=${OUT:-build/gpu-results}
 DEVICE=${DEVICE:-cuda}
 MINUTES=${MINUTES:-10}
 QUICK=${QUICK:-}
-TARGET_PYTHON=3.12
+TARGET=${TARGET:-3.12}
 MAMBA=mamba-ssm==2.3.2.post1
 CONV=causal-conv1d==1.7.0
 # what the network, the check and the measurements import beside PyTorch and Triton
@@ -43,7 +44,7 @@ pack() {
   mkdir -p "$CARRY"
   rm -f "$CARRY"/*.whl "$CARRY"/*.tar.gz
   "$python" -m pip download --quiet --no-deps --dest "$CARRY" --only-binary=:all: --implementation cp \
-    --python-version "$TARGET_PYTHON" --abi cp312 --abi abi3 --abi none --platform manylinux_2_28_x86_64 \
+    --python-version "$TARGET" --abi "cp${TARGET/./}" --abi abi3 --abi none --platform manylinux_2_28_x86_64 \
     --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
     --platform manylinux_2_12_x86_64 --platform manylinux2010_x86_64 --platform any "${wanted[@]}"
   # mamba-ssm's Triton kernels are plain Python: without its compiled part the wheel fits every Python
@@ -101,7 +102,7 @@ measure() {
   local quick=(${QUICK:+--quick})
   run "parity" 120 "$python" benchmarks/check_parity.py --device "$DEVICE"
   local suite
-  for suite in steps scan catalogue; do
+  for suite in steps floor scan catalogue; do
     run "$suite" 240 "$python" -m benchmarks --device "$DEVICE" --only "$suite" --results "$OUT/results" --out "$OUT/benchmarks.md" "${quick[@]}"
   done
   if "$python" -c "import recbole" 2>/dev/null; then

@@ -40,14 +40,15 @@ class Ours:
 
     @torch.no_grad()
     def begin_evaluation(self) -> None:
-        """The item side, once an evaluation, as ``MMM4Rec._item_side`` keeps it."""
+        """The item side and the first layer's inputs, once an evaluation, as ``MMM4Rec`` keeps them."""
         self.network.eval()
         with self.autocast:
             self.side = self.network.items.side()
+            self.inputs = self.network.item_inputs(self.side.tables)
 
     @torch.no_grad()
     def score(self, batch: Batch) -> Tensor:
         """(B, I+1) scores of all items, as ``MMM4Rec.full_sort_predict`` gives them."""
         with self.autocast:
-            users = self.network.user_vectors(batch.item_seq, batch.item_seq_len, batch.timestamps, self.side.tables)
+            users = self.network.user_vectors(batch.item_seq, batch.item_seq_len, batch.timestamps, inputs=self.inputs)
         return self.network.scores(users.to(self.side.fused.dtype), self.side.fused)

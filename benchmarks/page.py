@@ -13,13 +13,16 @@ HEAD = """\
 `python -m benchmarks` measures, each time against a baseline of the same run, and writes this page; `--only NAME …`
 chooses, and what is left out keeps its last figures. Interrupted, the same command goes on where it was. Every section
 says on which machine, with which versions and when its figures were measured. The page is written from
-`benchmarks/results/` and, from "Raw reviews to atomic files" on, from `benchmarks/by_hand.md`: edit these.
+`benchmarks/results/` and, from "Raw reviews to atomic files" on, from `benchmarks/by_hand.md`. Your own implementation
+of the network can be measured beside it: `python -m benchmarks --contract` says what it has to offer.
 """
 NOT_ON_A_GPU = """\
 ## On a GPU
 
-{names}: not run on a GPU yet, so nothing here says how the package does there. `benchmarks/gpu.sh` runs them, and the
-comparison with the published program's tensors, on a machine with one.
+{names}: not run on a GPU yet, so nothing here says how the package does there.
+`benchmarks/gpu.sh` runs them, the comparison with the published program's tensors and a short training on a machine
+that has PyTorch and a GPU and no network; `benchmarks/gpu.sh pack` collects the rest for it. The script itself has run
+on a processor alone (`DEVICE=cpu`).
 """
 
 

@@ -90,7 +90,7 @@ def measure(options: Options, cell: str) -> dict[str, Any]:
     if options.quick:
         task = replace(task, repeats=3)
     path = Path(options.against)
-    setups = {precision: _setup(task, options, precision) for precision in PRECISIONS}
+    setups = {precision: make_setup(task, options, precision) for precision in PRECISIONS}
     ours = {precision: Contestant("ours", precision, Ours(setup)) for precision, setup in setups.items()}
     weights = contract.published_weights(ours["float32"].made.network)
     make = contract.load(path)
@@ -113,7 +113,8 @@ def measure(options: Options, cell: str) -> dict[str, Any]:
     return {"contestants": rows, "agreement": agreement, "threads": torch.get_num_threads()}
 
 
-def _setup(task: Task, options: Options, precision: str) -> contract.Setup:
+def make_setup(task: Task, options: Options, precision: str) -> contract.Setup:
+    """What an implementation is made from: the paper's settings and features, the same for all."""
     settings = asdict(NetworkConfig())
     features = shop_batches.make_features(task.modalities)
     return contract.Setup(settings, features, options.device, precision, seed=2020, weights=None, **PAPER)

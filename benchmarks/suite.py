@@ -21,6 +21,7 @@ from benchmarks.machine import ROOT
 # the order of docs/benchmarks.md; a module, or a module and a name in it
 SUITES = {
     "steps": "benchmarks.steps",
+    "floor": "benchmarks.floor",
     "scan": "benchmarks.scan",
     "data_path": "benchmarks.scripts:DATA_PATH",
     "loader": "benchmarks.scripts:LOADER",
@@ -28,7 +29,7 @@ SUITES = {
     "catalogue": "benchmarks.scripts:CATALOGUE",
     "peers": "benchmarks.peers",
 }
-ON_A_GPU = ("steps", "scan", "catalogue")
+ON_A_GPU = ("steps", "floor", "scan", "catalogue")
 
 
 @dataclass(frozen=True)

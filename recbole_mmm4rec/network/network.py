@@ -184,7 +184,8 @@ class MMM4RecNetwork(nn.Module):
         """
         fused = self.fused_items() if fused is None else fused
         scores = user_vectors @ fused.transpose(0, 1).to(user_vectors.dtype)
-        return torch.cat([torch.full_like(scores[:, :1], float("-inf")), scores[:, 1:]], 1)
+        scores[:, 0] = float("-inf")
+        return scores
 
     def fused_items(self, tables: Mapping[str, Tensor] | None = None) -> Tensor:
         """(I+1, D), the item side of the scores; see :meth:`ItemTables.fused`."""

@@ -84,7 +84,7 @@ def test_a_step_is_measured_for_both(training: bool, monkeypatch: pytest.MonkeyP
 
 def test_losses_of_both_are_the_same_number() -> None:
     """Ours and the padded baseline count the same work: the same loss from the same weights without dropout."""
-    setup = steps._setup(steps.Task(8, True, 1), Options(), "float32")
+    setup = steps.make_setup(steps.Task(8, True, 1), Options(), "float32")
     quiet = dict.fromkeys(("embedding_drop_prob", "dropout_prob", "time_dropout_prob"), 0.0)
     setup = replace(setup, settings=setup.settings | quiet)
     ours = steps.Ours(setup)

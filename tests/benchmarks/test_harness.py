@@ -109,7 +109,7 @@ def test_quick_publishes_nothing(tmp_path: Path, toy: list[str]) -> None:
     ("given", "said"),
     [
         (["--only", "stepps"], "--only stepps: on cpu there are"),
-        (["--device", "cuda", "--only", "peers"], "on cuda there are steps, scan, catalogue"),
+        (["--device", "cuda", "--only", "peers"], "on cuda there are steps, floor, scan, catalogue"),
         (["--against", "nothing.py"], "no such Python file"),
         (["--max-seconds", "0"], "--max-seconds must be above 0"),
     ],
