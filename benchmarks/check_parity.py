@@ -141,7 +141,7 @@ def norm_errors(device: str, dtype: torch.dtype, rows: int = 1000, width: int = 
     gradients = torch.autograd.grad(found, ours, upward)
     truths = torch.autograd.grad(wanted, truth, upward.double())
     worst = max(float((one - two).norm() / two.norm()) for one, two in zip(gradients, truths, strict=True))
-    return float((found - wanted).abs().max() / wanted.abs().max()), worst
+    return float((found - wanted).detach().abs().max() / wanted.detach().abs().max()), worst
 
 
 def dropout_draws_anew(device: str) -> bool:

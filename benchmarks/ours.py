@@ -20,6 +20,7 @@ class Ours:
     loads_weights = True
 
     def __init__(self, setup: Setup) -> None:
+        self.setup = setup
         torch.manual_seed(setup.seed)
         self.network = MMM4RecNetwork(NetworkConfig(**setup.settings), setup.features).to(setup.device)
         groups = optim.parameter_groups(self.network, setup.weight_decay, decay_norms=True)

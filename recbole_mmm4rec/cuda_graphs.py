@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -215,7 +215,7 @@ class CudaRecorder:
 
 
 @contextlib.contextmanager
-def _waits_are_errors() -> Any:
+def _waits_are_errors() -> Iterator[None]:
     """Waiting for the device raises RuntimeError."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():

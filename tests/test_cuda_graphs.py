@@ -244,12 +244,7 @@ class StandIn:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.events: list[str] = []
         self.modes = ["default"]
-        main = SimpleNamespace(
-            name="main", wait_stream=lambda other: self.events.append(f"main waits for {other.name}")
-        )
-        side = SimpleNamespace(
-            name="side", wait_stream=lambda other: self.events.append(f"side waits for {other.name}")
-        )
+        main, side = (self.stream(name) for name in ("main", "side"))
         signature = inspect.signature(torch.cuda.graph.__init__)
 
         @contextlib.contextmanager
@@ -277,6 +272,11 @@ class StandIn:
         patch.setattr(cuda, "current_device", lambda: 0)
         patch.setattr(cuda, "default_generators", (generator,))
         patch.setattr(torch._C, "_cuda_endAllocateToPool", lambda device, pool: self.events.append(f"{pool} ends"))
+
+    def stream(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            name=name, wait_stream=lambda other: self.events.append(f"{name} waits for {other.name}")
+        )
 
 
 def test_warm_up_then_a_run_without_waits_then_the_recording(monkeypatch: pytest.MonkeyPatch) -> None:

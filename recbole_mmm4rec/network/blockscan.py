@@ -108,6 +108,27 @@ def block_conv(x: Tensor, weight: Tensor, bias: Tensor, layout: BlockLayout) -> 
     return _BlockConv.apply(x, weight, bias, layout)
 
 
+# up to this length, libraries' batched products take several times as long as their few passes one by one
+_TINY = 2
+
+
+def _times(m: Tensor, x: Tensor) -> Tensor:
+    """m (…, w, l) · x (…, l, ·)."""
+    if m.shape[-1] > _TINY:
+        return torch.matmul(m, x)
+    y = m[..., :1] * x[..., :1, :]
+    for s in range(1, m.shape[-1]):
+        y.addcmul_(m[..., s : s + 1], x[..., s : s + 1, :])
+    return y
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """a (…, w, ·) · bᵀ, b (…, l, ·) → (…, w, l)."""
+    if max(a.shape[-2], b.shape[-2]) > _TINY:
+        return torch.matmul(a, b.transpose(-1, -2))
+    return (a.unsqueeze(-2) * b.unsqueeze(-3)).sum(-1)
+
+
 @dataclass(frozen=True)
 class _Parts:
     """A block after its convolution, in the layout of the products."""
@@ -146,7 +167,7 @@ class _BlockScan(torch.autograd.Function):
             convolve(_blocks(xb, piece, piece.tokens, piece.length), taps, bias, block)
             parts = _BlockScan._parts(block, c, weight, skip, groups, z.shape[1], piece)
             out = _blocks(y, piece, piece.kept, piece.wanted)
-            _split_heads(out, weight.shape[0]).copy_(torch.matmul(parts.mixing, parts.x))
+            _split_heads(out, weight.shape[0]).copy_(_times(parts.mixing, parts.x))
             gate = F.silu(z[piece.kept])
             torch.mul(y[piece.kept], gate, out=gated[piece.kept])
             if any(ctx.needs_input_grad):
@@ -172,7 +193,7 @@ class _BlockScan(torch.autograd.Function):
             C = activated(before[:, piece.length - piece.wanted :, inner + states :], groups)
         else:
             C = _split_heads(_blocks(c, piece, piece.kept, piece.wanted), groups).contiguous()
-        scores = torch.matmul(C, B.transpose(-1, -2))
+        scores = _inner(C, B)
         share = weight[:, piece.pairs].view(heads, piece.count, piece.wanted, piece.length).transpose(0, 1)
         mixing = torch.empty(share.shape, dtype=share.dtype, device=share.device)
         grouped = (groups, heads // groups)
@@ -195,7 +216,7 @@ class _BlockScan(torch.autograd.Function):
             torch.ops.aten.silu_backward.grad_input(grads[0][rows] * y[rows], z[rows], grad_input=dz[rows])
             dy = _split_heads((grads[0][rows] * gate).view(piece.count, piece.wanted, inner), heads).contiguous()
             block = _blocks(before, *shape)
-            dmixing = torch.matmul(dy, parts.x.transpose(-1, -2))  # (n, H, w, l)
+            dmixing = _inner(dy, parts.x)  # (n, H, w, l)
             dskip[rows].view(piece.count, piece.wanted, heads).copy_(
                 dmixing.diagonal(piece.length - piece.wanted, -2, -1).transpose(1, 2)
             )
@@ -205,11 +226,9 @@ class _BlockScan(torch.autograd.Function):
             dscores = (by_group * parts.weight.unflatten(1, (groups, -1))).sum(2).to(xb.dtype)  # (n, G, w, l)
             dact = torch.empty_like(block)
             states = parts.B.shape[1] * parts.B.shape[3]
-            _split_heads(dact[..., :inner], heads).copy_(torch.matmul(parts.mixing.transpose(-1, -2), dy))
-            _split_heads(dact[..., inner : inner + states], groups).copy_(
-                torch.matmul(dscores.transpose(-1, -2), parts.C)
-            )
-            dC = torch.matmul(dscores, parts.B)
+            _split_heads(dact[..., :inner], heads).copy_(_times(parts.mixing.transpose(-1, -2), dy))
+            _split_heads(dact[..., inner : inner + states], groups).copy_(_times(dscores.transpose(-1, -2), parts.C))
+            dC = _times(dscores, parts.B)
             if dc is None:
                 rest = dact[..., inner + states :]
                 rest[:, : piece.length - piece.wanted] = 0

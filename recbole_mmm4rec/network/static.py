@@ -70,7 +70,7 @@ class StaticRagged(Ragged):
         return torch.where(self.real, self.rows * self.max_len + self.cols, self.places % size)
 
     @property
-    def blocks(self) -> list[Block]:  # type: ignore[override]
+    def blocks(self) -> list[Block]:
         """Not known.
 
         Raises:
