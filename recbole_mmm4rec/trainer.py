@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_mmm4rec import optim
+from recbole_mmm4rec.allocator import keep_freed_memory
 from recbole_mmm4rec.cuda_graphs import GraphedLoss, use_graphs
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.network.static import count_tokens
@@ -98,6 +99,8 @@ class MMM4RecTrainer(Trainer):
         self.lr_schedule, self.warmup_steps, self.lr_floor = optim.checked_schedule(config)
         self.row_wise = optim.row_wise_choice(config)
         super().__init__(config, model)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         model.network.items.row_wise = self.row_wise
         self.eval_collector = RankingCollector(config)
         self._told = False

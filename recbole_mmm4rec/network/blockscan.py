@@ -54,6 +54,12 @@ def _split_heads(x: Tensor, count: int) -> Tensor:
     return x.unflatten(2, (count, -1)).transpose(1, 2)
 
 
+def _input(x: Tensor, piece: Piece) -> Tensor:
+    """A block's input (n, l, channels) of the convolution, zeros at idle tokens."""
+    block = _blocks(x, piece, piece.tokens, piece.length)
+    return block if piece.busy is None else block * piece.busy
+
+
 def convolve(x: Tensor, taps: Tensor, bias: Tensor, out: Tensor) -> Tensor:
     """Causal depthwise convolution of a block: x (n, l, channels), taps (K, channels) → out, the newest tap last."""
     last = len(taps) - 1
@@ -63,17 +69,23 @@ def convolve(x: Tensor, taps: Tensor, bias: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def convolve_backward(dy: Tensor, x: Tensor, taps: Tensor, dx: Tensor, dtaps: Tensor, dbias: Tensor) -> None:
-    """Gradient of :func:`convolve`: fills dx (n, l, channels), adds to dtaps (K, channels) and dbias (channels,)."""
+def convolve_backward(
+    dy: Tensor, x: Tensor, taps: Tensor, dx: Tensor, dtaps: Tensor, dbias: Tensor, busy: Tensor | None
+) -> None:
+    """Gradient of :func:`convolve`: fills dx (n, l, channels), adds to dtaps (K, channels) and dbias (channels,).
+
+    ``busy`` (n, l, 1) is False where the input was set to 0, None where it nowhere was.
+    """
     last = len(taps) - 1
     torch.mul(dy, taps[last], out=dx)
-    scratch = torch.mul(dy, x)
-    dtaps[last] += scratch.sum((0, 1))
+    dtaps[last] += torch.mul(dy, x).sum((0, 1))
     dbias += dy.sum((0, 1))
     for shift in range(1, min(last, x.shape[1] - 1) + 1):
         reached = dy[:, shift:]
         dx[:, :-shift].addcmul_(reached, taps[last - shift])
         dtaps[last - shift] += torch.mul(reached, x[:, :-shift]).sum((0, 1))
+    if busy is not None:
+        dx.mul_(busy)
 
 
 class _BlockConv(torch.autograd.Function):
@@ -83,7 +95,7 @@ class _BlockConv(torch.autograd.Function):
         y, before = torch.empty_like(x), torch.empty_like(x)
         for piece in layout.pieces:
             made = _blocks(before, piece, piece.tokens, piece.length)
-            convolve(_blocks(x, piece, piece.tokens, piece.length), taps, offset, made)
+            convolve(_input(x, piece), taps, offset, made)
             torch.ops.aten.silu.out(before[piece.tokens], out=y[piece.tokens])
         ctx.save_for_backward(x, before, taps, weight)
         ctx.layout = layout
@@ -97,9 +109,8 @@ class _BlockConv(torch.autograd.Function):
         for piece in ctx.layout.pieces:
             shape = (piece, piece.tokens, piece.length)
             dy = torch.ops.aten.silu_backward(grads[0][piece.tokens], before[piece.tokens])
-            convolve_backward(
-                dy.view(piece.count, piece.length, -1), _blocks(x, *shape), taps, _blocks(dx, *shape), dtaps, dbias
-            )
+            dy = dy.view(piece.count, piece.length, -1)
+            convolve_backward(dy, _input(x, piece), taps, _blocks(dx, *shape), dtaps, dbias, piece.busy)
         return dx, dtaps.t(), dbias, None
 
 
@@ -164,7 +175,7 @@ class _BlockScan(torch.autograd.Function):
         gated = torch.empty_like(z)
         for piece in layout.pieces:
             block = _blocks(before, piece, piece.tokens, piece.length)
-            convolve(_blocks(xb, piece, piece.tokens, piece.length), taps, bias, block)
+            convolve(_input(xb, piece), taps, bias, block)
             parts = _BlockScan._parts(block, c, weight, skip, groups, z.shape[1], piece)
             out = _blocks(y, piece, piece.kept, piece.wanted)
             _split_heads(out, weight.shape[0]).copy_(_times(parts.mixing, parts.x))
@@ -236,7 +247,7 @@ class _BlockScan(torch.autograd.Function):
             else:
                 _split_heads(_blocks(dc, piece, piece.kept, piece.wanted), groups).copy_(dC)
             torch.ops.aten.silu_backward.grad_input(dact, block, grad_input=dact)
-            convolve_backward(dact, _blocks(xb, *shape), taps, _blocks(dxb, *shape), dtaps, dbias)
+            convolve_backward(dact, _input(xb, piece), taps, _blocks(dxb, *shape), dtaps, dbias, piece.busy)
         return dxb, dz, dc, dweight, dskip, dtaps.t(), dbias, None, None
 
 

@@ -114,7 +114,8 @@ class MMM4RecNetwork(nn.Module):
             raise ValueError(f"timestamps is {tuple(timestamps.shape)}, not {tuple(item_seq.shape)}")
         backend = choose_backend(config.ssd_backend, item_seq.device.type, config.max_len)
         if padded_to is None:
-            ragged = Ragged(item_seq_len, config.max_len)
+            in_blocks = backend == "torch" and config.max_len <= MAX_LENGTH
+            ragged = Ragged(item_seq_len, config.max_len, merge_from=config.d_conv if in_blocks else None)
         elif backend in BACKENDS and origin is None:
             ragged = StaticRagged(item_seq_len, config.max_len, padded_to)
         else:

@@ -2,7 +2,9 @@
 
 A batch of B sequences of up to L positions holds T valid tokens; on shopping data T is a fraction of B·L, and every
 wide product runs on the T tokens alone. The sequences are packed in the order of their lengths, so that those of one
-length form a dense block (n, l) without any padding.
+length form a dense block (n, l) without any padding. Where few sequences have a length, a block may also hold some
+shorter ones with idle tokens in front: a few more tokens for fewer blocks, each of which costs a processor its share of
+small operations.
 """
 
 from __future__ import annotations
@@ -13,27 +15,48 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+# a block more costs a processor about as much as this many tokens more (both from steps on two cores)
+BLOCK_TOKENS = 32
+
 
 @dataclass(frozen=True)
 class Block:
-    """The n sequences of one length l, dense: tokens ``first_token … first_token + n·l``.
+    """n sequences of l tokens, dense: tokens ``first_token … first_token + n·l``.
 
     Attributes:
         first_row: the first of the sequences.
         first_token: the first of their tokens.
         count: n.
         length: l.
+        idle: (n,) int64, how many of each sequence's first tokens stand for nothing; None where there are none.
     """
 
     first_row: int
     first_token: int
     count: int
     length: int
+    idle: Tensor | None = None
+
+
+def block_lengths(lengths: list[int], counts: list[int], shortest: int) -> list[int]:
+    """The length of the block that each length belongs to, chosen so that fewer blocks pay for their idle tokens.
+
+    Args:
+        lengths: the lengths of a batch, ascending.
+        counts: how many sequences have each.
+        shortest: lengths below it keep a block of their own.
+    """
+    chosen = list(lengths)
+    for at in range(len(lengths) - 2, -1, -1):
+        more = counts[at] * (chosen[at + 1] - lengths[at])
+        if lengths[at] >= shortest and more <= BLOCK_TOKENS:
+            chosen[at] = chosen[at + 1]
+    return chosen
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A block's slices of tokens, of wanted rows and of (wanted, earlier) pairs."""
+    """A block's slices of tokens, of wanted rows and of (wanted, earlier) pairs; ``idle`` as in :class:`Block`."""
 
     tokens: slice
     kept: slice
@@ -41,6 +64,14 @@ class Piece:
     count: int
     length: int
     wanted: int
+    idle: Tensor | None = None
+
+    @cached_property
+    def busy(self) -> Tensor | None:
+        """(n, l, 1) bool, False at idle tokens; None where there are none."""
+        if self.idle is None:
+            return None
+        return (torch.arange(self.length, device=self.idle.device) >= self.idle.unsqueeze(1)).unsqueeze(2)
 
 
 class BlockLayout:
@@ -67,6 +98,7 @@ class BlockLayout:
                     n,
                     length,
                     w,
+                    block.idle,
                 )
             )
             token, kept, pair = token + sizes[0], kept + sizes[1], pair + sizes[2]
@@ -75,7 +107,7 @@ class BlockLayout:
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """(2, Np) int64, the tokens t and s of every pair, and (Np,) bool, True where s comes after t."""
+        """(2, Np) int64, the tokens t and s of every pair, and (Np,) bool, True where s comes after t or is idle."""
         at, later = [], []
         for piece in self.pieces:
             first = torch.arange(piece.tokens.start, piece.tokens.stop, piece.length, device=self.device)
@@ -83,7 +115,8 @@ class BlockLayout:
             ends = tokens[:, piece.length - piece.wanted :]  # (n, w)
             t, s = torch.broadcast_tensors(ends.unsqueeze(2), tokens.unsqueeze(1))
             at.append(torch.stack([t.flatten(), s.flatten()]))
-            later.append((s > t).flatten())
+            after = s > t if piece.busy is None else (s > t) | ~piece.busy.transpose(1, 2)
+            later.append(after.flatten())
         return torch.cat(at, 1), torch.cat(later)
 
 
@@ -110,13 +143,19 @@ class Ragged:
         lengths: (B,) int64, valid positions of each packed sequence, at least 1, ascending.
         max_len: L.
         rows: (T,) int64, the packed sequence of each token.
-        cols: (T,) int64, the position of each token in its sequence.
-        starts: (B,) int64, the first token of each packed sequence.
+        cols: (T,) int64, the position of each token in its sequence; 0 for an idle one.
+        starts: (B,) int64, the first token of each packed sequence that is not idle.
         last: (B,) int64, the last token of each packed sequence.
     """
 
-    def __init__(self, lengths: Tensor, max_len: int) -> None:
+    def __init__(self, lengths: Tensor, max_len: int, merge_from: int | None = None) -> None:
         """Lay out sequences of ``lengths`` (B,) int64.
+
+        Args:
+            lengths: valid positions of each sequence.
+            max_len: L.
+            merge_from: sequences at least that long may share a block with longer ones, idle tokens in front; None for
+                blocks of one length each, without idle tokens.
 
         Raises:
             ValueError: a length below 1 or above ``max_len``.
@@ -130,11 +169,32 @@ class Ragged:
         self._layouts: dict[int | None, BlockLayout] = {}
         self.max_len = max_len
         self.longest = high
-        ends = torch.cumsum(self.lengths, 0)
+        taken = self.lengths if merge_from is None else self._taken(merge_from)  # (B,) tokens of each sequence
+        ends = torch.cumsum(taken, 0)
         self.starts = ends - self.lengths
         self.last = ends - 1
-        self.rows = torch.repeat_interleave(torch.arange(lengths.numel(), device=lengths.device), self.lengths)
+        self.rows = torch.repeat_interleave(torch.arange(lengths.numel(), device=lengths.device), taken)
         self.cols = torch.arange(self.rows.numel(), device=lengths.device) - self.starts[self.rows]
+        self._places = taken
+        if merge_from is not None:
+            self.cols.clamp_(min=0)
+
+    def _taken(self, shortest: int) -> Tensor:
+        """(B,) int64, the length of the block of each packed sequence."""
+        lengths, counts = torch.unique_consecutive(self.lengths, return_counts=True)
+        chosen = block_lengths(lengths.tolist(), counts.tolist(), shortest)
+        return torch.repeat_interleave(torch.tensor(chosen, device=lengths.device), counts)
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """Dense blocks of sequences, shortest first."""
+        lengths, counts = torch.unique_consecutive(self._places, return_counts=True)
+        found, row, token = [], 0, 0
+        for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
+            idle = length - self.lengths[row : row + count]
+            found.append(Block(row, token, count, length, idle if bool(idle.any()) else None))
+            row, token = row + count, token + count * length
+        return found
 
     def __len__(self) -> int:
         """T, the number of tokens."""
@@ -149,16 +209,6 @@ class Ragged:
     def flat(self) -> Tensor:
         """(T,) int64, the place of each token in a flattened (B·L) layout of packed sequences."""
         return self.rows * self.max_len + self.cols
-
-    @cached_property
-    def blocks(self) -> list[Block]:
-        """The sequences of each length, shortest first."""
-        lengths, counts = torch.unique_consecutive(self.lengths, return_counts=True)
-        found, row, token = [], 0, 0
-        for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
-            found.append(Block(row, token, count, length))
-            row, token = row + count, token + count * length
-        return found
 
     def layout(self, wanted: int | None = None) -> BlockLayout:
         """Slices of the blocks of which the last ``wanted`` positions of each sequence (None: all) are wanted."""
