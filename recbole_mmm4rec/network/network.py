@@ -22,6 +22,7 @@ from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.network.kernels import choose_backend
 from recbole_mmm4rec.network.ragged import Ragged
 from recbole_mmm4rec.network.shared import SharedPrefixes
+from recbole_mmm4rec.network.softmax import aligned_product
 from recbole_mmm4rec.network.static import BACKENDS, StaticRagged
 from recbole_mmm4rec.network.time_path import TimeInput, time_gaps
 
@@ -184,7 +185,10 @@ class MMM4RecNetwork(nn.Module):
             (B, I+1); the padding column is −inf.
         """
         fused = self.fused_items() if fused is None else fused
-        scores = user_vectors @ fused.transpose(0, 1).to(user_vectors.dtype)
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(fused.device.type):
+            scores = user_vectors @ fused.transpose(0, 1).to(user_vectors.dtype)
+        else:
+            scores = aligned_product(user_vectors, fused.to(user_vectors.dtype))
         scores[:, 0] = float("-inf")
         return scores
 

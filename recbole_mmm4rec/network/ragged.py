@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 # a block more costs a processor about as much as this many tokens more (both from steps on two cores)
-BLOCK_TOKENS = 32
+BLOCK_TOKENS = 16
 
 
 @dataclass(frozen=True)
