@@ -35,6 +35,10 @@ class Plan:
     keep: Tensor | None = None
     wanted: int | None = None
 
+    def in_blocks(self, ragged: Ragged) -> bool:
+        """Whether a batch is scanned in dense blocks, see :mod:`.blockscan`."""
+        return self.backend == "torch" and ragged.longest <= MAX_LENGTH
+
     def kept(self, x: Tensor) -> Tensor:
         """(T, …) → (S, …)."""
         return x if self.keep is None else x.index_select(0, self.keep)
@@ -105,7 +109,15 @@ class StateSpace(nn.Module):
         return self.D_skip * dt if self.config.d_skip == "scaled" else self.D_skip.expand_as(dt)
 
     def mix(
-        self, xb: Tensor, z: Tensor, c: Tensor | None, dt: Tensor, conv: PackedConv, ragged: Ragged, plan: Plan
+        self,
+        xb: Tensor,
+        z: Tensor,
+        c: Tensor | None,
+        dt: Tensor,
+        conv: PackedConv,
+        ragged: Ragged,
+        plan: Plan,
+        missing: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Convolution of x and B (and C), scan and skip, and where one step does it, the gate.
 
@@ -117,18 +129,19 @@ class StateSpace(nn.Module):
             conv: the convolution of ``xb``.
             ragged: layout of the T tokens.
             plan: how to compute, and which tokens are wanted.
+            missing: the bias that ``xb`` still lacks, None where it is complete.
 
         Returns:
             (S, E), before the norm, and the gate (S, E) that is still to be applied, None where it has been.
         """
         config = self.config
-        if plan.backend == "torch" and ragged.longest <= MAX_LENGTH:
+        if plan.in_blocks(ragged):
             layout = ragged.layout(plan.wanted)
             skip = self.skip_weight(dt if plan.keep is None else dt.index_select(0, plan.keep))
             (t, s), later = layout.pairs
             weight = pair_weights(dt, self.A, layout, (t, s), later)
-            return block_scan(xb, z, c, weight, skip, conv.weight, conv.bias, config.n_groups, layout), None
-        xb = conv(xb, ragged, plan.backend)
+            return block_scan(xb, z, c, weight, skip, conv.weight, conv.bias, missing, config.n_groups, layout), None
+        xb = conv(xb if missing is None else xb + missing, ragged, plan.backend)
         E, GN = config.inner_width, config.group_width
         x, B = xb[:, :E].unflatten(1, (config.n_heads, -1)), xb[:, E : E + GN].unflatten(1, (config.n_groups, -1))
         C = (xb[:, E + GN :] if c is None else c).unflatten(1, (config.n_groups, -1))
@@ -145,7 +158,14 @@ class StateSpace(nn.Module):
         return y.flatten(1), z
 
     def mix_prefixes(
-        self, xb: Tensor, z: Tensor, dt: Tensor, conv: PackedConv, shared: SharedPrefixes, prefixes: Tensor
+        self,
+        xb: Tensor,
+        z: Tensor,
+        dt: Tensor,
+        conv: PackedConv,
+        shared: SharedPrefixes,
+        prefixes: Tensor,
+        missing: Tensor | None,
     ) -> Tensor:
         """:meth:`mix` at the last position of every prefix of the sequences in ``shared.base``.
 
@@ -157,6 +177,7 @@ class StateSpace(nn.Module):
             conv: the convolution of ``xb``.
             shared: how they belong together.
             prefixes: (T',) int64, :attr:`~SharedPrefixes.prefix_of_token`.
+            missing: the bias that ``xb`` still lacks.
 
         Returns:
             (T', E), before the norm; row t belongs to the prefix that ends at t.
@@ -165,7 +186,7 @@ class StateSpace(nn.Module):
         pairs, later = shared.pair_tokens(prefixes), layout.pairs[1]
         weight = pair_weights(dt, self.A, shared.ragged.layout(), pairs, later)
         skip = self.skip_weight(dt.index_select(0, shared.ragged.last.index_select(0, prefixes)))
-        return block_scan(xb, z, None, weight, skip, conv.weight, conv.bias, self.config.n_groups, layout)
+        return block_scan(xb, z, None, weight, skip, conv.weight, conv.bias, missing, self.config.n_groups, layout)
 
     def output(self, y: Tensor, z: Tensor | None, backend: str) -> Tensor:
         """The gate where it is still to be applied, RMSNorm over all E, then the output Linear.
@@ -204,12 +225,19 @@ class TiSSD(StateSpace):
         self.time_scale = TimeScale(config) if config.is_time else None
         self.time_gate = TimeGate(config) if config.is_time else None
 
-    def project(self, u: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """u (T, D) → z (S, E) of the kept tokens, x | B | C (T, E + 2GN) and dt (T, H)."""
+    def project(self, u: Tensor, keep: Tensor | None = None, bare: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """u (T, D) → z (S, E) of the kept tokens, x | B | C (T, E + 2GN), ``bare``: without its bias, and dt (T, H)."""
         config = self.config
         sizes = (config.inner_width, config.inner_width + 2 * config.group_width, config.n_heads)
-        z, xBC, dt = split_linear(u, self.in_proj.weight, self.in_proj.bias, sizes, keep)
+        z, xBC, dt = split_linear(u, self.in_proj.weight, self.in_proj.bias, sizes, keep, 1 if bare else None)
         return z, xBC, dt
+
+    @property
+    def _wide_bias(self) -> Tensor:
+        """(E + 2GN,) the bias that ``project(bare=True)`` leaves out, without a gradient of its own."""
+        config = self.config
+        first = config.inner_width
+        return self.in_proj.bias[first : 2 * first + 2 * config.group_width].detach()
 
     def forward(
         self, u: Tensor, signal: Tensor | None, ragged: Ragged, plan: Plan, projected: Projected | None = None
@@ -226,18 +254,21 @@ class TiSSD(StateSpace):
         Returns:
             (S, D), and the next time signal (B, H, L) or None.
         """
-        z, xBC, dt = self.project(u, plan.keep) if projected is None else projected.gather(plan.keep)
+        bare = projected is None and plan.in_blocks(ragged)
+        z, xBC, dt = self.project(u, plan.keep, bare) if projected is None else projected.gather(plan.keep)
         scale = self.time_scale(signal) if self.time_scale is not None else None
-        y, gate = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan)
+        missing = self._wide_bias if bare else None
+        y, gate = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan, missing)
         return self.output(y, gate, plan.backend), self.time_gate(signal, scale) if self.time_gate is not None else None
 
     def prefixes(self, u: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor) -> Tensor:
         """The block's output at the end of every prefix: u (T', D), signal (B, H, L) → (T', D)."""
         assert self.time_scale is not None
-        z, xBC, dt = self.project(u)
+        z, xBC, dt = self.project(u, bare=True)
         scale = self.time_scale(signal)
         steps = self.step_size(dt.index_select(0, shared.expand), scale, shared.ragged)
-        return self.output(self.mix_prefixes(xBC, z, steps, self.conv, shared, prefixes), None, "torch")
+        gated = self.mix_prefixes(xBC, z, steps, self.conv, shared, prefixes, self._wide_bias)
+        return self.output(gated, None, "torch")
 
 
 class CrossSSD(StateSpace):
@@ -269,13 +300,15 @@ class CrossSSD(StateSpace):
         """
         config = self.config
         E, GN, H = config.inner_width, config.group_width, config.n_heads
-        xB, dt = split_linear(u, self.u_proj.weight, self.u_proj.bias, (E + GN, H))
+        weight, bias, bare = self.u_proj.weight, self.u_proj.bias, plan.in_blocks(ragged)
+        xB, dt = split_linear(u, weight, bias, (E + GN, H), bare=0 if bare else None)
         scale = self.time_scale(signal) if self.time_scale is not None else None
         C = self.q_conv(self.q_proj(q), tail, plan.backend)
         if plan.keep is not None:
             C, q, u = (part.index_select(0, at) for part, at in ((C, tail.last), (q, tail.last), (u, plan.keep)))
         steps = self.step_size(dt, scale, ragged)
-        y, gate = self.mix(xB, self.z_proj(q + u), C, steps, self.u_conv, ragged, plan)
+        missing = bias[: E + GN].detach() if bare else None
+        y, gate = self.mix(xB, self.z_proj(q + u), C, steps, self.u_conv, ragged, plan, missing)
         return self.output(y, gate, plan.backend)
 
 

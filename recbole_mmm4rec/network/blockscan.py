@@ -54,63 +54,96 @@ def _split_heads(x: Tensor, count: int) -> Tensor:
     return x.unflatten(2, (count, -1)).transpose(1, 2)
 
 
-def _input(x: Tensor, piece: Piece) -> Tensor:
-    """A block's input (n, l, channels) of the convolution, zeros at idle tokens."""
-    block = _blocks(x, piece, piece.tokens, piece.length)
-    return block if piece.busy is None else block * piece.busy
+class _Taps:
+    """A convolution's weights, and the bias of the Linear before it, which needs no pass of its own.
+
+    Attributes:
+        taps: (K, channels), the newest last.
+        before: (channels,) what is missing in the input at every token, None where nothing is.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, before: Tensor | None, longest: int, dtype: torch.dtype) -> None:
+        """weight (channels, K), bias (channels,), before (channels,) or None, for sequences of up to ``longest``."""
+        self.taps = weight.t().to(dtype).contiguous()
+        self.before = None if before is None else before.to(dtype)
+        self.bias = bias.to(dtype)
+        if self.before is None:
+            self._offsets = None
+        else:  # position t sees t + 1 inputs, K at most
+            seen = (self.taps.flip(0) * self.before).cumsum(0)
+            steps = torch.arange(longest, device=weight.device).clamp_(max=len(self.taps) - 1)
+            self._offsets = self.bias + seen.index_select(0, steps)  # (longest, channels)
+
+    def input(self, x: Tensor, piece: Piece) -> Tensor:
+        """A block's input (n, l, channels): complete and with zeros at idle tokens where it has any."""
+        block = _blocks(x, piece, piece.tokens, piece.length)
+        if piece.busy is None:
+            return block
+        return (block if self.before is None else block + self.before) * piece.busy
+
+    def offset(self, piece: Piece) -> Tensor:
+        """What the convolution of :meth:`input` starts from: (channels,) or (l, channels)."""
+        return self.bias if self._offsets is None or piece.busy is not None else self._offsets[: piece.length]
 
 
-def convolve(x: Tensor, taps: Tensor, bias: Tensor, out: Tensor) -> Tensor:
-    """Causal depthwise convolution of a block: x (n, l, channels), taps (K, channels) → out, the newest tap last."""
+def convolve(x: Tensor, taps: Tensor, offset: Tensor, out: Tensor) -> None:
+    """Causal depthwise convolution of a block: x (n, l, channels), taps (K, channels), the newest last, offset → out."""
     last = len(taps) - 1
-    torch.addcmul(bias, x, taps[last], out=out)
+    torch.addcmul(offset, x, taps[last], out=out)
     for shift in range(1, min(last, x.shape[1] - 1) + 1):
         out[:, shift:].addcmul_(x[:, :-shift], taps[last - shift])
-    return out
 
 
 def convolve_backward(
-    dy: Tensor, x: Tensor, taps: Tensor, dx: Tensor, dtaps: Tensor, dbias: Tensor, busy: Tensor | None
+    dy: Tensor, x: Tensor, conv: _Taps, piece: Piece, dx: Tensor, dtaps: Tensor, dbias: Tensor
 ) -> None:
     """Gradient of :func:`convolve`: fills dx (n, l, channels), adds to dtaps (K, channels) and dbias (channels,).
 
-    ``busy`` (n, l, 1) is False where the input was set to 0, None where it nowhere was.
+    Args:
+        dy: (n, l, channels).
+        x: what :meth:`_Taps.input` gives.
+        conv: the weights; piece: the block.
     """
-    last = len(taps) - 1
+    taps, last = conv.taps, len(conv.taps) - 1
+    sums = dy.sum(0)  # (l, channels)
+    dbias += sums.sum(0)
+    missing = conv.before if piece.busy is None else None
     torch.mul(dy, taps[last], out=dx)
-    dtaps[last] += torch.mul(dy, x).sum((0, 1))
-    dbias += dy.sum((0, 1))
-    for shift in range(1, min(last, x.shape[1] - 1) + 1):
-        reached = dy[:, shift:]
-        dx[:, :-shift].addcmul_(reached, taps[last - shift])
-        dtaps[last - shift] += torch.mul(reached, x[:, :-shift]).sum((0, 1))
-    if busy is not None:
-        dx.mul_(busy)
+    for shift in range(min(last, x.shape[1] - 1) + 1):
+        reached, seen = (dy[:, shift:], x[:, :-shift]) if shift else (dy, x)
+        if shift:
+            dx[:, :-shift].addcmul_(reached, taps[last - shift])
+        gradient = torch.mul(reached, seen).sum((0, 1))
+        if missing is not None:
+            gradient.addcmul_(missing, sums[shift:].sum(0))
+        dtaps[last - shift] += gradient
+    if piece.busy is not None:
+        dx.mul_(piece.busy)
 
 
 class _BlockConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, layout: BlockLayout) -> Tensor:
-        taps, offset = weight.t().to(x.dtype).contiguous(), bias.to(x.dtype)
+        conv = _Taps(weight, bias, None, layout.longest, x.dtype)
         y, before = torch.empty_like(x), torch.empty_like(x)
         for piece in layout.pieces:
             made = _blocks(before, piece, piece.tokens, piece.length)
-            convolve(_input(x, piece), taps, offset, made)
+            convolve(conv.input(x, piece), conv.taps, conv.offset(piece), made)
             torch.ops.aten.silu.out(before[piece.tokens], out=y[piece.tokens])
-        ctx.save_for_backward(x, before, taps, weight)
-        ctx.layout = layout
+        ctx.save_for_backward(x, before, weight)
+        ctx.layout, ctx.conv = layout, conv
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, before, taps, weight = ctx.saved_tensors
-        dx = torch.empty_like(x)
+        x, before, weight = ctx.saved_tensors
+        arriving, dx = grads[0].contiguous(), torch.empty_like(x)
         dtaps, dbias = torch.zeros_like(weight.t()), torch.zeros_like(weight[:, 0])
         for piece in ctx.layout.pieces:
             shape = (piece, piece.tokens, piece.length)
-            dy = torch.ops.aten.silu_backward(grads[0][piece.tokens], before[piece.tokens])
+            dy = torch.ops.aten.silu_backward(arriving[piece.tokens], before[piece.tokens])
             dy = dy.view(piece.count, piece.length, -1)
-            convolve_backward(dy, _input(x, piece), taps, _blocks(dx, *shape), dtaps, dbias, piece.busy)
+            convolve_backward(dy, ctx.conv.input(x, piece), ctx.conv, piece, _blocks(dx, *shape), dtaps, dbias)
         return dx, dtaps.t(), dbias, None
 
 
@@ -163,27 +196,30 @@ class _BlockScan(torch.autograd.Function):
         c: Tensor | None,
         weight: Tensor,
         skip: Tensor,
-        taps: Tensor,
-        bias: Tensor,
+        conv_weight: Tensor,
+        conv_bias: Tensor,
+        missing: Tensor | None,
         groups: int,
         layout: BlockLayout,
     ) -> Tensor:
         ctx.parts = []
-        ctx.layout, ctx.groups, ctx.types = layout, groups, (taps.dtype, bias.dtype)
-        taps, bias = taps.t().to(xb.dtype).contiguous(), bias.to(xb.dtype)
-        before, y = torch.empty_like(xb), torch.empty_like(z)
-        gated = torch.empty_like(z)
+        conv = _Taps(conv_weight, conv_bias, missing, layout.longest, xb.dtype)
+        ctx.layout, ctx.groups, ctx.conv, ctx.types = layout, groups, conv, (conv_weight.dtype, conv_bias.dtype)
+        before, gated = torch.empty_like(xb), torch.empty_like(z)
         for piece in layout.pieces:
             block = _blocks(before, piece, piece.tokens, piece.length)
-            convolve(_input(xb, piece), taps, bias, block)
+            convolve(conv.input(xb, piece), conv.taps, conv.offset(piece), block)
             parts = _BlockScan._parts(block, c, weight, skip, groups, z.shape[1], piece)
-            out = _blocks(y, piece, piece.kept, piece.wanted)
-            _split_heads(out, weight.shape[0]).copy_(_times(parts.mixing, parts.x))
+            y = _times(parts.mixing, parts.x)  # (n, H, w, P)
             gate = F.silu(z[piece.kept])
-            torch.mul(y[piece.kept], gate, out=gated[piece.kept])
+            out, factor = (
+                _split_heads(_blocks(part, piece, rows, piece.wanted), weight.shape[0])
+                for part, rows in ((gated, piece.kept), (gate, slice(None)))
+            )
+            torch.mul(y, factor, out=out)
             if any(ctx.needs_input_grad):
-                ctx.parts.append((parts, gate))
-        ctx.save_for_backward(xb, before, z, y, c, weight, skip, taps)
+                ctx.parts.append((parts, y, factor))
+        ctx.save_for_backward(xb, before, z, c, weight, skip)
         return gated
 
     @staticmethod
@@ -215,40 +251,48 @@ class _BlockScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        xb, before, z, y, c, weight, skip, taps = ctx.saved_tensors
-        layout, groups = ctx.layout, ctx.groups
+        xb, before, z, c, weight, skip = ctx.saved_tensors
+        layout, groups, conv = ctx.layout, ctx.groups, ctx.conv
         heads, inner = weight.shape[0], z.shape[1]
+        arriving = grads[0].contiguous()
         dxb, dz, dc = torch.empty_like(xb), torch.empty_like(z), None if c is None else torch.empty_like(c)
         dweight, dskip = torch.empty_like(weight), torch.empty_like(skip)
-        dtaps = torch.zeros(taps.shape, dtype=ctx.types[0], device=taps.device)
-        dbias = torch.zeros(taps.shape[1], dtype=ctx.types[1], device=taps.device)
-        for piece, (parts, gate) in zip(layout.pieces, ctx.parts, strict=True):
-            rows, shape = piece.kept, (piece, piece.tokens, piece.length)
-            torch.ops.aten.silu_backward.grad_input(grads[0][rows] * y[rows], z[rows], grad_input=dz[rows])
-            dy = _split_heads((grads[0][rows] * gate).view(piece.count, piece.wanted, inner), heads).contiguous()
+        dtaps = torch.zeros(conv.taps.shape, dtype=ctx.types[0], device=xb.device)
+        dbias = torch.zeros(xb.shape[1], dtype=ctx.types[1], device=xb.device)
+        for piece, (parts, y, factor) in zip(layout.pieces, ctx.parts, strict=True):
+            shape, kept = (piece, piece.tokens, piece.length), (piece, piece.kept, piece.wanted)
+            dgated, gate, dgate = (_split_heads(_blocks(part, *kept), heads) for part in (arriving, z, dz))
+            torch.ops.aten.silu_backward.grad_input(dgated * y, gate, grad_input=dgate)
+            dy = torch.mul(dgated, factor, out=torch.empty_like(y))
             block = _blocks(before, *shape)
             dmixing = _inner(dy, parts.x)  # (n, H, w, l)
-            dskip[rows].view(piece.count, piece.wanted, heads).copy_(
+            dskip[piece.kept].view(piece.count, piece.wanted, heads).copy_(
                 dmixing.diagonal(piece.length - piece.wanted, -2, -1).transpose(1, 2)
             )
             by_group = dmixing.unflatten(1, (groups, heads // groups))
             pairs = dweight[:, piece.pairs].view(heads, piece.count, piece.wanted, piece.length).transpose(0, 1)
             pairs.copy_((by_group * parts.scores.unsqueeze(2)).flatten(1, 2))
             dscores = (by_group * parts.weight.unflatten(1, (groups, -1))).sum(2).to(xb.dtype)  # (n, G, w, l)
-            dact = torch.empty_like(block)
             states = parts.B.shape[1] * parts.B.shape[3]
-            _split_heads(dact[..., :inner], heads).copy_(_times(parts.mixing.transpose(-1, -2), dy))
-            _split_heads(dact[..., inner : inner + states], groups).copy_(_times(dscores.transpose(-1, -2), parts.C))
+            dact = torch.empty_like(block)
+
+            def through_silu(grad: Tensor, first: int, steps: slice = slice(None)) -> None:
+                """grad (n, count, l, width) of channels from ``first`` on, back through their SiLU into ``dact``."""
+                count, width = grad.shape[1], grad.shape[1] * grad.shape[3]
+                at, to = (_split_heads(part[:, steps, first : first + width], count) for part in (block, dact))  # noqa: B023
+                torch.ops.aten.silu_backward.grad_input(grad, at, grad_input=to)
+
+            through_silu(_times(parts.mixing.transpose(-1, -2), dy), 0)
+            through_silu(_times(dscores.transpose(-1, -2), parts.C), inner)
             dC = _times(dscores, parts.B)
             if dc is None:
-                rest = dact[..., inner + states :]
-                rest[:, : piece.length - piece.wanted] = 0
-                _split_heads(rest[:, piece.length - piece.wanted :], groups).copy_(dC)
+                unseen = piece.length - piece.wanted
+                dact[:, :unseen, inner + states :] = 0
+                through_silu(dC, inner + states, slice(unseen, None))
             else:
-                _split_heads(_blocks(dc, piece, piece.kept, piece.wanted), groups).copy_(dC)
-            torch.ops.aten.silu_backward.grad_input(dact, block, grad_input=dact)
-            convolve_backward(dact, _input(xb, piece), taps, _blocks(dxb, *shape), dtaps, dbias, piece.busy)
-        return dxb, dz, dc, dweight, dskip, dtaps.t(), dbias, None, None
+                _split_heads(_blocks(dc, *kept), groups).copy_(dC)
+            convolve_backward(dact, conv.input(xb, piece), conv, piece, _blocks(dxb, *shape), dtaps, dbias)
+        return dxb, dz, dc, dweight, dskip, dtaps.t(), dbias, None, None, None
 
 
 def block_scan(
@@ -259,6 +303,7 @@ def block_scan(
     skip: Tensor,
     conv_weight: Tensor,
     conv_bias: Tensor,
+    missing: Tensor | None,
     groups: int,
     layout: BlockLayout,
 ) -> Tensor:
@@ -271,10 +316,12 @@ def block_scan(
         weight: (H, Np), see :func:`pair_weights`.
         skip: (S, H) what y takes of x at its own position beside the scan.
         conv_weight: (channels, K); conv_bias: (channels,).
+        missing: (channels,) what ``xb`` lacks at every token, None where it is complete; it gets no gradient, because
+            the gradient of ``xb``, summed over the tokens, is that of a bias already.
         groups: G.
         layout: blocks of the T tokens.
 
     Returns:
         (S, E) in the dtype of xb.
     """
-    return _BlockScan.apply(xb, z, c, weight, skip, conv_weight, conv_bias, groups, layout)
+    return _BlockScan.apply(xb, z, c, weight, skip, conv_weight, conv_bias, missing, groups, layout)

@@ -22,7 +22,9 @@ def _column_sums(grad: Tensor, dtype: torch.dtype) -> Tensor:
 
 class _SplitLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, sizes: tuple[int, ...], keep: Any) -> Any:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, sizes: tuple[int, ...], keep: Any, bare: int | None
+    ) -> Any:
         dtype = product_dtype(x)
         ctx.types = (x.dtype, weight.dtype)
         ctx.sizes = sizes
@@ -30,7 +32,10 @@ class _SplitLinear(torch.autograd.Function):
             x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
             parts = zip(weight.split(sizes), bias.split(sizes), strict=True)
             inputs = [x if keep is None else x.index_select(0, keep), *[x] * (len(sizes) - 1)]
-            made = [torch.addmm(b, u, w.t()) for u, (w, b) in zip(inputs, parts, strict=True)]
+            made = [
+                torch.mm(u, w.t()) if index == bare else torch.addmm(b, u, w.t())
+                for index, (u, (w, b)) in enumerate(zip(inputs, parts, strict=True))
+            ]
         ctx.save_for_backward(x, weight, keep)
         return tuple(made)
 
@@ -56,11 +61,16 @@ class _SplitLinear(torch.autograd.Function):
             else:
                 dx.index_add_(0, kept, torch.mm(grad, weight[begin:end]))
         assert dx is not None
-        return dx.to(x_type), dweight.to(weight_type), dbias, None, None
+        return dx.to(x_type), dweight.to(weight_type), dbias, None, None, None
 
 
 def split_linear(
-    x: Tensor, weight: Tensor, bias: Tensor, sizes: tuple[int, ...], keep: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    sizes: tuple[int, ...],
+    keep: Tensor | None = None,
+    bare: int | None = None,
 ) -> tuple[Tensor, ...]:
     """A Linear whose output is cut into parts, each contiguous, the first for some rows alone.
 
@@ -71,11 +81,13 @@ def split_linear(
         weight: (Σ sizes, D); bias: (Σ sizes,).
         sizes: widths of at least two parts.
         keep: (S,) int64, each at most once: the rows of the first part; None for all.
+        bare: which part is left without its bias, to be added by whoever takes it; the bias has its gradient
+            nevertheless.
 
     Returns:
         (S or T, sizes[0]), (T, sizes[1]), …
     """
-    return _SplitLinear.apply(x, weight, bias, sizes, keep)
+    return _SplitLinear.apply(x, weight, bias, sizes, keep, bare)
 
 
 class _NormedLinear(torch.autograd.Function):

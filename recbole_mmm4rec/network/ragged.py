@@ -80,6 +80,7 @@ class BlockLayout:
     Attributes:
         pieces: one for each length.
         kept: the number S of wanted tokens, Σ n·w.
+        longest: the largest l.
     """
 
     def __init__(self, blocks: list[Block], wanted: int | None, device: torch.device) -> None:
@@ -103,6 +104,7 @@ class BlockLayout:
             )
             token, kept, pair = token + sizes[0], kept + sizes[1], pair + sizes[2]
         self.kept = kept
+        self.longest = max(block.length for block in blocks)
         self.device = device
 
     @cached_property

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from recbole_mmm4rec.network.linear import product_dtype
 
-
 # rows of products that begin at whole cache lines are written in two thirds of the time
 _LINE = 64
 

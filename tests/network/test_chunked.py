@@ -207,7 +207,7 @@ def test_nothing_as_large_as_the_catalogue_is_made_but_the_tables_own_gradients(
     assert sorted(size for size in sizes.made if size >= count) == sorted(rows)
     with Sizes() as sizes:
         plain(users, items, labels, 0.1).backward()
-    assert BATCH * count in sizes.made  # what the measure catches
+    assert max(sizes.made) >= BATCH * count  # what the measure catches
 
 
 def test_the_choice_of_a_chunk() -> None:
