@@ -56,11 +56,12 @@ class Projected:
     parts: tuple[Tensor, Tensor, Tensor]
     tokens: Tensor
 
-    def gather(self, keep: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """z (S, E) of the kept tokens, x | B | C (T, E + 2GN) and dt (T, H) of all."""
+    def gather(self, keep: Tensor | None, wide: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """z (S, E) of the kept tokens, x | B | C (T, E + 2GN), or if not ``wide`` its table, and dt (T, H) of all."""
         z, xBC, dt = self.parts
         kept = self.tokens if keep is None else self.tokens.index_select(0, keep)
-        return z.index_select(0, kept), xBC.index_select(0, self.tokens), dt.index_select(0, self.tokens)
+        gathered = xBC.index_select(0, self.tokens) if wide else xBC
+        return z.index_select(0, kept), gathered, dt.index_select(0, self.tokens)
 
 
 class FeedForward(nn.Module):
@@ -118,6 +119,7 @@ class StateSpace(nn.Module):
         ragged: Ragged,
         plan: Plan,
         missing: Tensor | None,
+        tokens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Convolution of x and B (and C), scan and skip, and where one step does it, the gate.
 
@@ -130,6 +132,7 @@ class StateSpace(nn.Module):
             ragged: layout of the T tokens.
             plan: how to compute, and which tokens are wanted.
             missing: the bias that ``xb`` still lacks, None where it is complete.
+            tokens: (T,) int64 rows of ``xb``, where that is a table of all items and the batch is scanned in blocks.
 
         Returns:
             (S, E), before the norm, and the gate (S, E) that is still to be applied, None where it has been.
@@ -140,7 +143,8 @@ class StateSpace(nn.Module):
             skip = self.skip_weight(dt if plan.keep is None else dt.index_select(0, plan.keep))
             (t, s), later = layout.pairs
             weight = pair_weights(dt, self.A, layout, (t, s), later)
-            return block_scan(xb, z, c, weight, skip, conv.weight, conv.bias, missing, config.n_groups, layout), None
+            taps = (conv.weight, conv.bias, missing, config.n_groups)
+            return block_scan(xb, z, c, weight, skip, *taps, layout, tokens), None
         xb = conv(xb if missing is None else xb + missing, ragged, plan.backend)
         E, GN = config.inner_width, config.group_width
         x, B = xb[:, :E].unflatten(1, (config.n_heads, -1)), xb[:, E : E + GN].unflatten(1, (config.n_groups, -1))
@@ -255,10 +259,16 @@ class TiSSD(StateSpace):
             (S, D), and the next time signal (B, H, L) or None.
         """
         bare = projected is None and plan.in_blocks(ragged)
-        z, xBC, dt = self.project(u, plan.keep, bare) if projected is None else projected.gather(plan.keep)
+        tokens: Tensor | None = None
+        if projected is None:
+            z, xBC, dt = self.project(u, plan.keep, bare)
+        else:
+            wide = torch.is_grad_enabled() or not plan.in_blocks(ragged)  # else each block gathers its own
+            tokens = None if wide else projected.tokens
+            z, xBC, dt = projected.gather(plan.keep, wide)
         scale = self.time_scale(signal) if self.time_scale is not None else None
         missing = self._wide_bias if bare else None
-        y, gate = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan, missing)
+        y, gate = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan, missing, tokens)
         return self.output(y, gate, plan.backend), self.time_gate(signal, scale) if self.time_gate is not None else None
 
     def prefixes(self, u: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor) -> Tensor:

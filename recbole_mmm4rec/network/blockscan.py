@@ -76,7 +76,10 @@ class _Taps:
 
     def input(self, x: Tensor, piece: Piece) -> Tensor:
         """A block's input (n, l, channels): complete and with zeros at idle tokens where it has any."""
-        block = _blocks(x, piece, piece.tokens, piece.length)
+        return self.complete(_blocks(x, piece, piece.tokens, piece.length), piece)
+
+    def complete(self, block: Tensor, piece: Piece) -> Tensor:
+        """:meth:`input` from the block's tokens (n, l, channels) as they are."""
         if piece.busy is None:
             return block
         return (block if self.before is None else block + self.before) * piece.busy
@@ -87,7 +90,7 @@ class _Taps:
 
 
 def convolve(x: Tensor, taps: Tensor, offset: Tensor, out: Tensor) -> None:
-    """Causal depthwise convolution of a block: x (n, l, channels), taps (K, channels), the newest last, offset → out."""
+    """Causal depthwise convolution of a block: x (n, l, channels), taps (K, channels), newest last, offset → out."""
     last = len(taps) - 1
     torch.addcmul(offset, x, taps[last], out=out)
     for shift in range(1, min(last, x.shape[1] - 1) + 1):
@@ -201,14 +204,23 @@ class _BlockScan(torch.autograd.Function):
         missing: Tensor | None,
         groups: int,
         layout: BlockLayout,
+        tokens: Tensor | None,
+        backward: bool,
     ) -> Tensor:
         ctx.parts = []
         conv = _Taps(conv_weight, conv_bias, missing, layout.longest, xb.dtype)
         ctx.layout, ctx.groups, ctx.conv, ctx.types = layout, groups, conv, (conv_weight.dtype, conv_bias.dtype)
-        before, gated = torch.empty_like(xb), torch.empty_like(z)
+        before, gated = torch.empty_like(xb) if backward else None, torch.empty_like(z)
         for piece in layout.pieces:
-            block = _blocks(before, piece, piece.tokens, piece.length)
-            convolve(conv.input(xb, piece), conv.taps, conv.offset(piece), block)
+            if before is None:
+                block = torch.empty(piece.count, piece.length, xb.shape[1], dtype=xb.dtype, device=xb.device)
+            else:
+                block = _blocks(before, piece, piece.tokens, piece.length)
+            if tokens is None:
+                given = conv.input(xb, piece)
+            else:
+                given = conv.complete(xb.index_select(0, tokens[piece.tokens]).view_as(block), piece)
+            convolve(given, conv.taps, conv.offset(piece), block)
             parts = _BlockScan._parts(block, c, weight, skip, groups, z.shape[1], piece)
             y = _times(parts.mixing, parts.x)  # (n, H, w, P)
             gate = F.silu(z[piece.kept])
@@ -217,9 +229,10 @@ class _BlockScan(torch.autograd.Function):
                 for part, rows in ((gated, piece.kept), (gate, slice(None)))
             )
             torch.mul(y, factor, out=out)
-            if any(ctx.needs_input_grad):
+            if backward:
                 ctx.parts.append((parts, y, factor))
-        ctx.save_for_backward(xb, before, z, c, weight, skip)
+        if backward:
+            ctx.save_for_backward(xb, before, z, c, weight, skip)
         return gated
 
     @staticmethod
@@ -292,7 +305,7 @@ class _BlockScan(torch.autograd.Function):
             else:
                 _split_heads(_blocks(dc, *kept), groups).copy_(dC)
             convolve_backward(dact, conv.input(xb, piece), conv, piece, _blocks(dxb, *shape), dtaps, dbias)
-        return dxb, dz, dc, dweight, dskip, dtaps.t(), dbias, None, None, None
+        return dxb, dz, dc, dweight, dskip, dtaps.t(), dbias, None, None, None, None, None
 
 
 def block_scan(
@@ -306,6 +319,7 @@ def block_scan(
     missing: Tensor | None,
     groups: int,
     layout: BlockLayout,
+    tokens: Tensor | None = None,
 ) -> Tensor:
     """``SSD(SiLU(conv(·)))·SiLU(z)`` at the wanted positions, the skip included.
 
@@ -320,8 +334,14 @@ def block_scan(
             the gradient of ``xb``, summed over the tokens, is that of a bias already.
         groups: G.
         layout: blocks of the T tokens.
+        tokens: (T,) int64, the row of ``xb`` of each token, where ``xb`` is a table of all items; no gradients then.
 
     Returns:
         (S, E) in the dtype of xb.
     """
-    return _BlockScan.apply(xb, z, c, weight, skip, conv_weight, conv_bias, missing, groups, layout)
+    given = (xb, z, c, weight, skip, conv_weight, conv_bias)
+    backward = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in given)
+    if backward and tokens is not None:
+        raise RuntimeError("block_scan of a table of items has no gradients")
+    out: Tensor = _BlockScan.apply(*given, missing, groups, layout, tokens, backward)
+    return out
