@@ -69,11 +69,12 @@ class Setup:
     weights: dict[str, Tensor] | None
 
 
-def load(path: Path) -> Callable[[Setup], Any]:
+def load(path: Path, function: str = "make") -> Callable[[Setup], Any]:
     """The ``make`` of a file.
 
     Args:
         path: a Python file that keeps the contract.
+        function: the name of its ``make``.
 
     Returns:
         a function that makes the implementation for a setup.
@@ -89,7 +90,7 @@ def load(path: Path) -> Callable[[Setup], Any]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UserError(f"--against {path}: cannot be imported: {type(error).__name__}: {error}") from error
-    make = getattr(module, "make", None)
+    make = getattr(module, function, None)
     if make is None:
         check(module, path)
         return lambda setup: module

@@ -14,8 +14,9 @@ import torch
 
 from benchmarks import figures, shop_batches
 from benchmarks.ours import Ours
-from benchmarks.steps import TASKS, Task, make_setup, timed
+from benchmarks.steps import TASKS, Task, make_setup
 from benchmarks.suite import Options, say
+from benchmarks.turns import timed
 from recbole_mmm4rec.network import NetworkConfig
 
 TITLE = "The floor of a step"

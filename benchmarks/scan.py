@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import figures
-from benchmarks.steps import timed
 from benchmarks.suite import Options, say
+from benchmarks.turns import timed
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.network.kernels import choose_backend
 from recbole_mmm4rec.network.ragged import Ragged

@@ -50,8 +50,9 @@ def make_batch(users: int, counts: tuple[int, ...], seed: int, setup: Any = None
     real = torch.arange(len(counts)) < lengths[:, None]
     gaps = torch.exp(torch.randn(shape, generator=draw) * 2 + 12).long()  # seconds: hours to months
     stamps = 1_400_000_000 + torch.randint(0, 10**8, (users, 1), generator=draw) + gaps.cumsum(1)
-    items = torch.randint(1, ITEMS + 1, shape, generator=draw)
-    labels = torch.randint(1, ITEMS + 1, (users,), generator=draw)
+    count = ITEMS if setup is None else next(iter(setup.features.values())).shape[0] - 1
+    items = torch.randint(1, count + 1, shape, generator=draw)
+    labels = torch.randint(1, count + 1, (users,), generator=draw)
     device = "cpu" if setup is None else setup.device
     parts = (torch.where(real, items, 0), lengths, torch.where(real, stamps, 0), labels)
     item_seq, item_seq_len, timestamps, labels = (part.to(device) for part in parts)

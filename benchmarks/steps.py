@@ -6,19 +6,18 @@ python -m benchmarks --only steps --against PATH      against your own; --contra
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks import contract, figures, shop_batches
 from benchmarks.ours import Ours
 from benchmarks.suite import Options, say
+from benchmarks.turns import Contestant, enter
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.network import NetworkConfig
 
@@ -31,7 +30,8 @@ scoring gives every user the scores of all items, from the item side that an eva
 turn on the same batches, another batch each repetition, so that the number of tokens varies. Times: median
 (quartiles) in ms. Ratios: the time of the baseline, in the same precision and in float32, over ours, median
 (smallest–largest) of the repetitions. Baseline: `tests/reference/padded.py`, an implementation in plain padded
-PyTorch with the dual form of the scan and the fastest of PyTorch's convolutions; another one: `--against PATH`."""
+PyTorch with the dual form of the scan; "tuned" is the same with its convolutions laid out as PyTorch runs them
+fastest. Another one: `--against PATH`. On a processor each runs in a process of its own."""
 PAPER = {"learning_rate": 1e-4, "weight_decay": 5e-3}
 PRECISIONS = ("float32", "bfloat16")
 
@@ -47,23 +47,11 @@ class Task:
 
 
 TASKS = {
-    "training step, B = 256": Task(256, True, 12),
-    "training step, B = 1024": Task(1024, True, 7),
-    "training step, B = 1024, text alone": Task(1024, True, 7, ("text",)),
-    "scoring 1024 users": Task(1024, False, 10),
+    "training step, B = 256": Task(256, True, 8),
+    "training step, B = 1024": Task(1024, True, 5),
+    "training step, B = 1024, text alone": Task(1024, True, 5, ("text",)),
+    "scoring 1024 users": Task(1024, False, 6),
 }
-
-
-@dataclass
-class Contestant:
-    """One implementation in one precision, and its times in seconds."""
-
-    name: str
-    precision: str
-    made: Any
-    seconds: list[float] = field(default_factory=list)
-    item_side: list[float] = field(default_factory=list)
-    memory: int = 0
 
 
 def cells(options: Options) -> list[str]:
@@ -91,26 +79,36 @@ def measure(options: Options, cell: str) -> dict[str, Any]:
         task = replace(task, repeats=3)
     path = Path(options.against)
     setups = {precision: make_setup(task, options, precision) for precision in PRECISIONS}
-    ours = {precision: Contestant("ours", precision, Ours(setup)) for precision, setup in setups.items()}
-    weights = contract.published_weights(ours["float32"].made.network)
-    make = contract.load(path)
-    contestants = [*ours.values()]
-    for precision, setup in setups.items():
-        try:
-            made = make(replace(setup, weights=weights))
-        except UserError:
-            raise
-        except ValueError as error:
-            say(f"{path.name} does not run in {precision}: {error}")
-            continue
-        contestants.append(Contestant(path.stem, precision, made))
-    if len(contestants) == len(ours):
-        raise UserError(f"--against {path}: it runs in none of {', '.join(PRECISIONS)}")
-    agreement = _agreement(contestants, path, setups["float32"])
-    _run(task, contestants, setups["float32"])
+    weights, agreement = _agreement(path, setups["float32"])
+    contestants: list[Contestant] = []
+    try:
+        for setup in setups.values():
+            contestants.append(enter("ours", "ours", setup, task.users, task.training))
+        for name, source in [(path.stem, str(path)), *_tuned(path)]:
+            for precision, setup in setups.items():
+                if "tuned" in name and precision != "float32":
+                    continue
+                try:
+                    contestants.append(enter(name, source, setup, task.users, task.training, weights))
+                except UserError:
+                    raise
+                except ValueError as error:
+                    say(f"{name} does not run in {precision}: {error}")
+        if all(contestant.name == "ours" for contestant in contestants):
+            raise UserError(f"--against {path}: it runs in none of {', '.join(PRECISIONS)}")
+        _run(task, contestants)
+    finally:
+        for contestant in contestants:
+            contestant.stop()
     keep = ("name", "precision", "seconds", "item_side", "memory")
     rows = [{key: getattr(contestant, key) for key in keep} for contestant in contestants]
     return {"contestants": rows, "agreement": agreement, "threads": torch.get_num_threads()}
+
+
+def _tuned(path: Path) -> list[tuple[str, str]]:
+    """The baseline once more with what makes it faster, where its file offers that as ``make_tuned``."""
+    offered = "def make_tuned(" in path.read_text(encoding="utf-8") if path.is_file() else False
+    return [(f"{path.stem}, tuned", f"{path}::make_tuned")] if offered else []
 
 
 def make_setup(task: Task, options: Options, precision: str) -> contract.Setup:
@@ -120,60 +118,35 @@ def make_setup(task: Task, options: Options, precision: str) -> contract.Setup:
     return contract.Setup(settings, features, options.device, precision, seed=2020, weights=None, **PAPER)
 
 
-def _agreement(contestants: list[Contestant], path: Path, setup: contract.Setup) -> float | None:
-    """Compare the scores before any training, in float32."""
-    single = [contestant.made for contestant in contestants if contestant.precision == "float32"]
-    if len(single) < 2 or not getattr(single[1], "loads_weights", False):
-        return None
+def _agreement(path: Path, setup: contract.Setup) -> tuple[dict[str, Tensor], float | None]:
+    """Our weights under published names, and how far the other's scores with them are from ours, in float32."""
+    ours = Ours(setup)
+    weights = contract.published_weights(ours.network)
+    try:
+        other = contract.load(path)(replace(setup, weights=weights))
+    except ValueError:
+        return weights, None  # said once more where it is entered
+    if not getattr(other, "loads_weights", False):
+        return weights, None
     batch = shop_batches.make_batch(64, shop_batches.TEST, 0, setup)
-    for made in single:
+    for made in (ours, other):
         getattr(made, "begin_evaluation", lambda: None)()
-    return contract.compare_scores(single[1].score(batch), single[0].score(batch), path)
+    return weights, contract.compare_scores(other.score(batch), ours.score(batch), path)
 
 
-def _run(task: Task, contestants: list[Contestant], setup: contract.Setup) -> None:
+def _run(task: Task, contestants: list[Contestant]) -> None:
     """Let the contestants take turns; who begins changes with every repetition."""
-    counts = shop_batches.TRAINING if task.training else shop_batches.TEST
-    cuda = setup.device == "cuda"
     for repeat in range(-1, task.repeats):  # the first round warms up
-        batch = shop_batches.make_batch(task.users, counts, 100 + repeat, setup)
         first = repeat % len(contestants)
         for contestant in contestants[first:] + contestants[:first]:
-            before = 0
-            if cuda:
-                torch.cuda.reset_peak_memory_stats()
-                before = torch.cuda.memory_allocated()
-            if not task.training:
-                once = getattr(contestant.made, "begin_evaluation", lambda: None)
-                side = timed(once, cuda)
-            call = contestant.made.train_step if task.training else contestant.made.score
-            seconds = timed(partial(call, batch), cuda)
+            answer = contestant.play(repeat)
             if repeat < 0:
                 continue
-            contestant.seconds.append(seconds)
+            contestant.seconds.append(answer["seconds"])
             if not task.training:
-                contestant.item_side.append(side)
-            if cuda:
-                contestant.memory = max(contestant.memory, torch.cuda.max_memory_allocated() - before)
+                contestant.item_side.append(answer["item_side"])
+            contestant.memory = max(contestant.memory, answer["memory"])
         say(f"repetition {repeat + 1} of {task.repeats}" if repeat >= 0 else "warm")
-
-
-def timed(call: Callable[[], Any], cuda: bool) -> float:
-    """Wall seconds of a call, the GPU's work included; nothing is collected or freed in between."""
-    gc.collect()
-    gc.disable()
-    try:
-        if cuda:
-            torch.cuda.synchronize()
-        begin = time.perf_counter()
-        result = call()
-        if cuda:
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - begin
-        del result
-    finally:
-        gc.enable()
-    return seconds
 
 
 def report(found: Mapping[str, dict[str, Any]]) -> str:
@@ -182,7 +155,8 @@ def report(found: Mapping[str, dict[str, Any]]) -> str:
     cuda = any(row["memory"] for result in found.values() for row in result["contestants"])
     for cell, result in found.items():
         contestants = result["contestants"]
-        base = {row["precision"]: row["seconds"] for row in contestants if row["name"] != "ours"}
+        others = [row for row in contestants if row["name"] != "ours"]
+        base = {row["precision"]: row["seconds"] for row in reversed(others)}  # the first of a precision
         for row in contestants:
             line = [cell, row["name"], row["precision"], figures.milliseconds(row["seconds"])]
             for seconds in (base.get(row["precision"]), base.get("float32")):

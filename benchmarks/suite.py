@@ -49,7 +49,7 @@ class Options:
     quick: bool = False
     against: str = str(ROOT / "tests" / "reference" / "padded.py")
     data_path: str = "dataset"
-    max_seconds: float = 100.0
+    max_seconds: float = 60.0
     rectools_python: str = str(ROOT / "build" / "rectools" / "bin" / "python")
 
 

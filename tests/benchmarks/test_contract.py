@@ -75,10 +75,11 @@ def test_a_step_is_measured_for_both(training: bool, monkeypatch: pytest.MonkeyP
     found = steps.measure(Options(against=str(PADDED)), "small")
     assert found["agreement"] <= 1e-5
     names = [(row["name"], row["precision"], len(row["seconds"])) for row in found["contestants"]]
-    assert names == [(who, how, 2) for who in ("ours", "padded") for how in steps.PRECISIONS]
+    twice = [(who, how, 2) for who in ("ours", "padded") for how in steps.PRECISIONS]
+    assert names == [*twice, ("padded, tuned", "float32", 2)]
     assert all(len(row["item_side"]) == (0 if training else 2) for row in found["contestants"])
     text = steps.report({"small": found})
-    assert text.count("| small |") == 4
+    assert text.count("| small |") == 5
     assert "differ by at most" in text
 
 

@@ -47,8 +47,12 @@ class CausalConv(nn.Conv1d):
         """(B, C, L) → (B, C, L)."""
         return F.silu(super().forward(F.pad(x, (self.kernel_size[0] - 1, 0))))
 
+    tuned = False
+
     def over_positions(self, x: Tensor) -> Tensor:
-        """(B, L, C) → (B, L, C), as an image of one row with its channels last: 3 times as fast on a processor."""
+        """(B, L, C) → (B, L, C); tuned: as an image of one row with its channels last, faster on a processor."""
+        if not self.tuned:
+            return self(x.transpose(1, 2)).transpose(1, 2)
         padded = F.pad(x, (0, 0, self.kernel_size[0] - 1, 0)).transpose(1, 2).unsqueeze(2)  # (B, C, 1, K-1+L)
         y = F.conv2d(padded, self.weight.unsqueeze(2), self.bias, groups=self.groups)
         return F.silu(y).squeeze(2).transpose(1, 2)
@@ -350,3 +354,12 @@ class Contender:
 def make(setup: Any) -> Contender:
     """See `python -m benchmarks --contract`."""
     return Contender(setup)
+
+
+def make_tuned(setup: Any) -> Contender:
+    """The same with the fastest of PyTorch's convolutions."""
+    made = Contender(setup)
+    for module in made.model.modules():
+        if isinstance(module, CausalConv):
+            module.tuned = True
+    return made
