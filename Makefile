@@ -28,7 +28,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell recbole_mmm4rec dataset_prep properties tests/*.py docs *.md
+	$(BIN)/codespell recbole_mmm4rec dataset_prep benchmarks properties tests/*.py docs *.md
 
 test: lint
 	$(BIN)/python -m pytest
