@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_mmm4rec.frozen import FrozenTable
-from recbole_mmm4rec.network.blocks import CrossLayer, Plan, Projected, TiSSDLayer
+from recbole_mmm4rec.network.blocks import CrossLayer, TiSSDLayer
 from recbole_mmm4rec.network.blockscan import MAX_LENGTH
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.dropout import dropout
@@ -23,6 +23,7 @@ from recbole_mmm4rec.network.kernels import choose_backend
 from recbole_mmm4rec.network.ragged import Ragged
 from recbole_mmm4rec.network.shared import SharedPrefixes
 from recbole_mmm4rec.network.softmax import aligned_product
+from recbole_mmm4rec.network.state_space import Plan, Projected
 from recbole_mmm4rec.network.static import BACKENDS, StaticRagged
 from recbole_mmm4rec.network.time_path import TimeInput, time_gaps
 
@@ -33,7 +34,7 @@ class ItemInputs:
 
     Attributes:
         stream: (I+1, D) input of the first layer.
-        projected: (I+1, ·) its first block's projections, see :meth:`~recbole_mmm4rec.network.blocks.TiSSD.project`.
+        projected: (I+1, ·) its first block's projections, see ``TiSSD.project`` in :mod:`.state_space`.
     """
 
     stream: Tensor

@@ -17,6 +17,9 @@ from torch import Tensor
 from recbole_mmm4rec.network import kernels
 from recbole_mmm4rec.network.ragged import Block, Ragged
 
+# more positions at once only make the (q, q) products larger: 256 take twice as long at L = 200 (docs/benchmarks.md)
+DUAL_FORM_CHUNK = 64
+
 
 def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, *, backend: str, chunk: int) -> Tensor:
     """Scan packed sequences; nothing flows from one sequence into the next.
@@ -36,7 +39,7 @@ def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, 
     if backend == "mamba_ssm":
         return kernels.scan(x, dt, A, B, C, ragged.seq_idx, chunk)
     if backend == "torch":
-        return dual_form(x, dt, A, B, C, ragged, chunk)
+        return dual_form(x, dt, A, B, C, ragged, min(chunk, DUAL_FORM_CHUNK))
     return recurrence(x, dt, A, B, C, ragged)
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from network.models import relative, small_config
 from recbole_mmm4rec.network import kernels
-from recbole_mmm4rec.network.blocks import StateSpace
+from recbole_mmm4rec.network.state_space import StateSpace
 
 
 def formula(y: torch.Tensor, z: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
