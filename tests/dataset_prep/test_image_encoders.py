@@ -203,7 +203,7 @@ def test_the_hash_of_weights_sees_names_types_and_shapes() -> None:
         ("--text-encoder open_clip:tiny-clip@SHOP", "cannot be loaded"),
         ("--text-encoder open_clip:tiny-clip@WEIGHTS --max-seq-length 9", "has its own fixed length"),
         ("--image-encoder open_clip:BARE", "cannot be loaded"),
-        ("--image-encoder open_clip:tests", "the folder has no open_clip_config.json"),
+        ("--image-encoder open_clip:EMPTY", "the folder has no open_clip_config.json"),
         ("--image-encoder --device abacus", "--device abacus: no such device"),
         ("--image-encoder --num-workers 0", "--num-workers 0: must be at least 1"),
         ("--image-encoder", "no picture of any item; bring them with 'python -m dataset_prep images shop'"),
@@ -220,7 +220,8 @@ def test_mistakes_are_one_line(
         save_picture(tmp_path / "shop/images", "a", picture(), "png")
     (tmp_path / "bare").mkdir()  # without weights, open_clip would make them up
     (tmp_path / "bare/open_clip_config.json").write_bytes((clip / "whole/open_clip_config.json").read_bytes())
-    options = options.replace("BARE", str(tmp_path / "bare"))
+    (tmp_path / "empty").mkdir()
+    options = options.replace("BARE", str(tmp_path / "bare")).replace("EMPTY", str(tmp_path / "empty"))
     line = options.replace("SHOP", str(item_file)).replace("WEIGHTS", str(clip / "weights.pt"))
     assert main(["embed", "shop", *line.split(), "--out", str(tmp_path)]) == 2
     captured = capsys.readouterr().err
