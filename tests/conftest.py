@@ -27,6 +27,13 @@ def _elsewhere_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logs and checkpoints go to the test's own folder, and RecBole sees no command line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
+
+
+@pytest.fixture
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let mamba-ssm's kernels, run by Triton's interpreter, ask for a GPU where there is none."""
     monkeypatch.setattr("torch.cuda.device", lambda *_: contextlib.nullcontext())

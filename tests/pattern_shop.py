@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+import recbole_mmm4rec  # noqa: F401 (registers the model)
+from recbole_mmm4rec.build import Run, build, make_config
 from recbole_mmm4rec.features import write_store
 
 NAME = "pattern"
@@ -83,3 +85,16 @@ def write_pattern_shop(folder: Path, users: int = 40, missing_images: float = 0.
 def pattern_settings(folder: Path, **changes: Any) -> dict[str, Any]:
     """Settings of a tiny model on the shop in ``folder``; everything that is written lands there, too."""
     return {**TINY_MODEL, "data_path": str(folder), "checkpoint_dir": str(folder / "saved"), **changes}
+
+
+def prepared(folder: Path, missing_images: float = 0.0, **changes: Any) -> Run:
+    """Loaders and an untrained model of the shop in ``folder``, which is written where there is none yet.
+
+    Args:
+        folder: see :func:`pattern_settings`.
+        missing_images: see :func:`write_pattern_shop`.
+        changes: settings.
+    """
+    if not (folder / NAME).exists():
+        write_pattern_shop(folder, missing_images=missing_images)
+    return build(make_config("MMM4Rec", NAME, config_dict=pattern_settings(folder, **changes)), count_flops=False)

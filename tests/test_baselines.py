@@ -12,11 +12,7 @@ from recbole_mmm4rec.baselines import check_comparable, protocol, run_baselines,
 from recbole_mmm4rec.build import build, make_config
 from recbole_mmm4rec.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_a_general_model_is_tested_on_the_same_targets_and_candidates(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from pattern_shop import NAME, pattern_settings, write_pattern_shop
+from pattern_shop import prepared
 from torch import Tensor, nn
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec import cuda_graphs
-from recbole_mmm4rec.build import Run, build, make_config
+from recbole_mmm4rec.build import Run
 from recbole_mmm4rec.cuda_graphs import BUCKET, MOST_GRAPHS, WARM_UP, CudaRecorder, GraphedLoss, use_graphs
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.trainer import LossSum
@@ -193,28 +193,19 @@ def test_losses_are_read_together() -> None:
         losses.read()
 
 
-@pytest.fixture
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
-
-
-def prepared(folder: Path, **changes: Any) -> Run:
-    if not (folder / NAME).exists():
-        write_pattern_shop(folder)
-    settings = pattern_settings(folder, shuffle=False, ssd_backend="recurrence", **changes)
-    run = build(make_config("MMM4Rec", NAME, config_dict=settings), count_flops=False)
+def in_double(folder: Path, **changes: Any) -> Run:
+    run = prepared(folder, shuffle=False, ssd_backend="recurrence", **changes)
     run.model.double()
     return run
 
 
-@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.usefixtures("own_folder")
 @pytest.mark.parametrize(
     "changes", [{}, {"clip_grad_norm": {"max_norm": 0.01}, "loss_chunk": 7}], ids=["plain", "clipped, in chunks"]
 )
 def test_an_epoch_of_recorded_steps_equals_an_ordinary_one(changes: dict[str, Any], tmp_path: Path) -> None:
     """Batches of 48 and a last one that is smaller, which runs without."""
-    plain, recorded = (prepared(tmp_path, train_batch_size=48, **changes) for _ in range(2))
+    plain, recorded = (in_double(tmp_path, train_batch_size=48, **changes) for _ in range(2))
     assert plain.train.sample_size % 48
     trainer, recorder, sizes = recorded.trainer, Recorder(), []
     trainer.graphed = GraphedLoss(trainer._recorded_loss, recorded.model.parameters(), trainer.scaler.scale, recorder)
@@ -229,13 +220,13 @@ def test_an_epoch_of_recorded_steps_equals_an_ordinary_one(changes: dict[str, An
         torch.testing.assert_close(twin, weight, rtol=1e-7, atol=1e-9, msg=name)
 
 
-@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.usefixtures("own_folder")
 def test_a_run_on_a_processor_has_none(tmp_path: Path) -> None:
-    run = prepared(tmp_path, cuda_graphs=True)
+    run = in_double(tmp_path, cuda_graphs=True)
     run.trainer._train_epoch(run.train, 0)
     assert run.trainer.graphed is None
     with pytest.raises(UserError, match="cuda_graphs must be auto, True or False, not 'sometimes'"):
-        prepared(tmp_path, cuda_graphs="sometimes")
+        in_double(tmp_path, cuda_graphs="sometimes")
 
 
 class StandIn:

@@ -8,26 +8,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from pattern_shop import ITEMS, NAME, pattern_settings, write_pattern_shop
+from pattern_shop import ITEMS, NAME, pattern_settings, prepared, write_pattern_shop
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
-from recbole_mmm4rec.build import Run, build, make_config
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.quick_start import load_data_and_model, run_recbole
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs go to the test's own folder, and RecBole sees no command line."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
-
-
-def prepared(folder: Path, missing_images: float = 0.0, **changes: Any) -> Run:
-    if not (folder / NAME).exists():
-        write_pattern_shop(folder, missing_images=missing_images)
-    config = make_config("MMM4Rec", NAME, config_dict=pattern_settings(folder, **changes))
-    return build(config, count_flops=False)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.mark.parametrize(

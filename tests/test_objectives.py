@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from pattern_shop import ITEMS, NAME, pattern_settings, write_pattern_shop
+from pattern_shop import ITEMS, NAME, pattern_settings, prepared, write_pattern_shop
 from torch import Tensor
 
-from recbole_mmm4rec.build import Run, build, make_config
+from recbole_mmm4rec.build import Run
 from recbole_mmm4rec.config_keys import default_settings
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.network.chunked import PLAIN_LOGITS
@@ -18,19 +18,11 @@ from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.objectives import LOSS_TYPES, Sampled, make_objective, training_shares
 from recbole_mmm4rec.quick_start import load_data_and_model, run_recbole
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs go to the test's own folder, and RecBole sees no command line."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
-def prepared(folder: Path, **changes: Any) -> Run:
-    if not (folder / NAME).exists():
-        write_pattern_shop(folder, missing_images=0.3)
-    config = make_config("MMM4Rec", NAME, config_dict=pattern_settings(folder, state="ERROR", **changes))
-    return build(config, count_flops=False)
+def quiet(folder: Path, **changes: Any) -> Run:
+    return prepared(folder, 0.3, state="ERROR", **changes)
 
 
 def loss_and_gradients(run: Run) -> tuple[Tensor, dict[str, Tensor]]:
@@ -48,9 +40,9 @@ def loss_and_gradients(run: Run) -> tuple[Tensor, dict[str, Tensor]]:
 @pytest.mark.parametrize("fusion", ["static", "dynamic_instance"])
 def test_a_chunked_step_is_the_plain_step(tmp_path: Path, fusion: str) -> None:
     changes = {"label_smoothing": 0.1, "item_mm_fusion": fusion}
-    loss, wanted = loss_and_gradients(prepared(tmp_path, loss_chunk=0, **changes))
+    loss, wanted = loss_and_gradients(quiet(tmp_path, loss_chunk=0, **changes))
     for chunk in (1, 7, 1000):
-        chunked, found = loss_and_gradients(prepared(tmp_path, loss_chunk=chunk, **changes))
+        chunked, found = loss_and_gradients(quiet(tmp_path, loss_chunk=chunk, **changes))
         torch.testing.assert_close(chunked, loss, rtol=1e-10, atol=0)
         assert set(found) == set(wanted)
         for name, value in wanted.items():
@@ -58,10 +50,10 @@ def test_a_chunked_step_is_the_plain_step(tmp_path: Path, fusion: str) -> None:
 
 
 def test_sampled_from_the_whole_catalogue_is_near_the_exact_loss(tmp_path: Path) -> None:
-    exact, _ = loss_and_gradients(prepared(tmp_path, label_smoothing=0.1))
+    exact, _ = loss_and_gradients(quiet(tmp_path, label_smoothing=0.1))
     estimates = {
         in_batch: loss_and_gradients(
-            prepared(
+            quiet(
                 tmp_path, label_smoothing=0.1, loss_type="sampled", sampled_uniform=300_000, sampled_in_batch=in_batch
             )
         )[0]
@@ -73,7 +65,7 @@ def test_sampled_from_the_whole_catalogue_is_near_the_exact_loss(tmp_path: Path)
 
 def test_the_mask_of_false_negatives_reaches_the_loss(tmp_path: Path) -> None:
     kept, masked = (
-        loss_and_gradients(prepared(tmp_path, loss_type="in_batch", mask_false_negatives=mask))[0]
+        loss_and_gradients(quiet(tmp_path, loss_type="in_batch", mask_false_negatives=mask))[0]
         for mask in (False, True)
     )
     assert masked < kept  # 64 rows of 30 items: labels repeat
@@ -91,7 +83,7 @@ def test_the_mask_of_false_negatives_reaches_the_loss(tmp_path: Path) -> None:
 def test_all_items_are_projected_at_once_for_plain_cross_entropy_alone(
     tmp_path: Path, changes: dict[str, Any], everything: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = prepared(tmp_path, **changes)
+    run = quiet(tmp_path, **changes)
     project, most = ItemTables.vectors, []
 
     def watched(self: ItemTables, rows: Any) -> dict[str, Tensor]:
@@ -112,7 +104,7 @@ def test_large_products_of_batch_and_catalogue_are_cut_by_themselves(
     monkeypatch.setattr("recbole_mmm4rec.network.chunked.PLAIN_LOGITS", 64 * len(ITEMS) - 1)
     used = []
     monkeypatch.setattr("recbole_mmm4rec.objectives.chunked_cross_entropy", lambda *given: used.append(given[3]))
-    run = prepared(tmp_path)
+    run = quiet(tmp_path)
     run.model.calculate_loss(run.train.dataset.inter_feat[:64])
     assert used == [2 * 2**20 // 64]
     assert 64 * len(ITEMS) < PLAIN_LOGITS
@@ -121,7 +113,7 @@ def test_large_products_of_batch_and_catalogue_are_cut_by_themselves(
 
 
 def test_popularity_is_that_of_the_training_targets(tmp_path: Path) -> None:
-    run = prepared(tmp_path, loss_type="sampled")
+    run = quiet(tmp_path, loss_type="sampled")
     assert isinstance(run.model.objective, Sampled)
     shares = run.model.objective.popularity
     targets = run.train.dataset.inter_feat["item_id"].tolist()
@@ -137,7 +129,7 @@ def test_shares_add_up_to_one() -> None:
 
 
 def test_checkpoints_do_not_depend_on_the_loss(tmp_path: Path) -> None:
-    states = [prepared(tmp_path, loss_type=kind).model.state_dict() for kind in LOSS_TYPES]
+    states = [quiet(tmp_path, loss_type=kind).model.state_dict() for kind in LOSS_TYPES]
     assert list(states[0]) == list(states[1]) == list(states[2])
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from pattern_shop import ITEMS, NAME, pattern_settings, write_pattern_shop
+from pattern_shop import ITEMS, prepared
 from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector, Evaluator
 from recbole.trainer import Trainer
@@ -17,18 +16,13 @@ from watching import Watch
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec import ranking
-from recbole_mmm4rec.build import Run, build, make_config
+from recbole_mmm4rec.build import Run
 from recbole_mmm4rec.ranking import RankingCollector, TopItems, best_items, best_of
+
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 TOP = ["Hit", "NDCG", "MRR", "Recall", "Precision", "MAP"]
 COVERAGE = ["ItemCoverage", "AveragePopularity", "ShannonEntropy", "GiniIndex", "TailPercentage"]
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs go to the test's own folder, and RecBole sees no command line."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
 
 
 def sorted_all(scores: Tensor, count: int) -> Tensor:
@@ -69,12 +63,6 @@ def test_no_scores_of_all_items_are_made() -> None:
     with Watch() as watch:
         best_items(users, fused, 5, budget=8 * 50 * 4)
     assert watch.largest() <= 8 * 50
-
-
-def prepared(folder: Path, **changes: Any) -> Run:
-    if not (folder / NAME).exists():
-        write_pattern_shop(folder)
-    return build(make_config("MMM4Rec", NAME, config_dict=pattern_settings(folder, **changes)), count_flops=False)
 
 
 def stock_result(run: Run) -> dict[str, float]:

@@ -10,17 +10,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from network.models import make_batch, make_network, small_config
-from pattern_shop import NAME, pattern_settings, write_pattern_shop
+from pattern_shop import prepared
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from watching import Watch
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec import optim
-from recbole_mmm4rec.build import Run, build, make_config
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.network.losses import in_batch_cross_entropy
 from recbole_mmm4rec.row_wise import clippable
+
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 LEARNERS = [("adam", False), ("adamw", False), ("nadam", False), ("nadam", True)]
 
@@ -180,19 +181,6 @@ def test_histories_and_candidates_share_one_sparse_gradient(fusion: str) -> None
 
 
 # In a training.
-
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs go to the test's own folder, and RecBole sees no command line."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
-
-
-def prepared(folder: Path, **changes: Any) -> Run:
-    if not (folder / NAME).exists():
-        write_pattern_shop(folder)
-    return build(make_config("MMM4Rec", NAME, config_dict=pattern_settings(folder, **changes)), count_flops=False)
 
 
 def test_the_first_step_of_a_training_is_the_dense_one(tmp_path: Path) -> None:

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from pattern_shop import NAME, pattern_settings, write_pattern_shop
+from pattern_shop import NAME, pattern_settings, prepared, write_pattern_shop
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
-from recbole_mmm4rec.build import Run, build, make_config
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.quick_start import run_recbole
 from recbole_mmm4rec.user_batches import ORIGIN
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs go to the test's own folder, and RecBole sees no command line."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
-
-
-def prepared(folder: Path, **changes: Any) -> Run:
-    if not (folder / NAME).exists():
-        write_pattern_shop(folder)
-    return build(make_config("MMM4Rec", NAME, config_dict=pattern_settings(folder, **changes)), count_flops=False)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def samples(batch: Interaction) -> list[tuple[int, ...]]:
