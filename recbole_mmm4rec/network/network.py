@@ -244,43 +244,36 @@ class MMM4RecNetwork(nn.Module):
         ragged: Ragged,
         final: Plan,
     ) -> Tensor:
-        """All layers: each modality's stream (T, D) → (S, D) at the tokens that ``final`` wants."""
-        encode = self._cross if len(streams) == 2 else self._single
-        return encode(streams, signals, projected, ragged, final)
+        """All layers.
 
-    def _single(
-        self,
-        streams: Mapping[str, Tensor],
-        signals: list[Tensor],
-        projected: Mapping[str, Projected],
-        ragged: Ragged,
-        final: Plan,
-    ) -> Tensor:
-        """One stream through all layers."""
-        every = Plan(final.backend)
-        ((modality, stream),) = streams.items()
-        signal = signals[0] if signals else None
+        Args:
+            streams: each modality's (T, D), text first.
+            signals: each modality's time signal (B, H, L); empty without time.
+            projected: the first block's projections of a modality where they are at hand.
+            ragged: layout of the T tokens.
+            final: how the last layer is computed, and the S tokens it is computed for.
+
+        Returns:
+            (S, D) of the last modality.
+        """
+        first, *second = streams
+        stream, signal = streams[first], signals[0] if signals else None
+        image, image_signal = (streams[second[0]], signals[-1] if signals else None) if second else (stream, None)
         for index, layer in enumerate(self.layers):
-            plan = final if index == len(self.layers) - 1 else every
-            stream, signal = layer(stream, signal, ragged, plan, None if index else projected.get(modality))
-        return stream
-
-    def _cross(
-        self,
-        streams: Mapping[str, Tensor],
-        signals: list[Tensor],
-        projected: Mapping[str, Projected],
-        ragged: Ragged,
-        final: Plan,
-    ) -> Tensor:
-        """Both streams through all layers."""
-        every = Plan(final.backend)
-        text, image = streams["text"], streams["image"]
-        text_signal, image_signal = signals if signals else (None, None)
-        for index, (layer, cross) in enumerate(zip(self.layers, self.cross_layers, strict=True)):
-            first = {} if index else projected
-            text, text_signal = layer(text, text_signal, ragged, every, first.get("text"))
-            pair = None if text_signal is None else (text_signal, image_signal)
-            plan = final if index == len(self.layers) - 1 else every
-            image, image_signal = cross(text, image, pair, layer.ssd, ragged, plan, first.get("image"))
-        return image
+            plan = final if index == len(self.layers) - 1 else Plan(final.backend)
+            given = {} if index else projected
+            alone = plan if not second else Plan(final.backend)  # a cross layer needs every position of the text
+            stream, signal = layer(stream, signal, ragged, alone, given.get(first))
+            if second:
+                pair = None if signal is None or image_signal is None else (signal, image_signal)
+                cross = self.cross_layers[index]
+                image, image_signal = cross(
+                    image=image,
+                    text=stream,
+                    signals=pair,
+                    shared=layer.ssd,
+                    ragged=ragged,
+                    plan=plan,
+                    projected=given.get(second[0]),
+                )
+        return image if second else stream
