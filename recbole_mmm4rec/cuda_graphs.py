@@ -49,12 +49,9 @@ def use_graphs(config: Any, network: MMM4RecNetwork, device: torch.device, row_w
         row_wise: whether ID tables get sparse gradients.
 
     Raises:
-        UserError: a value that is none of auto, True, False; True on a GPU where a step cannot be recorded.
+        UserError: True on a GPU where a step cannot be recorded.
     """
     wanted = config["cuda_graphs"]
-    wanted = "auto" if wanted is None else wanted
-    if wanted not in ("auto", True, False):
-        raise UserError(f"cuda_graphs must be auto, True or False, not {wanted!r}")
     if device.type != "cuda" or wanted is False:
         return False
     why = _obstacle(config, network, device, row_wise)
@@ -67,7 +64,7 @@ def use_graphs(config: Any, network: MMM4RecNetwork, device: torch.device, row_w
 def _obstacle(config: Any, network: MMM4RecNetwork, device: torch.device, row_wise: bool) -> str:
     """What keeps a step from being recorded, or nothing."""
     settings = network.config
-    backend = choose_backend(settings.ssd_backend, device.type, settings.max_len)
+    backend = choose_backend(settings.ssd_backend, device.type)
     if config["single_spec"] is False:
         return "several processes train together (nproc)"
     if config["accumulation_steps"] not in (None, 1):

@@ -42,7 +42,7 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
     part of a batch.
 
     Keys beside RecBole's: ``modalities`` (``auto`` or a list such as ``[text]``), ``feature_path`` (by default
-    ``DATASET_DIR/features``), ``candidates`` (``interactions`` or ``all``) and ``is_time``.
+    ``DATASET_DIR/features``), ``features_in``, ``candidates`` (``interactions`` or ``all``) and ``is_time``.
 
     Args:
         config: RecBole's configuration.

@@ -19,9 +19,6 @@ from recbole_mmm4rec.features import FeatureStore, read_item_column
 from recbole_mmm4rec.frozen import FrozenTable
 from recbole_mmm4rec.interactions import read_header
 
-PLACES = ("auto", "memory", "mapped")
-"""Values of ``features_in``: as the size says, copied into memory, or left on disk and mapped."""
-
 MAPPED_ABOVE = 512 * 2**20
 """Bytes of a modality's table, as stored, above which ``features_in: auto`` leaves it on disk."""
 
@@ -34,7 +31,7 @@ class FeatureSource:
         dataset: the data set's name.
         folder: the folder with one store for each modality, by default ``DATASET_DIR/features``.
         item_file: ``NAME.item``, whose texts the embeddings must have been made from; it need not exist.
-        features_in: where the tables are kept, one of :data:`PLACES`.
+        features_in: where the tables are kept, memory, mapped (left on disk), or auto, as the size says.
     """
 
     dataset: str
@@ -44,19 +41,11 @@ class FeatureSource:
 
     @classmethod
     def of(cls, config: Any) -> FeatureSource:
-        """From RecBole's configuration: ``dataset``, ``data_path`` and, if set, ``feature_path`` and ``features_in``.
-
-        Raises:
-            UserError: ``features_in`` is none of :data:`PLACES`.
-        """
+        """From RecBole's configuration: ``dataset``, ``data_path`` and, if set, ``feature_path`` and ``features_in``."""
         dataset_dir = Path(config["data_path"])
         name = str(config["dataset"])
         folder = Path(config["feature_path"]) if config["feature_path"] else dataset_dir / "features"
-        place = str(config["features_in"] or "auto")
-        if place not in PLACES:
-            hint = did_you_mean(place, PLACES)
-            raise UserError(f"features_in must be one of {', '.join(PLACES)}, not '{place}'{hint}")
-        return cls(name, folder, dataset_dir / f"{name}.item", place)
+        return cls(name, folder, dataset_dir / f"{name}.item", config["features_in"] or "auto")
 
     def found(self) -> list[str]:
         """The modalities that have a store, text first."""

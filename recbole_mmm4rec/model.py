@@ -132,10 +132,11 @@ class MMM4Rec(SequentialRecommender):
         if self.training or torch.is_grad_enabled():
             return None
         config, items = self.network.config, self.network.items
-        kept.tokens += int(interaction[self.ITEM_SEQ_LEN].sum())
         width = 3 * config.inner_width + 2 * config.group_width + config.n_heads + config.hidden_size
-        small = 4 * items.rows * width * len(items.modalities) <= INPUT_BYTES
-        if kept.inputs is None and small and kept.tokens >= items.rows:
+        if kept.inputs is not None or 4 * items.rows * width * len(items.modalities) > INPUT_BYTES:
+            return kept.inputs
+        kept.tokens += int(interaction[self.ITEM_SEQ_LEN].sum())
+        if kept.tokens >= items.rows:
             kept.inputs = self.network.item_inputs(kept.side.tables)
         return kept.inputs
 

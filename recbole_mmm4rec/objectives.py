@@ -103,30 +103,32 @@ def make_objective(config: Any, dataset: Any) -> nn.Module:
         a module called with the item side, an :data:`Encode` and the labels.
 
     Raises:
-        UserError: a key with a value out of its range, or values that leave no candidates.
+        UserError: an unknown loss, values that leave no candidates, or sampled negatives, which no loss here takes.
     """
     kind = config["loss_type"]
     if kind not in LOSS_TYPES:
         raise UserError(
             f"loss_type must be one of {', '.join(LOSS_TYPES)}, not '{kind}'{did_you_mean(str(kind), LOSS_TYPES)}"
         )
-    smoothing = config["label_smoothing"] or 0.0
-    if not _is_number(smoothing) or not 0.0 <= smoothing < 1.0:
-        raise UserError(f"label_smoothing must be a number from 0 to below 1, not {smoothing!r}")
-    chunk = _whole(config, "loss_chunk", words=("auto",))
-    uniform = _whole(config, "sampled_uniform")
-    in_batch, mask = _switch(config, "sampled_in_batch"), _switch(config, "mask_false_negatives")
+    if (config["train_neg_sample_args"] or {}).get("distribution", "none") != "none":
+        raise UserError(
+            "train_neg_sample_args: the losses of MMM4Rec take none of RecBole's sampled negatives, which would "
+            "count as targets; leave it out, or use loss_type: sampled"
+        )
+    smoothing = float(config["label_smoothing"] or 0.0)
+    chunk = "auto" if config["loss_chunk"] is None else config["loss_chunk"]
+    uniform, in_batch = config["sampled_uniform"], bool(config["sampled_in_batch"])
     if kind == "CE":
-        return FullCatalogue(float(smoothing), chunk)
+        return FullCatalogue(smoothing, chunk)
     if kind == "in_batch":
-        return InBatch(mask)
+        return InBatch(bool(config["mask_false_negatives"]))
     if not uniform and not in_batch:
         raise UserError(
             "loss_type: sampled has no candidates with sampled_uniform: 0 and sampled_in_batch: False; "
             "draw some, such as sampled_uniform: 1024"
         )
     popularity = training_shares(dataset.inter_feat[dataset.iid_field], dataset.item_num) if in_batch else None
-    return Sampled(int(uniform), float(smoothing), popularity)
+    return Sampled(uniform, smoothing, popularity)
 
 
 def training_shares(targets: Tensor, rows: int) -> Tensor:
@@ -140,25 +142,3 @@ def training_shares(targets: Tensor, rows: int) -> Tensor:
         (I+1,) float32, its sum 1.
     """
     return (torch.bincount(targets, minlength=rows).double() / len(targets)).float()
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(config: Any, key: str, words: tuple[str, ...] = ()) -> int | str:
-    """A whole number of at least 0, or one of some words."""
-    value = config[key]
-    if value in words:
-        return str(value)
-    if not _is_number(value) or value < 0 or int(value) != value:
-        choices = "".join(f"{word} or " for word in words)
-        raise UserError(f"{key} must be {choices}a whole number, at least 0, not {value!r}")
-    return int(value)
-
-
-def _switch(config: Any, key: str) -> bool:
-    value = config[key]
-    if not isinstance(value, bool):
-        raise UserError(f"{key} must be True or False, not {value!r}")
-    return value

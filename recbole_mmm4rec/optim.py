@@ -73,17 +73,15 @@ def row_wise_choice(config: Any) -> bool:
     RecBole's sends dense gradients.
 
     Raises:
-        UserError: a value that is none of auto, True, False; True with several processes.
+        UserError: True with several processes.
     """
     wanted = config["row_wise_ids"]
     alone = config["single_spec"] is not False
     if wanted is None or wanted == "auto":
         return alone and str(config["loss_type"]) in ROW_WISE_LOSSES
-    if not isinstance(wanted, bool):
-        raise UserError(f"row_wise_ids must be auto, True or False, not {wanted!r}")
     if wanted and not alone:
         raise UserError("row_wise_ids: True works in one process only; set it to auto, or leave nproc at 1")
-    return wanted
+    return bool(wanted)
 
 
 def learning_rate_factor(step: int, schedule: str, warmup: int, total: int, floor: float) -> float:

@@ -183,11 +183,10 @@ def offer_user_batches(module: ModuleType) -> None:
 
     @wraps(original)
     def get_dataloader(config: Any, phase: str) -> Any:
-        if phase == "train" and config["model"] in MODELS:
-            from recbole_mmm4rec.user_batches import UserTrainDataLoader, checked_unit
+        if phase == "train" and config["model"] in MODELS and config["train_unit"] == "user":
+            from recbole_mmm4rec.user_batches import UserTrainDataLoader
 
-            if checked_unit(config) == "user":
-                return UserTrainDataLoader
+            return UserTrainDataLoader
         return original(config, phase)
 
     vars(module)["get_dataloader"] = get_dataloader

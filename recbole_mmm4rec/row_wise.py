@@ -28,13 +28,19 @@ class _RowWise(optim.Optimizer):
     """PyTorch's optimiser whose step is taken."""
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step; see :class:`torch.optim.Optimizer`."""
+        """One step; see :class:`torch.optim.Optimizer`.
+
+        Raises:
+            ValueError: a closure, whose sparse gradients would be made too late to be told from the others.
+        """
+        if closure is not None:
+            raise ValueError("row-wise optimisers take no closure")
         with self._without_sparse_gradients() as sparse:
-            loss: float | None = super().step(closure)
+            super().step()
         with torch.no_grad():
             for group, table in sparse:
                 self._step_rows(group, table)
-        return loss
+        return None
 
     @contextmanager
     def _without_sparse_gradients(self) -> Iterator[list[tuple[dict[str, Any], nn.Parameter]]]:

@@ -24,6 +24,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _words(*words: str, switch: bool = False) -> tuple[Callable[[Any], bool], str]:
+    """One of some words, or with ``switch`` True or False; None is the default."""
+    choices = [*words, *(("True", "False") if switch else ())]
+    named = f"one of {', '.join(choices)}" if len(choices) > 2 else " or ".join(choices)
+    return lambda value: value is None or value in words or (switch and isinstance(value, bool)), named
+
+
 def _is_clipping(value: Any) -> bool:
     known = {"max_norm", "norm_type", "error_if_nonfinite", "foreach"}
     return value is None or (
@@ -48,6 +55,25 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (_is_number(value) and 0 <= value < float("inf")),
         "a number, at least 0",
     ),
+    "accumulation_steps": (
+        lambda value: value is None or (_is_whole(value) and value >= 1),
+        "a whole number, at least 1",
+    ),
+    "label_smoothing": (
+        lambda value: value is None or (_is_number(value) and 0 <= value < 1),
+        "a number from 0 to below 1",
+    ),
+    "loss_chunk": (
+        lambda value: value in (None, "auto") or (_is_whole(value) and value >= 0),
+        "auto or a whole number, at least 0",
+    ),
+    "sampled_uniform": _whole(0),
+    "sampled_in_batch": _words(switch=True),
+    "mask_false_negatives": _words(switch=True),
+    "train_unit": _words("prefix", "user"),
+    "features_in": _words("auto", "memory", "mapped"),
+    "row_wise_ids": _words("auto", switch=True),
+    "cuda_graphs": _words("auto", switch=True),
     "clip_grad_norm": (_is_clipping, "arguments of clip_grad_norm_ such as {'max_norm': 5}, or None"),
 }
 

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from recbole_mmm4rec import optim
 from recbole_mmm4rec.allocator import keep_freed_memory
 from recbole_mmm4rec.cuda_graphs import GraphedLoss, use_graphs
-from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.network.static import count_tokens
 from recbole_mmm4rec.prefetch import prefetched
 from recbole_mmm4rec.ranking import RankingCollector, TopItems, best_items
@@ -91,10 +90,7 @@ class MMM4RecTrainer(Trainer):
         Raises:
             UserError: a key with a value out of its range.
         """
-        steps = config["accumulation_steps"]
-        self.accumulation_steps = 1 if steps is None else steps
-        if not isinstance(self.accumulation_steps, int) or self.accumulation_steps < 1:
-            raise UserError(f"accumulation_steps must be a whole number, at least 1, not {steps!r}")
+        self.accumulation_steps = int(config["accumulation_steps"] or 1)
         self.amp_dtype = optim.checked_precision(config)
         self.lr_schedule, self.warmup_steps, self.lr_floor = optim.checked_schedule(config)
         self.row_wise = optim.row_wise_choice(config)
@@ -190,7 +186,7 @@ class MMM4RecTrainer(Trainer):
         """One optimiser step over the batches of a group, each weighted by its share of the group's samples.
 
         The gradient equals that of the group as one batch, also where the last batch of an epoch is smaller; not so
-        for ``loss_type: in_batch``, whose candidates are the labels of one batch.
+        for ``loss_type: in_batch`` and ``sampled``, whose candidates belong to one batch.
 
         Returns:
             the mean loss of each batch, on the device.

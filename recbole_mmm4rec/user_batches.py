@@ -14,13 +14,11 @@ import torch
 from recbole.data.dataloader import TrainDataLoader
 from recbole.data.interaction import Interaction
 
-from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.prefixes import PrefixInteraction
 
 ORIGIN = "history_origin"
 """Field of a batch, int64: samples with the same number are prefixes of one history."""
-
-UNITS = ("prefix", "user")
 
 
 class UserTrainDataLoader(TrainDataLoader):
@@ -66,15 +64,3 @@ class UserTrainDataLoader(TrainDataLoader):
         batch = super().collate_fn(samples)
         batch.update(Interaction({ORIGIN: torch.from_numpy(self._origin[samples])}))
         return batch
-
-
-def checked_unit(config: Any) -> str:
-    """``train_unit`` of a configuration.
-
-    Raises:
-        UserError: it is neither prefix nor user.
-    """
-    unit = config["train_unit"] or "prefix"
-    if unit not in UNITS:
-        raise UserError(f"train_unit must be one of {', '.join(UNITS)}, not '{unit}'{did_you_mean(str(unit), UNITS)}")
-    return str(unit)

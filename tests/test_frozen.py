@@ -229,14 +229,6 @@ def test_large_tables_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert isinstance(run.dataset.features["text"], FrozenTable) == stays
 
 
-def test_a_place_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_pattern_shop(tmp_path)
-    config = make_config("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, features_in="disc"))
-    with pytest.raises(UserError, match="features_in must be one of auto, memory, mapped, not 'disc'"):
-        build(config, count_flops=False)
-
-
 def test_a_mapped_store_with_wrong_numbers_names_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     half_shop(tmp_path)

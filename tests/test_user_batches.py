@@ -69,6 +69,9 @@ def test_it_learns(tmp_path: Path) -> None:
     assert run_recbole("MMM4Rec", NAME, config_dict=changes)["test_result"]["hit@1"] >= 0.9
 
 
-def test_an_unknown_unit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"train_unit must be one of prefix, user, not 'users'.*'user'"):
-        prepared(tmp_path, train_unit="users")
+@pytest.mark.parametrize("unit", ["prefix", "user"])
+def test_sampled_negatives_are_refused(tmp_path: Path, unit: str) -> None:
+    """RecBole would write them where targets are read."""
+    negatives = {"distribution": "uniform", "sample_num": 1, "dynamic": False, "alpha": 1.0, "candidate_num": 0}
+    with pytest.raises(UserError, match=r"train_neg_sample_args: .* none of RecBole's sampled negatives"):
+        prepared(tmp_path, train_unit=unit, train_neg_sample_args=negatives)

@@ -1,8 +1,9 @@
 """Convolution, scan and gate of a state-space block on dense blocks of sequences of one length, in one step.
 
 The computation of :mod:`~recbole_mmm4rec.network.ssd`'s dual form with a gradient written by hand. Sequences of one
-length are a dense (n, l) block of the packed tokens, so nothing is padded, masked or gathered; every pass over the wide
-tensors runs block by block while the block is in the processor's cache, and gradients are written in place.
+length are a dense (n, l) block of the packed tokens, and so are a few of similar lengths with idle tokens in front,
+which are masked. Every pass over the wide tensors runs block by block while the block is in the processor's cache, and
+gradients are written in place.
 
 Axes: n sequences of a block, l their length, w how many of their last positions are wanted, G groups, H heads.
 """
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recbole_mmm4rec.network.ragged import BlockLayout, Piece
 
@@ -138,6 +140,7 @@ class _BlockConv(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, before, weight = ctx.saved_tensors
         arriving, dx = grads[0].contiguous(), torch.empty_like(x)
@@ -263,6 +266,7 @@ class _BlockScan(torch.autograd.Function):
         return _Parts(x, B, C, mixing.to(x.dtype), scores, share)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         xb, before, z, c, weight, skip = ctx.saved_tensors
         layout, groups, conv = ctx.layout, ctx.groups, ctx.conv

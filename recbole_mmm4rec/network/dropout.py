@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _LOW, _LEVELS = -(2**15), 2**16
 
@@ -41,6 +42,7 @@ class _Masked(torch.autograd.Function):
         return _scaled(x * mask, factor)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (mask,) = ctx.saved_tensors
         return _scaled(grads[0] * mask, ctx.factor), None, None

@@ -23,13 +23,6 @@ from recbole_mmm4rec.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-KERNELS_FROM_LENGTH = 1
-"""L from which on ``ssd_backend: auto`` prefers mamba-ssm's kernels to the dual form in PyTorch on a GPU.
-
-1 takes them always. Not measured yet: ``python -m benchmarks --device cuda --only scan`` gives both ways' times by
-length, and the length at which the kernels overtake belongs here.
-"""
-
 
 def interpreted() -> bool:
     """Whether Triton runs its kernels in its interpreter, on any device."""
@@ -82,13 +75,12 @@ def _conv_kernel() -> Callable[..., Tensor] | str:
 
 
 @functools.cache
-def choose_backend(requested: str, device_type: str, max_len: int | None = None) -> str:
+def choose_backend(requested: str, device_type: str) -> str:
     """The implementation that will run, said once in the log together with the reason.
 
     Args:
         requested: ``ssd_backend`` of the configuration.
         device_type: "cpu" or "cuda".
-        max_len: L, which "auto" compares with :data:`KERNELS_FROM_LENGTH` on a GPU; None where it is long enough.
 
     Raises:
         UserError: "mamba_ssm" was asked for and cannot run here.
@@ -107,9 +99,6 @@ def choose_backend(requested: str, device_type: str, max_len: int | None = None)
             )
         logger.info("SSD backend: mamba_ssm on %s (as configured); convolution: %s", device_type, _conv_words(on_gpu))
         return "mamba_ssm"
-    if on_gpu and runnable and max_len is not None and max_len < KERNELS_FROM_LENGTH:
-        logger.info("SSD backend: torch on cuda (the kernels are faster from L = %d on)", KERNELS_FROM_LENGTH)
-        return "torch"
     if on_gpu and runnable:
         logger.info("SSD backend: mamba_ssm on cuda; convolution: %s", _conv_words(on_gpu))
         return "mamba_ssm"

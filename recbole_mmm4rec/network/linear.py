@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
@@ -40,6 +41,7 @@ class _SplitLinear(torch.autograd.Function):
         return tuple(made)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, keep = ctx.saved_tensors
         x_type, weight_type = ctx.types
@@ -102,6 +104,7 @@ class _NormedLinear(torch.autograd.Function):
             return (raw * inverse.to(raw.dtype)).add_(bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, weight, scaled, inverse, raw = ctx.saved_tensors
         (grad,) = grads

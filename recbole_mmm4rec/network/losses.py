@@ -103,7 +103,9 @@ def sampled_cross_entropy(
     A row's own label is in its sum for certain and once, with its plain logit; every other candidate's logit is
     corrected by the log of its expected count, so that the sum of the exponentials is that over all items in
     expectation, and the loss and its gradient converge to :func:`full_cross_entropy`'s as candidates become more. A
-    candidate that equals the row's label adds nothing beside it.
+    candidate that equals the row's label adds nothing beside it. The expectation takes the other rows' labels for
+    independent draws of the training targets: true of shuffled samples, roughly of ``train_unit: user``, where a row's
+    own history brings several of them.
 
     Sources: importance sampling of the softmax, Bengio & Senécal, "Quick Training of Probabilistic Neural Nets by
     Importance Sampling" (AISTATS 2003); correction of in-batch negatives, Yi et al., "Sampling-Bias-Corrected Neural
@@ -129,7 +131,10 @@ def sampled_cross_entropy(
     if label_smoothing:
         weights = correction.exp()
         total = logits @ weights.unsqueeze(1) + own * (1 - weights[place])
-        loss = loss - label_smoothing / count * total
+        if len(candidates.rows) > 1:  # a label alone says nothing of the other items
+            loss = loss - label_smoothing / count * total
+        else:
+            loss = loss - label_smoothing * own.squeeze(1)
     return loss.mean()
 
 

@@ -114,7 +114,7 @@ class MMM4RecNetwork(nn.Module):
             raise ValueError(f"item_seq_len is {tuple(item_seq_len.shape)}, not ({item_seq.shape[0]},)")
         if config.is_time and timestamps is not None and timestamps.shape != item_seq.shape:
             raise ValueError(f"timestamps is {tuple(timestamps.shape)}, not {tuple(item_seq.shape)}")
-        backend = choose_backend(config.ssd_backend, item_seq.device.type, config.max_len)
+        backend = choose_backend(config.ssd_backend, item_seq.device.type)
         if padded_to is None:
             in_blocks = backend == "torch" and config.max_len <= MAX_LENGTH
             ragged = Ragged(item_seq_len, config.max_len, merge_from=config.d_conv if in_blocks else None)

@@ -78,7 +78,7 @@ class BlockLayout:
     """Slices and pair indices of all blocks of a packed batch.
 
     Attributes:
-        pieces: one for each length.
+        pieces: one for each block.
         kept: the number S of wanted tokens, Σ n·w.
         longest: the largest l.
     """

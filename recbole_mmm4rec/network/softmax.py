@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recbole_mmm4rec.network.linear import product_dtype
 
@@ -46,6 +47,7 @@ class _FullCrossEntropy(torch.autograd.Function):
             return losses.mean()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         users, items, labels, powers, total, everything = ctx.saved_tensors
         share = grads[0].to(total.dtype) / len(users)  # of a row

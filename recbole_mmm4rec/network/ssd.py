@@ -68,6 +68,7 @@ def dual_form(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ra
 
 def _dense_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, block: Block, chunk: int) -> Tensor:
     """The n sequences of one block: (n, l, H, P)."""
+    assert block.idle is None, "idle tokens are for block_scan alone"
     heads, groups, width = x.shape[1], B.shape[1], x.shape[2]
     n, length = block.count, block.length
 

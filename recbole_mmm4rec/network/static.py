@@ -15,7 +15,7 @@ from torch import Tensor
 from recbole_mmm4rec.network.ragged import Block, Ragged, refuse_lengths
 
 BACKENDS = ("mamba_ssm", "recurrence")
-"""Implementations of the scan that take this layout; the others work on blocks of one length."""
+"""Implementations of the scan that take this layout; the others work on dense blocks."""
 
 
 def count_tokens(lengths: Tensor, max_len: int) -> int:
@@ -76,7 +76,7 @@ class StaticRagged(Ragged):
         Raises:
             RuntimeError: always; the lengths are on the device alone.
         """
-        raise RuntimeError(f"a layout of constant shape has no blocks of one length; scan by {' or '.join(BACKENDS)}")
+        raise RuntimeError(f"a layout of constant shape has no dense blocks; scan by {' or '.join(BACKENDS)}")
 
     def arrange(self, per_sequence: Tensor) -> Tensor:
         """(B, …), as it is."""

@@ -85,20 +85,6 @@ def test_gpu_with_kernels_uses_them(
     assert ("convolution: causal_conv1d" in message) != ("torch, because causal-conv1d cannot be imported" in message)
 
 
-@pytest.mark.parametrize(("max_len", "backend"), [(49, "torch"), (50, "mamba_ssm"), (None, "mamba_ssm")])
-def test_short_histories_may_stay_with_torch(
-    max_len: int | None, backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(kernels, "_scan_kernel", lambda: torch.relu)
-    assert kernels.choose_backend("auto", "cuda", 1) == "mamba_ssm"  # as long as nothing has been measured
-    kernels.choose_backend.cache_clear()
-    caplog.clear()
-    monkeypatch.setattr(kernels, "KERNELS_FROM_LENGTH", 50)
-    assert kernels.choose_backend("auto", "cuda", max_len) == backend
-    assert ("faster from L = 50 on" in only_record(caplog).message) == (backend == "torch")
-    assert kernels.choose_backend("mamba_ssm", "cuda", max_len) == "mamba_ssm"
-
-
 def test_a_missing_package_is_a_reason_not_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     """``None`` in sys.modules is how Python marks a module that cannot be imported."""
     monkeypatch.setitem(sys.modules, "causal_conv1d", None)

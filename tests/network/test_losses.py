@@ -205,3 +205,15 @@ def test_half_precision_is_summed_in_float32(loss: Loss) -> None:
 def test_large_scores_stay_finite(loss: Loss) -> None:
     users, fused, labels = make_case()
     assert loss(users * 1e4, fused, labels).isfinite()
+
+
+def test_a_label_without_other_candidates_is_not_pushed_away() -> None:
+    """One row, nothing drawn, smoothing: there is nothing to learn, and above all not the contrary."""
+    users = torch.randn(1, 4, dtype=torch.float64).requires_grad_()
+    labels = torch.tensor([3])
+    fused = torch.randn(8, 4, dtype=torch.float64)
+    drawn = draw_candidates(labels, 7, 0, torch.full((8,), 1 / 7))
+    loss = sampled_cross_entropy(users, fused[drawn.rows], drawn, 7, label_smoothing=0.1)
+    (gradient,) = torch.autograd.grad(loss, users)
+    assert float(loss.detach()) == 0.0
+    assert not gradient.any()

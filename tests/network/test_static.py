@@ -132,7 +132,7 @@ def test_other_ways_refuse() -> None:
     network, batch = make_network(small_config(ssd_backend="torch")), make_batch(9)
     with pytest.raises(ValueError, match="padded_to needs ssd_backend mamba_ssm or recurrence, not torch"):
         network.user_vectors(*batch.args(), padded_to=64)
-    with pytest.raises(RuntimeError, match="no blocks of one length"):
+    with pytest.raises(RuntimeError, match="no dense blocks"):
         StaticRagged(batch.lengths, 9, 64).layout()
 
 
