@@ -41,7 +41,7 @@ class FeatureSource:
 
     @classmethod
     def of(cls, config: Any) -> FeatureSource:
-        """From RecBole's configuration: ``dataset``, ``data_path`` and, if set, ``feature_path`` and ``features_in``."""
+        """From RecBole's ``dataset``, ``data_path`` and, if set, ``feature_path`` and ``features_in``."""
         dataset_dir = Path(config["data_path"])
         name = str(config["dataset"])
         folder = Path(config["feature_path"]) if config["feature_path"] else dataset_dir / "features"
