@@ -71,13 +71,16 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.asked[path] += 1
             turn = server.asked[path]
-            server.at_once += 1
-            server.most_at_once = max(server.most_at_once, server.at_once)
-        try:
-            self._answer(path, turn)
-        finally:
-            with server.lock:
-                server.at_once -= 1
+        self._answer(path, turn)
+
+    def _pause(self) -> None:
+        """Counted until the answer begins: a client with its answer may ask again before this thread goes on."""
+        with self.server.lock:
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        time.sleep(0.05)
+        with self.server.lock:
+            self.server.at_once -= 1
 
     def _answer(self, path: str, turn: int) -> None:
         kind = path.strip("/").split("/")[0].split("?")[0]
@@ -86,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "ok":
             self._send(200, picture((len(path) * 20 % 256, turn, 9), "JPEG" if path.endswith("jpg") else "PNG"))
         elif kind == "pause":
-            time.sleep(0.05)
+            self._pause()
             self._send(200, picture())
         elif kind == "flaky":
             self._send(500 if turn == 1 else 200, picture())
