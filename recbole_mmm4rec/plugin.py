@@ -60,7 +60,7 @@ _hooks: dict[str, list[str | Hook]] = {
     ],
     "recbole.data.dataset": ["recbole_mmm4rec.plugin:offer_dataset", "recbole_mmm4rec.plugin:share_item_features"],
     "recbole.trainer": ["recbole_mmm4rec.plugin:offer_trainer"],
-    "recbole.trainer.trainer": ["recbole_mmm4rec.token_order:check_resumed"],
+    "recbole.trainer.trainer": ["recbole_mmm4rec.token_order:check_resumed", "recbole_mmm4rec.history:keep_history"],
 }
 
 

@@ -18,6 +18,7 @@ from recbole.utils import get_environment, init_seed, set_color
 from recbole_mmm4rec.build import build, build_data, build_model, check_data_files, make_config, one_line, start_log
 from recbole_mmm4rec.compat.caches import refresh_fingerprint
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.history import best_epoch
 from recbole_mmm4rec.token_order import KEY, check_token_order, users_matter
 
 
@@ -41,7 +42,9 @@ def run_recbole(
 
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result`` as RecBole's function of
-        that name; ``saved_model_file``, ``log_file`` and ``tensorboard_dir``: paths, or None where nothing was written.
+        that name; ``valid_history``, a list of :class:`~recbole_mmm4rec.history.Validation`; ``best_epoch``, 0 for the
+        model before training; ``saved_model_file``, ``log_file`` and ``tensorboard_dir``: paths, or None where nothing
+        was written.
 
     Raises:
         UserError: for settings or data that cannot be used.
@@ -68,6 +71,8 @@ def run_recbole(
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_result,
         "test_result": test_result,
+        "valid_history": run.trainer.valid_history,
+        "best_epoch": best_epoch(run.trainer),
         "saved_model_file": run.trainer.saved_model_file if saved else None,
         "log_file": log_file,
         "tensorboard_dir": getattr(getattr(run.trainer, "tensorboard", None), "log_dir", None),

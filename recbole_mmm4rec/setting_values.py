@@ -74,6 +74,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "features_in": _words("auto", "memory", "mapped"),
     "row_wise_ids": _words("auto", switch=True),
     "cuda_graphs": _words("auto", switch=True),
+    "evaluate_first": _words("auto", switch=True),
     "clip_grad_norm": (_is_clipping, "arguments of clip_grad_norm_ such as {'max_norm': 5}, or None"),
 }
 
