@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 
 from recbole_mmm4rec.errors import UserError, did_you_mean
 from recbole_mmm4rec.feature_manifest import MODALITIES, Manifest
@@ -151,17 +152,20 @@ class FeatureStore:
         Raises:
             UserError: tokens that the store lacks.
         """
-        row_of = dict.fromkeys(tokens, -1)  # of these alone: a sample of a store of millions stays small
-        for row, token in enumerate(self.items):
-            if token in row_of:
-                row_of[token] = row
-        missing = [token for token in tokens if row_of[token] < 0]
+        code, distinct = pd.factorize(np.array(tokens, dtype=object))
+        # a table of these alone: a sample of a store of millions stays small
+        found = pd.Index(distinct).get_indexer(pd.Index(self.items, dtype=object))
+        listed = np.flatnonzero(found >= 0)
+        row_of = np.full(len(distinct), -1, dtype=np.int64)
+        row_of[found[listed]] = listed
+        rows: np.ndarray = row_of[code]
+        missing = [tokens[place] for place in np.flatnonzero(rows < 0)]
         if missing:
             raise UserError(
                 f"{self.path}: {len(missing)} of {len(tokens)} items are not in it, first {first_three(missing)}; "
                 f"the store of data set {self.manifest.dataset} has {len(self.items)} items; {_remake(self.path)}"
             )
-        return np.fromiter((row_of[token] for token in tokens), dtype=np.int64, count=len(tokens))
+        return rows
 
     def read(self, rows: np.ndarray, out: np.ndarray | None = None) -> None:
         """Reads rows piece by piece, checks their numbers and copies them.

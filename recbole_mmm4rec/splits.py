@@ -23,8 +23,8 @@ class Groups:
 
     Attributes:
         order: int64 (N,), positions of the samples, group by group, groups in order of first appearance.
-        rank: int64 (N,), the place of ``order[n]`` in its group, from 0.
-        size: int64 (N,), the size of the group of ``order[n]``.
+        rank: integers (N,), the place of ``order[n]`` in its group, from 0.
+        size: integers (N,), the size of the group of ``order[n]``.
     """
 
     order: np.ndarray
@@ -34,14 +34,25 @@ class Groups:
     @classmethod
     def by(cls, keys: np.ndarray) -> Groups:
         """Group the samples by ``keys``, integers (N,) not negative; the order inside a group stays."""
-        count = int(keys.max()) + 1 if len(keys) else 0
+        if (keys[1:] >= keys[:-1]).all():  # as samples lie before anything is shuffled: groups are runs
+            starts = np.flatnonzero(np.diff(keys, prepend=-1))
+            sizes = np.diff(starts, append=len(keys))
+            return cls._of(np.arange(len(keys)), starts, sizes)
+        count = int(keys.max()) + 1
         appearing = appearance(keys, count)
         place = np.zeros(count, dtype=np.int64)
         place[appearing] = np.arange(len(appearing))
         order = stable_order(place[keys])
         sizes = np.bincount(keys, minlength=count)[appearing]
-        starts = np.cumsum(sizes) - sizes
-        return cls(order, np.arange(len(keys)) - np.repeat(starts, sizes), np.repeat(sizes, sizes))
+        return cls._of(order, np.cumsum(sizes) - sizes, sizes)
+
+    @classmethod
+    def _of(cls, order: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Groups:
+        kind = np.int32 if len(order) < 2**31 else np.int64
+        sizes = sizes.astype(kind)
+        rank = np.arange(len(order), dtype=kind)
+        rank -= np.repeat(starts.astype(kind), sizes)
+        return cls(order, rank, np.repeat(sizes, sizes))
 
 
 def leave_out(groups: Groups, count: int) -> list[np.ndarray]:
@@ -51,9 +62,10 @@ def leave_out(groups: Groups, count: int) -> list[np.ndarray]:
         ``count`` + 1 arrays of positions: what stays, then the parts in the order of time.
     """
     from_end = groups.size - 1 - groups.rank
-    left_out = from_end < np.minimum(count, groups.size - 1)
-    part = np.where(left_out, count - from_end, 0)
-    return [groups.order[part == number] for number in range(count + 1)]
+    stays = (from_end >= count) | (groups.rank == 0)
+    left_out = np.flatnonzero(~stays)
+    part, positions = count - from_end[left_out], groups.order[left_out]
+    return [groups.order[stays], *(positions[part == number] for number in range(1, count + 1))]
 
 
 def by_ratio(groups: Groups, parts: int, boundaries: Callable[[int], Sequence[int]]) -> list[np.ndarray]:

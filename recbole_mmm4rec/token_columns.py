@@ -11,6 +11,7 @@ import pandas as pd
 from recbole.utils import FeatureType
 
 _BLOCK = 2**20  # bytes parsed at a time
+_QUOTES = ('"', "\0")
 _MISSING = ["", "n/a", "nan", "null", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"]
 _MISSING += ["1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None"]
 """Words that pandas.read_csv takes for a missing value (its documentation, ``na_values``)."""
@@ -37,7 +38,7 @@ def read_as_codes(path: Path, header: dict[str, str], fields: Sequence[str], sep
         from pyarrow import csv
     except ImportError:
         return None
-    if _contains(path, b'"', b"\0"):
+    if set(header) != set(fields) and _contains(path, *(mark.encode() for mark in _QUOTES)):
         return None
     kinds = {field: pyarrow.float64() if header[field] == "float" else pyarrow.string() for field in header}
     pool = pyarrow.default_memory_pool()
@@ -60,7 +61,9 @@ def read_as_codes(path: Path, header: dict[str, str], fields: Sequence[str], sep
     for field in fields:
         column = table[field]
         table = table.drop_columns([field])  # so that one column after the other is freed
-        columns[field] = np.array(column.to_numpy()) if header[field] == "float" else _codes(column, pool)
+        columns[field] = _converted(column)
+        if columns[field] is None:
+            return None
     del table, column
     pool.release_unused()  # what NumPy needs next
     return pd.DataFrame(columns, copy=False)
@@ -72,16 +75,26 @@ def _contains(path: Path, *wanted: bytes) -> bool:
         return any(word in part for part in iter(lambda: file.read(_BLOCK), b"") for word in wanted)
 
 
-def _codes(column: Any, pool: Any) -> pd.Categorical:
-    """An Arrow column of strings as pandas' categories, in the order of first appearance."""
+def _converted(column: Any) -> np.ndarray | pd.Categorical | None:
+    """An Arrow column of numbers as an array; of strings as pandas' categories, in the order of first appearance.
+
+    None where one of the strings has a quotation mark or a zero byte, which pandas takes for more than a character.
+    """
+    import pyarrow
     from pyarrow import compute
 
-    encoded = compute.dictionary_encode(column, memory_pool=pool)
+    if pyarrow.types.is_floating(column.type):
+        return np.array(column.to_numpy())
+    encoded = compute.dictionary_encode(column)
     if encoded.num_chunks == 0:
         return pd.Categorical([], categories=pd.Index([], dtype=object))
+    distinct = encoded.chunk(encoded.num_chunks - 1).dictionary
+    if any(compute.any(compute.match_substring(distinct, mark)).as_py() for mark in _QUOTES):
+        return None
     codes = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
-    tokens = encoded.chunk(encoded.num_chunks - 1).dictionary.to_numpy(zero_copy_only=False)
-    return pd.Categorical.from_codes(np.concatenate(codes), categories=pd.Index(tokens, dtype=object))
+    tokens = distinct.to_numpy(zero_copy_only=False)
+    kind = pd.CategoricalDtype(pd.Index(tokens, dtype=object))
+    return pd.Categorical.from_codes(np.concatenate(codes), dtype=kind, validate=False)
 
 
 def as_codes(values: pd.Series) -> pd.Categorical:
