@@ -50,8 +50,7 @@ class Groups:
     def _of(cls, order: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> Groups:
         kind = np.int32 if len(order) < 2**31 else np.int64
         sizes = sizes.astype(kind)
-        rank = np.arange(len(order), dtype=kind)
-        rank -= np.repeat(starts.astype(kind), sizes)
+        rank = np.arange(len(order), dtype=kind) - np.repeat(starts.astype(kind), sizes)
         return cls(order, rank, np.repeat(sizes, sizes))
 
 
