@@ -1,0 +1,259 @@
+"""Which runs a benchmark consists of, and which of them can start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbole.data import create_dataset
+from recbole.utils import calculate_valid_score, init_seed
+
+from recbole_mmm4rec.baselines import check_comparable, protocol
+from recbole_mmm4rec.benchmark.config import METRICS, Benchmark, Pretraining, Row
+from recbole_mmm4rec.benchmark.fingerprint import fingerprint, identity
+from recbole_mmm4rec.benchmark.records import Record, Records
+from recbole_mmm4rec.build import check_data_files, make_config, refused
+from recbole_mmm4rec.errors import UserError
+
+_OF_THE_MACHINE = (
+    "checkpoint_dir", "gpu_id", "use_gpu", "show_progress", "state", "worker", "data_path", "seed", "reproducibility"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A data set as all models of the benchmark see it.
+
+    Attributes:
+        name: its name.
+        fingerprint: of its files.
+        statistics: ``users``, ``items``, ``interactions`` after filters.
+        protocol: the settings that every model shares, plain values.
+        valid_metric: that of early stopping, lower case.
+    """
+
+    name: str
+    fingerprint: str
+    statistics: Mapping[str, int]
+    protocol: Mapping[str, Any]
+    valid_metric: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        label: what the progress shows.
+        kind: "run" or "pretraining".
+        dataset, model, settings, seed, max_seconds: what is trained.
+        protocol: the settings shared by all models.
+        fingerprint: of the data set.
+        pretrained: identity of the pre-training that comes first, or None.
+        expected: ``users`` and ``items`` that the data set must have; empty for a pre-training.
+    """
+
+    label: str
+    kind: str
+    dataset: str
+    model: str
+    settings: Mapping[str, Any]
+    seed: int
+    max_seconds: float | None
+    protocol: Mapping[str, Any]
+    fingerprint: str
+    pretrained: str | None = None
+    expected: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The identity: of equal ones one run is enough."""
+        left_out = ("label", "expected")
+        return identity({key: value for key, value in vars(self).items() if key not in left_out})
+
+
+class Plan:
+    """The runs of a benchmark on the data sets as they are.
+
+    Args:
+        benchmark: the file.
+        data_path: the folder above the data sets.
+
+    Attributes:
+        shops: data set to :class:`Shop`.
+
+    Raises:
+        UserError: a data set is missing, or a model's settings cannot be used on it.
+    """
+
+    def __init__(self, benchmark: Benchmark, data_path: Path) -> None:
+        self.benchmark, self.data_path = benchmark, data_path
+        self.shops = {dataset.name: self._shop(dataset.name) for dataset in benchmark.datasets}
+        self._sources = {
+            row.pretrained.dataset: self._source(row.pretrained.dataset) for row in benchmark.rows if row.pretrained
+        }
+        for row, dataset in self.cells():
+            self._check(row, dataset)
+
+    def cells(self) -> Iterator[tuple[Row, str]]:
+        """Every row with each of its data sets, data set by data set."""
+        for dataset in self.benchmark.datasets:
+            yield from ((row, dataset.name) for row in self.benchmark.rows if dataset.name in row.datasets)
+
+    def _given(self, dataset: str) -> dict[str, Any]:
+        given = {"data_path": str(self.data_path), "metric_decimal_place": 15}
+        own = next((found.settings for found in self.benchmark.datasets if found.name == dataset), {})
+        return plain({**given, **self.benchmark.protocol, **own})
+
+    def _shop(self, name: str) -> Shop:
+        config = make_config("SASRec", name, config_dict={**_shared_defaults(), **self._given(name)})
+        _check_protocol(config, name)
+        check_data_files(config)
+        init_seed(config["seed"], config["reproducibility"])
+        with refused((ValueError, NotImplementedError)):
+            dataset = create_dataset(config)
+        counts = {"users": dataset.user_num - 1, "items": dataset.item_num - 1, "interactions": dataset.inter_num}
+        shared = {key: value for key, value in protocol(config).items() if key not in _OF_THE_MACHINE}
+        mark = fingerprint(Path(config["data_path"]))
+        return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower())
+
+    def _source(self, name: str) -> str:
+        """The fingerprint of a data set for pre-training."""
+        config = make_config("MMM4Rec", name, config_dict=self._given(name))
+        check_data_files(config)
+        return fingerprint(Path(config["data_path"]))
+
+    def _check(self, row: Row, dataset: str) -> None:
+        """Let RecBole read the settings of a row before anything runs."""
+        shared = plain({**self.shops[dataset].protocol, "data_path": str(self.data_path)})
+        for trial in row.trials or ({},):
+            settings = plain({**row.settings_on(dataset), **trial})
+            try:
+                config = make_config(row.model, dataset, config_dict={**shared, **settings})
+                check_comparable([row.model], config)
+            except UserError as error:
+                raise UserError(f"model {row.name!r} on {dataset!r}: {error}") from error
+
+    def pretraining(self, row: Row) -> Job | None:
+        """The training that comes before a row's, or None."""
+        first = row.pretrained
+        if first is None:
+            return None
+        return Job(
+            label=f"{row.name}: pre-training on {first.dataset}",
+            kind="pretraining",
+            dataset=first.dataset,
+            model=row.model,
+            settings=plain(first.settings),
+            seed=first.seed,
+            max_seconds=first.max_seconds,
+            protocol=self._source_protocol(first),
+            fingerprint=self._sources[first.dataset],
+        )
+
+    def _source_protocol(self, first: Pretraining) -> dict[str, Any]:
+        own = self._given(first.dataset)
+        return {key: value for key, value in own.items() if key not in _OF_THE_MACHINE}
+
+    def run(self, row: Row, dataset: str, seed: int, trial: Mapping[str, Any]) -> Job:
+        """One run of a row.
+
+        Args:
+            row, dataset, seed: which.
+            trial: settings on top of the row's.
+        """
+        first, shop = self.pretraining(row), self.shops[dataset]
+        return Job(
+            label=f"{row.name} on {dataset}, seed {seed}",
+            kind="run",
+            dataset=dataset,
+            model=row.model,
+            settings=plain({**row.settings_on(dataset), **trial}),
+            seed=seed,
+            max_seconds=self.benchmark.dataset(dataset).max_seconds,
+            protocol=shop.protocol,
+            fingerprint=shop.fingerprint,
+            pretrained=first.id if first else None,
+            expected={key: shop.statistics[key] for key in ("users", "items")},
+        )
+
+    def trials(self, row: Row, dataset: str) -> list[Job]:
+        """The runs among which validation chooses; empty where nothing is searched."""
+        return [self.run(row, dataset, self.benchmark.seeds[0], trial) for trial in row.trials]
+
+    def chosen(self, row: Row, dataset: str, records: Records) -> Mapping[str, Any] | None:
+        """The trial that validation found best, the first of equals; None while one of them is missing.
+
+        A trial that failed cannot be chosen.
+        """
+        if not row.trials:
+            return {}
+        jobs = self.trials(row, dataset)
+        if any(job.id not in records.by_id for job in jobs):
+            return None
+        found = [(trial, records.done(job.id)) for trial, job in zip(row.trials, jobs, strict=True)]
+        scored = [(trial, self._score(dataset, record)) for trial, record in found if record is not None]
+        return max(scored, key=lambda pair: pair[1])[0] if scored else None
+
+    def _score(self, dataset: str, record: Record) -> float:
+        return float(calculate_valid_score(record["valid"], self.shops[dataset].valid_metric))
+
+    def waiting(self, records: Records) -> list[Job]:
+        """The runs that are not done and wait for nothing, each once, failed ones among them."""
+        found: dict[str, Job] = {}
+        for row, dataset in self.cells():
+            first = self.pretraining(row)
+            if first is not None and records.done(first.id) is None:
+                found.setdefault(first.id, first)
+                continue
+            trial = self.chosen(row, dataset, records)
+            jobs = self.trials(row, dataset)
+            if trial is not None:
+                jobs += [self.run(row, dataset, seed, trial) for seed in self.benchmark.seeds]
+            for job in jobs:
+                if records.done(job.id) is None:
+                    found.setdefault(job.id, job)
+        return list(found.values())
+
+    def total(self) -> int:
+        """How many runs there are at most."""
+        jobs = {first.id for row, _ in self.cells() if (first := self.pretraining(row))}
+        several = 0
+        for row, dataset in self.cells():
+            if row.trials:
+                jobs |= {job.id for job in self.trials(row, dataset)}
+                several += len(self.benchmark.seeds) - 1
+            else:
+                jobs |= {self.run(row, dataset, seed, {}).id for seed in self.benchmark.seeds}
+        return len(jobs) + several
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of plain values, as JSON keeps them."""
+    copied: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    return copied
+
+
+def _shared_defaults() -> dict[str, Any]:
+    """The protocol of MMM4Rec's defaults, for a model that needs no features to read a data set."""
+    from recbole_mmm4rec.config_keys import default_settings
+
+    wanted = ("MAX_ITEM_LIST_LENGTH", "load_col", "metrics", "topk", "valid_metric", "eval_batch_size", "stopping_step")
+    return {key: default_settings("MMM4Rec")[key] for key in wanted}
+
+
+def _check_protocol(config: Any, dataset: str) -> None:
+    """One target a user, ranked among all items: what per-user ranks and tests need."""
+    given = config["eval_args"]
+    split, modes = given["split"], given["mode"]
+    if split != {"LS": "valid_and_test"} or set(modes.values() if isinstance(modes, dict) else [modes]) != {"full"}:
+        raise UserError(
+            f"eval_args on {dataset!r}: split={split}, mode={modes}: a benchmark leaves one item out and ranks all: "
+            "split {'LS': 'valid_and_test'}, mode full"
+        )
+    names = {str(name).lower() for name in config["metrics"]}
+    if not names <= set(METRICS):
+        raise UserError(f"metrics on {dataset!r}: {config['metrics']}: only Hit, NDCG and MRR can be compared")

@@ -1,0 +1,173 @@
+"""One run in a process of its own: the job comes as a JSON line, the end of that input ends the process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+import traceback
+from functools import wraps
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import recbole_mmm4rec  # noqa: F401 (registers the model)
+from recbole_mmm4rec.benchmark.environment import environment, peak_resident, resident
+from recbole_mmm4rec.benchmark.user_ranks import RankWatch
+from recbole_mmm4rec.build import build, make_config, one_line
+from recbole_mmm4rec.compat.tools import whole_file
+from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.history import best_epoch
+
+
+class _TimeUpError(Exception):
+    """Training has used up its seconds."""
+
+
+def main() -> None:
+    """Run the job and write ``result.json`` where it says."""
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    sys.argv = sys.argv[:1]  # RecBole would read it as settings
+    torch.set_num_threads(job["threads"])
+    try:
+        result = {"status": "done", **run(job)}
+    except Exception as error:  # whatever a model does, the other runs go on
+        traceback.print_exc()
+        told = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"
+        result = {"status": "failed", "error": told}
+    with whole_file("result.json") as file:
+        file.write(json.dumps(result).encode())
+
+
+def _end_with_the_parent() -> None:
+    """A parent that was killed must not leave runs behind: its end of the pipe closes with it."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Train and test.
+
+    Args:
+        job: what :class:`~recbole_mmm4rec.benchmark.plan.Job` says, with the places of files.
+
+    Returns:
+        the result's part of a record.
+    """
+    given = {"seed": job["seed"], "data_path": job["data_path"], "checkpoint_dir": "saved", "show_progress": False}
+    if job["kind"] == "pretraining":
+        given["stage"] = "pretrain"
+    if job["pretrained_file"]:
+        given["pretrained"] = job["pretrained_file"]
+    config = make_config(job["model"], job["dataset"], config_dict={**job["protocol"], **job["settings"], **given})
+    before = resident()
+    run = build(config, count_flops=False)
+    _check_data(run.dataset, job["expected"])
+    if config["device"].type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    clock = Clock(run.trainer, job["max_seconds"])
+    clock.fit(run.train, run.valid)
+    result = {
+        "parameters": sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
+        "best_epoch": best_epoch(run.trainer),
+        "epochs": clock.epochs,
+        "train_seconds": clock.seconds,
+        "time_up": clock.time_up,
+        "valid": _floats(run.trainer.best_valid_result),
+        "history": [
+            {"epoch": entry.epoch, "seconds": entry.seconds, "result": _floats(entry.result)}
+            for entry in run.trainer.valid_history
+        ],
+    }
+    if job["kind"] == "run":
+        result |= _test(run, Path(job["users_file"]))
+    else:
+        Path(job["checkpoint_file"]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(run.trainer.saved_model_file, job["checkpoint_file"])
+    gpu = torch.cuda.max_memory_allocated() if config["device"].type == "cuda" else None
+    return {
+        **result,
+        "peak_bytes": max(0, peak_resident() - before),
+        "gpu_peak_bytes": gpu,
+        "device": str(config["device"]),
+        "threads": torch.get_num_threads(),
+        "environment": environment(),
+    }
+
+
+def _floats(result: dict[str, Any] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (result or {}).items()}
+
+
+def _check_data(dataset: Any, expected: dict[str, int]) -> None:
+    """The protocol's first promise: every model sees the same users and candidates."""
+    found = {"users": dataset.user_num - 1, "items": dataset.item_num - 1}
+    for key, count in expected.items():
+        if found[key] != count:
+            raise UserError(f"this model sees {found[key]:,} {key}, the benchmark {count:,}: not the same protocol")
+
+
+def _test(run: Any, users_file: Path) -> dict[str, Any]:
+    """The best model's test, with the rank of each user's target in a file."""
+    watch = RankWatch(run.trainer)
+    metrics = _floats(run.trainer.evaluate(run.test, load_best_model=True))
+    users = run.dataset.id2token(run.dataset.uid_field, watch.users).astype(str)
+    targets = run.dataset.id2token(run.dataset.iid_field, watch.targets).astype(str)
+    order = np.argsort(users, kind="stable")
+    pairs = "\n".join(f"{user}\t{item}" for user, item in zip(users[order], targets[order], strict=True))
+    table = pa.table({"user": pa.array(users[order]), "rank": pa.array(watch.ranks[order].astype(np.int32))})
+    with whole_file(users_file) as file:
+        pq.write_table(table, file)
+    return {"test": metrics, "targets": hashlib.sha256(pairs.encode()).hexdigest()[:16]}
+
+
+class Clock:
+    """Trains until RecBole stops, or until the seconds of training are used up at the end of an epoch.
+
+    Args:
+        trainer: a RecBole trainer that has not trained yet.
+        max_seconds: of training, without validation; None for no limit.
+
+    Attributes:
+        epochs, seconds: that were trained.
+        time_up: whether the limit ended the training.
+    """
+
+    def __init__(self, trainer: Any, max_seconds: float | None) -> None:
+        self.trainer, self.max_seconds = trainer, max_seconds
+        self.epochs, self.seconds, self.time_up = 0, 0.0, False
+
+    def fit(self, train: Any, valid: Any) -> None:
+        """Train, and keep the best model."""
+        self.trainer._train_epoch = self._limited(self.trainer._train_epoch)
+        try:
+            self.trainer.fit(train, valid, saved=True, show_progress=False)
+        except _TimeUpError:
+            self.time_up = True
+
+    def _limited(self, epoch: Any) -> Any:
+        @wraps(epoch)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            # the epoch before is validated and kept by now
+            if self.max_seconds is not None and self.seconds >= self.max_seconds:
+                raise _TimeUpError
+            start = perf_counter()
+            loss = epoch(*args, **kwargs)
+            self.seconds += perf_counter() - start
+            self.epochs += 1
+            return loss
+
+        return limited
+
+
+if __name__ == "__main__":
+    main()
