@@ -19,7 +19,9 @@ from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
 from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
+from recbole_mmm4rec.distributed import group
 from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.stages import is_pretraining
 
 _REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, SyntaxError)
 _log_handlers: list[logging.Handler] = []
@@ -87,17 +89,17 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
             f"topk={config['topk']}: data set {config['dataset']!r} has only {dataset.item_num - 1} candidate items; "
             "set topk to less"
         )
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train)
     logger.info(model)
-    if count_flops:
+    if count_flops and group.is_main():
         flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    if config["single_spec"] and hasattr(trainer, "saved_model_file"):
+    if hasattr(trainer, "saved_model_file") and not is_pretraining(config):
         # RecBole names checkpoints by the second: runs started together would load each other's best model
         path = Path(trainer.saved_model_file)
-        trainer.saved_model_file = str(path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}"))
+        trainer.saved_model_file = group.same(str(path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}")))
     return Run(config, dataset, train, valid, test, model, trainer)
 
 
@@ -124,9 +126,13 @@ def start_log(config: Config) -> str | None:
     """Open RecBole's log of a run, ``./log/<model>/…``, and close the one of the run before.
 
     Returns:
-        Path of the log file; None where the caller's own logging is in place, which RecBole leaves alone.
+        Path of the log file; None where the caller's own logging is in place, which RecBole leaves alone, and on all
+        but one of several processes.
     """
     logger = logging.getLogger()
+    if not group.is_main():
+        logging.basicConfig(level=logging.ERROR, format=f"process {group.rank()}: %(message)s")
+        return None
     while _log_handlers:
         handler = _log_handlers.pop()
         logger.removeHandler(handler)

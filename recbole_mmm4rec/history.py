@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from functools import wraps
 from time import perf_counter
 from types import ModuleType
@@ -39,6 +40,7 @@ class _Watch:
         self.epoch, self.seconds, self.seen = 0, 0.0, 0.0
         self.loss: float | None = None
         trainer.valid_history = []
+        trainer.history_watch = self
         for name in ("_train_epoch", "_train_at_once"):
             if hasattr(trainer, name):
                 setattr(trainer, name, self._timed(getattr(trainer, name)))
@@ -70,6 +72,21 @@ class _Watch:
             return score, result
 
         return epoch
+
+
+def restore_history(trainer: Any, entries: Iterable[Iterable[Any]]) -> None:
+    """Go on with the validations of a training that was broken off, the best result among them.
+
+    Args:
+        trainer: a trainer that has not begun.
+        entries: the earlier ``valid_history``, as tuples.
+    """
+    trainer.valid_history = [Validation(*entry) for entry in entries]
+    watch: _Watch = trainer.history_watch
+    if trainer.valid_history:
+        watch.seconds = watch.seen = trainer.valid_history[-1].seconds
+        best = best_epoch(trainer)
+        trainer.best_valid_result = next(entry.result for entry in trainer.valid_history if entry.epoch == best)
 
 
 def keep_history(module: ModuleType) -> None:

@@ -16,6 +16,7 @@ from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
 from recbole_mmm4rec.network.items import ItemSide
 from recbole_mmm4rec.network.network import ItemInputs
 from recbole_mmm4rec.objectives import make_objective
+from recbole_mmm4rec.transfer import ENCODERS, note_encoders
 from recbole_mmm4rec.user_batches import ORIGIN
 
 INPUT_BYTES = 512 * 2**20
@@ -70,6 +71,7 @@ class MMM4Rec(SequentialRecommender):
         self.time_list = f"{config['TIME_FIELD']}{config['LIST_SUFFIX']}"
         self.network = MMM4RecNetwork(network_config(config), dataset.features, dataset.present)
         self._kept: _Evaluation | None = None
+        config[ENCODERS] = note_encoders(dataset)
 
     def forward(
         self,

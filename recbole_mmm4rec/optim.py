@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,7 +21,9 @@ PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _STATE_SPACE = ("A_log", "D_skip", "dt_bias")
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, decay_norms: bool) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, decay_norms: bool, factors: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """Parameters with and without weight decay.
 
     Args:
@@ -29,14 +31,18 @@ def parameter_groups(model: nn.Module, weight_decay: float, decay_norms: bool) -
         weight_decay: for those that decay.
         decay_norms: True lets everything decay; False spares A_log, D_skip, dt_bias, norms and biases, that is all
             vectors. The ID tables, which the paper calls bias, are tables and decay.
+        factors: parameter to ``lr_factor`` of its group, 1 for those that are not named; see :func:`build_optimizer`.
     """
     trainable = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    if decay_norms:
-        return [{"params": [weight for _, weight in trainable], "weight_decay": weight_decay}]
-    spared = [w for name, w in trainable if w.dim() < 2 or name.rsplit(".", 1)[-1] in _STATE_SPACE]
-    kept = {id(weight) for weight in spared}
-    decayed = [weight for _, weight in trainable if id(weight) not in kept]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, weight in trainable:
+        spared = not decay_norms and (weight.dim() < 2 or name.rsplit(".", 1)[-1] in _STATE_SPACE)
+        groups.setdefault(((factors or {}).get(name, 1.0), spared), []).append(weight)
+    order = sorted(groups, key=lambda group: (group[0] != 1.0, group))  # the rate that is logged is the first group's
+    return [
+        {"params": groups[factor, spared], "weight_decay": 0.0 if spared else weight_decay, "lr_factor": factor}
+        for factor, spared in order
+    ]
 
 
 def build_optimizer(
@@ -45,7 +51,7 @@ def build_optimizer(
     """Adam, AdamW or NAdam.
 
     Args:
-        groups: see :func:`parameter_groups`.
+        groups: see :func:`parameter_groups`; ``lr_factor`` of a group multiplies its rate.
         learner: one of :data:`LEARNERS`.
         learning_rate: step size, greater than 0.
         decoupled: NAdam's decay is taken off the weights (as AdamW does) instead of being added to the gradient.
@@ -56,6 +62,7 @@ def build_optimizer(
     """
     if not learning_rate > 0:
         raise UserError(f"learning_rate must be greater than 0, not {learning_rate}")
+    groups = [{**group, "lr": learning_rate * group.get("lr_factor", 1.0)} for group in groups]
     if learner == "adam":
         return (RowWiseAdam if row_wise else optim.Adam)(groups, lr=learning_rate)
     if learner == "adamw":

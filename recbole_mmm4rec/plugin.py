@@ -57,10 +57,15 @@ _hooks: dict[str, list[str | Hook]] = {
         "recbole_mmm4rec.plugin:add_default_settings",
         "recbole_mmm4rec.plugin:prefer_prepared_ml_100k",
         "recbole_mmm4rec.plugin:refuse_unusable_values",
+        "recbole_mmm4rec.stages:settle_stages",
     ],
     "recbole.data.dataset": ["recbole_mmm4rec.plugin:offer_dataset", "recbole_mmm4rec.plugin:share_item_features"],
     "recbole.trainer": ["recbole_mmm4rec.plugin:offer_trainer"],
-    "recbole.trainer.trainer": ["recbole_mmm4rec.token_order:check_resumed", "recbole_mmm4rec.history:keep_history"],
+    "recbole.trainer.trainer": [
+        "recbole_mmm4rec.token_order:check_resumed",
+        "recbole_mmm4rec.history:keep_history",
+        "recbole_mmm4rec.distributed.last_epoch:keep_last_epoch",
+    ],
 }
 
 
@@ -159,7 +164,7 @@ def _call(hook: str | Hook, module: ModuleType) -> None:
 def add_dataset_keys(module: ModuleType) -> None:
     """Add our keys to those that RecBole compares before it uses a cached data set again."""
     module.dataset_arguments.extend(key for key in DATASET_KEYS if key not in module.dataset_arguments)
-    module.general_arguments.append("token_order")  # or TensorBoard would show it among the hyper-parameters
+    module.general_arguments.extend(("token_order", "feature_encoders"))  # or TensorBoard would show them as settings
 
 
 def offer_dataset(module: ModuleType) -> None:

@@ -102,6 +102,31 @@ def _translate(name: str, names: Mapping[str, str]) -> str | None:
     return f"{names[deeper[1]]}.{deeper[2]}" if deeper is not None and deeper[1] in names else None
 
 
+def renamed(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """A published state dict under our names, without the features of its items.
+
+    Args:
+        state_dict: the published names.
+
+    Returns:
+        our names to tensors, weights that several layers share once; and what is wrong, in words.
+    """
+    found: dict[str, Tensor] = {}
+    unknown, unequal = [], []
+    for name, tensor in state_dict.items():
+        ours = our_name(name)
+        if name in FEATURE_NAMES or (ours == "items.fusion" and tensor.dim() == 0):
+            continue  # static fusion carries a scalar without effect
+        if ours is None:
+            unknown.append(name)
+        elif ours in found and not torch.equal(found[ours], tensor):
+            unequal.append(name)
+        else:
+            found[ours] = tensor
+    labelled = (("parameters that are not MMM4Rec's", unknown), ("copies of shared weights that differ", unequal))
+    return found, [f"{label}: {', '.join(names)}" for label, names in labelled if names]
+
+
 def network_from_published(
     state_dict: Mapping[str, Any], config: Mapping[str, Any], features: Mapping[str, Tensor] | None = None
 ) -> MMM4RecNetwork:

@@ -16,6 +16,11 @@ def _whole(lowest: int) -> tuple[Callable[[Any], bool], str]:
     return lambda value: _is_whole(value) and value >= lowest, f"a whole number, at least {lowest}"
 
 
+def _whole_or_none(lowest: int) -> tuple[Callable[[Any], bool], str]:
+    is_right, wanted = _whole(lowest)
+    return lambda value: value is None or is_right(value), wanted
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -39,6 +44,19 @@ def _is_clipping(value: Any) -> bool:
         and _is_number(value.get("max_norm"))
         and value["max_norm"] > 0
         and _is_number(value.get("norm_type", 2))
+    )
+
+
+def _is_names(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.strip("[] ") != ""
+    return value is None or (isinstance(value, list) and all(isinstance(name, str) and name for name in value))
+
+
+def _is_rates(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict)
+        and all(isinstance(name, str) and _is_number(rate) and 0 < rate < float("inf") for name, rate in value.items())
     )
 
 
@@ -75,6 +93,15 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "row_wise_ids": _words("auto", switch=True),
     "cuda_graphs": _words("auto", switch=True),
     "evaluate_first": _words("auto", switch=True),
+    "stage": _words("train", "pretrain"),
+    "pretrain_on": _words("all_but_last", "all"),
+    "pretrain_checkpoint_every": _whole(0),
+    "resume": _words("auto", switch=True),
+    "pretrained": (lambda value: value is None or (isinstance(value, str) and value != ""), "the path of a checkpoint"),
+    "pretrained_layers": _whole_or_none(1),
+    "frozen": (_is_names, "a list of names such as [ssd, cross], or None"),
+    "unfreeze_after": _whole_or_none(0),
+    "learning_rates": (_is_rates, "names with factors above 0 such as {'transferred': 0.1}, or None"),
     "clip_grad_norm": (_is_clipping, "arguments of clip_grad_norm_ such as {'max_norm': 5}, or None"),
 }
 

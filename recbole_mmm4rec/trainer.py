@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, cast
 
 import torch
@@ -17,60 +16,18 @@ from tqdm import tqdm
 
 from recbole_mmm4rec import optim
 from recbole_mmm4rec.allocator import keep_freed_memory
+from recbole_mmm4rec.compat.tools import whole_file
 from recbole_mmm4rec.cuda_graphs import GraphedLoss, use_graphs
+from recbole_mmm4rec.distributed import group as processes
+from recbole_mmm4rec.distributed import joint
+from recbole_mmm4rec.loss_sum import READ_EVERY, LossSum, batches
 from recbole_mmm4rec.network.static import count_tokens
+from recbole_mmm4rec.parameter_sets import frozen_parameters, rate_factors
 from recbole_mmm4rec.prefetch import prefetched
+from recbole_mmm4rec.pretraining import Pretraining
 from recbole_mmm4rec.ranking import RankingCollector, TopItems, best_items
 from recbole_mmm4rec.row_wise import clippable
-
-
-def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of ``size`` items, the last one shorter."""
-    iterator = iter(items)
-    while group := list(itertools.islice(iterator, size)):
-        yield group
-
-
-READ_EVERY = 16
-"""Losses of recorded steps that are read together."""
-
-
-class LossSum:
-    """Adds up losses, reading them from the device some at a time: each reading waits for the device.
-
-    Attributes:
-        total: sum of those that were read; seen: how many.
-    """
-
-    def __init__(self, every: int) -> None:
-        """Read ``every`` losses together, at least 1."""
-        self.every = every
-        self.total, self.seen = 0.0, 0
-        self._waiting: list[Tensor] = []
-
-    def add(self, losses: list[Tensor]) -> None:
-        """Take in losses, () each.
-
-        Raises:
-            ValueError: one of those that were read is NaN.
-        """
-        self._waiting += losses
-        if len(self._waiting) >= self.every:
-            self.read()
-
-    def read(self) -> None:
-        """Read all that wait; raises as :meth:`add`."""
-        if not self._waiting:
-            return
-        values = torch.stack(self._waiting).tolist()
-        self._waiting = []
-        if any(value != value for value in values):
-            raise ValueError("Training loss is nan")
-        self.total += sum(values)
-        self.seen += len(values)
-
-    def __str__(self) -> str:
-        return f"loss {self.total / self.seen:.4f}" if self.seen else ""
+from recbole_mmm4rec.transfer import load_pretrained
 
 
 class MMM4RecTrainer(Trainer):
@@ -79,17 +36,18 @@ class MMM4RecTrainer(Trainer):
     NAdam and parameter groups, row-wise steps of ID tables, accumulation, a schedule, sound mixed precision, and an
     evaluation that ranks piece by piece.
 
-    Keys beside RecBole's: ``accumulation_steps``, ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``,
-    ``lr_schedule``, ``warmup_steps``, ``lr_floor``, ``amp_dtype``, ``cuda_graphs``; their ranges stand in
-    properties/model/MMM4Rec.yaml.
+    Keys beside RecBole's: ``pretrained``, ``frozen``, ``unfreeze_after``, ``learning_rates``, ``accumulation_steps``,
+    ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``, ``lr_schedule``, ``warmup_steps``, ``lr_floor``,
+    ``amp_dtype``, ``cuda_graphs``; their ranges stand in properties/model/MMM4Rec.yaml.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
-        """Check the training keys and build the optimiser.
+        """Check the training keys, start from a checkpoint where one is named, and build the optimiser.
 
         Raises:
-            UserError: a key with a value out of its range.
+            UserError: a key with a value out of its range, or a checkpoint that does not fit.
         """
+        self.transferred = load_pretrained(config, model)
         self.accumulation_steps = int(config["accumulation_steps"] or 1)
         self.amp_dtype = optim.checked_precision(config)
         self.lr_schedule, self.warmup_steps, self.lr_floor = optim.checked_schedule(config)
@@ -108,12 +66,15 @@ class MMM4RecTrainer(Trainer):
         self.use_graphs = use_graphs(config, model.network, self.device, self.row_wise)
         self.graphed: GraphedLoss | None = None
         self._tokens: deque[int] = deque()  # of the batches on their way, oldest first
+        self._freeze(frozen_parameters(config, model, self.transferred))
+        self.pretraining = Pretraining.of(self)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """The optimiser of the model's trainable parameters."""
         config = self.config
         decay = kwargs.pop("weight_decay", self.weight_decay) or 0.0
-        groups = optim.parameter_groups(self.model, float(decay), bool(config["decay_norms"]))
+        factors = rate_factors(config, self.model, self.transferred)
+        groups = optim.parameter_groups(self.model, float(decay), bool(config["decay_norms"]), factors)
         learner, rate = str(self.learner).lower(), float(self.learning_rate)
         return optim.build_optimizer(groups, learner, rate, bool(config["decoupled_weight_decay"]), self.row_wise)
 
@@ -129,6 +90,60 @@ class MMM4RecTrainer(Trainer):
 
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
 
+    def _freeze(self, names: Collection[str]) -> None:
+        """Let these parameters stay as they are, and all others move; the optimiser knows all of them."""
+        self._frozen = bool(names)
+        for name, weight in self.model.named_parameters():
+            weight.requires_grad_(name not in names)
+
+    def _begin_epoch(self, epoch_idx: int) -> None:
+        """Free what was frozen when its time has come; the epoch before is finished, hence worth a checkpoint."""
+        if self._frozen and 0 < (self.config["unfreeze_after"] or 0) <= epoch_idx:
+            self._freeze(())
+            self.graphed = None  # a recorded step has no gradients of what was frozen
+            self.logger.info("all parameters are trained from here on (unfreeze_after)")
+        if self.pretraining is not None:
+            self.pretraining.finished(epoch_idx - 1)
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Any = None,
+    ) -> tuple[float, Any]:
+        """RecBole's training; a pre-training also writes checkpoints by epoch."""
+        if self.pretraining is not None:
+            self.pretraining.saved = saved
+        result: tuple[float, Any] = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        if self.pretraining is not None and self.train_loss_dict:
+            self.pretraining.finished(max(self.train_loss_dict))
+        return result
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """RecBole's checkpoint with the validations so far."""
+        if epoch == -1 and self.start_epoch > 0:
+            return  # a training with nothing left to do would write its last state over its best model
+        if not processes.is_main():
+            return
+        file = kwargs.pop("saved_model_file", self.saved_model_file)
+        state = {
+            "config": self.config,
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": self.best_valid_score,
+            "valid_history": [tuple(entry) for entry in self.valid_history],
+            "state_dict": self.model.state_dict(),
+            "other_parameter": self.model.other_parameter(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with whole_file(file) as whole:
+            torch.save(state, whole, pickle_protocol=4)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {file}")
+
     def _autocast(self, cache: bool = True) -> torch.autocast:
         return torch.autocast(self.device.type, self.amp_dtype, enabled=bool(self.enable_amp), cache_enabled=cache)
 
@@ -140,14 +155,13 @@ class MMM4RecTrainer(Trainer):
         Returns:
             the sum of the losses of the loader's batches, as RecBole reports it.
         """
+        self._begin_epoch(epoch_idx)
         self.model.train()
         if self.use_graphs and loss_func is None and self.graphed is None:
             self.graphed = GraphedLoss(self._recorded_loss, self.model.parameters(), self.scaler.scale)
         loss_func = loss_func or self.model.calculate_loss
         if self.scheduler is None:
             self.scheduler = self._build_scheduler(train_data)
-        if not self.config["single_spec"] and train_data.shuffle:
-            train_data.sampler.set_epoch(epoch_idx)
         losses = LossSum(1 if self.graphed is None else READ_EVERY)
         bar = tqdm(
             total=train_data.sample_size,
@@ -159,11 +173,11 @@ class MMM4RecTrainer(Trainer):
         with bar:
             for group in batches(prefetched(self._counted(train_data), self.device), self.accumulation_steps):
                 losses.add(self._step(group, loss_func))
-                bar.update(sum(len(interaction) for interaction in group))
+                bar.update(self._samples_done)
                 bar.set_postfix_str(f"{losses}{self._memory(show_progress)}", refresh=False)
             losses.read()
         self.tensorboard.add_scalar("Learning_rate", self.optimizer.param_groups[0]["lr"], epoch_idx)
-        return losses.total
+        return float(processes.total(losses.total)) / processes.world()
 
     def _counted(self, train_data: Any) -> Iterator[Interaction]:
         """The loader's batches, their tokens noted for CUDA graphs while the lengths are on the processor."""
@@ -192,6 +206,7 @@ class MMM4RecTrainer(Trainer):
             the mean loss of each batch, on the device.
         """
         self.optimizer.zero_grad()
+        self._samples_done = sum(len(interaction) for interaction in group)
         means = self._replayed(group) or self._gradients(group, loss_func)
         if self.clip_grad_norm:
             self.scaler.unscale_(self.optimizer)  # clipping scaled gradients would clip to an arbitrary norm
@@ -214,20 +229,22 @@ class MMM4RecTrainer(Trainer):
         return [] if mean is None else [mean]
 
     def _gradients(self, group: list[Interaction], loss_func: Any) -> list[Tensor]:
-        """Gradients of a group's batches, and the mean loss of each."""
-        samples = sum(len(interaction) for interaction in group)
+        """Gradients of a group's batches, over all processes, and the mean loss of each.
+
+        Of several processes, each one's means are weighted so that their mean over the processes is the joint loss.
+        """
+        sizes = joint.sizes_of(group, self.device)
+        self._samples_done = samples = sum(map(sum, sizes))
         means = []
-        for interaction in group:
-            interaction = interaction.to(self.device)
-            sync_loss: float | Tensor = 0.0
-            if not self.config["single_spec"]:
-                self.set_reduce_hook()
-                sync_loss = self.sync_grad_loss()
-            with self._autocast():
-                loss = loss_func(interaction)
+        for interaction, parts in zip(group, sizes, strict=True):
+            own = parts[processes.rank()]
+            with self._autocast(), joint.batch_of(parts):
+                loss = loss_func(interaction.to(self.device))
             self._check_nan(loss)
-            means.append(loss.detach())
-            self.scaler.scale(loss * (len(interaction) / samples) + sync_loss).backward()
+            means.append(loss.detach() * (own * len(parts) / sum(parts)))
+            self.scaler.scale(loss * (own / samples)).backward()
+        if processes.active():
+            joint.sum_gradients(self.model.parameters())
         return means
 
     @torch.no_grad()

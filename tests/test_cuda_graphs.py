@@ -20,7 +20,7 @@ from recbole_mmm4rec import cuda_graphs
 from recbole_mmm4rec.build import Run
 from recbole_mmm4rec.cuda_graphs import BUCKET, MOST_GRAPHS, WARM_UP, CudaRecorder, GraphedLoss, use_graphs
 from recbole_mmm4rec.errors import UserError
-from recbole_mmm4rec.trainer import LossSum
+from recbole_mmm4rec.loss_sum import LossSum
 
 
 class Recorder:

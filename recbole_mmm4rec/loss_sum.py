@@ -1,0 +1,59 @@
+"""Losses of an epoch, added up without waiting for the device at every step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` items, the last one shorter."""
+    iterator = iter(items)
+    while group := list(itertools.islice(iterator, size)):
+        yield group
+
+
+READ_EVERY = 16
+"""Losses of recorded steps that are read together."""
+
+
+class LossSum:
+    """Adds up losses, reading them from the device some at a time: each reading waits for the device.
+
+    Attributes:
+        total: sum of those that were read; seen: how many.
+    """
+
+    def __init__(self, every: int) -> None:
+        """Read ``every`` losses together, at least 1."""
+        self.every = every
+        self.total, self.seen = 0.0, 0
+        self._waiting: list[Tensor] = []
+
+    def add(self, losses: list[Tensor]) -> None:
+        """Take in losses, () each.
+
+        Raises:
+            ValueError: one of those that were read is NaN.
+        """
+        self._waiting += losses
+        if len(self._waiting) >= self.every:
+            self.read()
+
+    def read(self) -> None:
+        """Read all that wait; raises as :meth:`add`."""
+        if not self._waiting:
+            return
+        values = torch.stack(self._waiting).tolist()
+        self._waiting = []
+        if any(value != value for value in values):
+            raise ValueError("Training loss is nan")
+        self.total += sum(values)
+        self.seen += len(values)
+
+    def __str__(self) -> str:
+        return f"loss {self.total / self.seen:.4f}" if self.seen else ""
