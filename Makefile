@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install run test lint clean
+.PHONY: install run benchmark benchmark-data benchmark-quick test lint clean
 install: $(STAMP)
 
 # mamba-ssm and causal-conv1d without their compiled CUDA parts: the Triton kernels are what the tests run.
@@ -23,6 +23,30 @@ run: install
 	$(BIN)/python -m dataset_prep recbole ml-100k
 	$(BIN)/python -m dataset_prep embed ml-100k
 	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop
+
+# All benchmarks: DATA is the folder of scientific/ and office/ with sequences.tsv.gz and items.tsv.gz (docs/data.md). Killed
+# or interrupted, the same command goes on. Results: benchmark/scientific, benchmark/ml-100k, benchmark/demo.
+BENCHMARK := $(BIN)/python -m recbole_mmm4rec.benchmark
+benchmark-data:
+	@for file in scientific/sequences scientific/items office/sequences office/items; do \
+	test -f "$(DATA)/$$file.tsv.gz" || { echo "error: DATA=$(DATA): there is no $(DATA)/$$file.tsv.gz; docs/data.md says how to get it, \`make benchmark-quick\` needs no files" >&2; exit 2; }; done
+benchmark: benchmark-data install
+	for name in scientific office; do $(BIN)/python -m dataset_prep sequences --sequences "$(DATA)/$$name/sequences.tsv.gz" \
+	--items "$(DATA)/$$name/items.tsv.gz" --name $$name && $(BIN)/python -m dataset_prep embed $$name || exit 1; done
+	$(BIN)/python -m dataset_prep recbole ml-100k
+	$(BIN)/python -m dataset_prep embed ml-100k
+	$(BIN)/python -m dataset_prep demo
+	$(BIN)/python -m dataset_prep embed demo --text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0
+	failed=0; for name in scientific ml-100k demo; do \
+	$(BENCHMARK) --config properties/benchmark/$$name.yaml || failed=$$?; test $$failed -lt 2 || exit $$failed; done; exit $$failed
+
+# The same at reduced size, about ten minutes, without any file. Results: benchmark/quick.
+benchmark-quick: install
+	$(BIN)/python -m dataset_prep recbole ml-100k
+	$(BIN)/python -m dataset_prep embed ml-100k
+	$(BIN)/python -m dataset_prep demo --name demo-small --users 1000 --items 480
+	$(BIN)/python -m dataset_prep embed demo-small --text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0
+	$(BENCHMARK) --config properties/benchmark/quick.yaml
 
 lint: install
 	$(BIN)/ruff check .

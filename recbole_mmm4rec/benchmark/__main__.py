@@ -82,7 +82,7 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
     from recbole_mmm4rec.benchmark.results import collect
     from recbole_mmm4rec.benchmark.runs import Runner
     from recbole_mmm4rec.benchmark.tables import markdown
-    from recbole_mmm4rec.benchmark.write import write_results
+    from recbole_mmm4rec.benchmark.write import write_report, write_results
 
     plan = Plan(benchmark, chosen.data.resolve())
     quoted = rows_for(benchmark.published, plan.shops)
@@ -94,9 +94,10 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
             Runner(plan, records, out, chosen.jobs, chosen.retry_failed).run()
         tables = collect(plan, records, out)
         write_results(plan, records, tables, quoted, out)
+        write_report(plan, tables, quoted, out, command)
     for table in tables:
         print(markdown(table, quoted[table.shop.name]))
-    print(f"written: {out}")
+    print(f"written: {out / 'report.html'}, and beside it table.md, table.tex, results.csv, users.parquet, plots")
     return 1 if any(cell.errors for table in tables for cell in table.cells) else 0
 
 

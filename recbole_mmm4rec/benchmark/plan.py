@@ -70,8 +70,12 @@ class Job:
 
     @property
     def id(self) -> str:
-        """The identity: of equal ones one run is enough."""
-        left_out = ("label", "expected")
+        """The identity: of equal ones one run is enough.
+
+        The time limit of a run is no part of it: one that ended by itself also holds under another limit. A
+        pre-training's is, because the runs that start from it are known by its identity.
+        """
+        left_out = ("label", "expected", *(["max_seconds"] if self.kind == "run" else []))
         return identity({key: value for key, value in vars(self).items() if key not in left_out})
 
 
@@ -92,9 +96,7 @@ class Plan:
     def __init__(self, benchmark: Benchmark, data_path: Path) -> None:
         self.benchmark, self.data_path = benchmark, data_path
         self.shops = {dataset.name: self._shop(dataset.name) for dataset in benchmark.datasets}
-        self._sources = {
-            row.pretrained.dataset: self._source(row.pretrained.dataset) for row in benchmark.rows if row.pretrained
-        }
+        self._sources = {row.pretrained.dataset: self._source(row) for row in benchmark.rows if row.pretrained}
         for row, dataset in self.cells():
             self._check(row, dataset)
 
@@ -120,10 +122,15 @@ class Plan:
         mark = fingerprint(Path(config["data_path"]))
         return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower())
 
-    def _source(self, name: str) -> str:
-        """The fingerprint of a data set for pre-training."""
-        config = make_config("MMM4Rec", name, config_dict=self._given(name))
-        check_data_files(config)
+    def _source(self, row: Row) -> str:
+        """The fingerprint of a data set for pre-training; its settings are checked."""
+        assert row.pretrained is not None
+        name, settings = row.pretrained.dataset, plain(row.pretrained.settings)
+        try:
+            config = make_config(row.model, name, config_dict={**self._given(name), **settings, "stage": "pretrain"})
+            check_data_files(config)
+        except UserError as error:
+            raise UserError(f"model {row.name!r}, pre-training on {name!r}: {error}") from error
         return fingerprint(Path(config["data_path"]))
 
     def _check(self, row: Row, dataset: str) -> None:
@@ -167,7 +174,7 @@ class Plan:
         """
         first, shop = self.pretraining(row), self.shops[dataset]
         return Job(
-            label=f"{row.name} on {dataset}, seed {seed}",
+            label=", ".join([f"{row.name} on {dataset}", f"seed {seed}", *(f"{key} {trial[key]}" for key in trial)]),
             kind="run",
             dataset=dataset,
             model=row.model,
@@ -192,9 +199,9 @@ class Plan:
         if not row.trials:
             return {}
         jobs = self.trials(row, dataset)
-        if any(job.id not in records.by_id for job in jobs):
+        if any(records.tried(job) is None for job in jobs):
             return None
-        found = [(trial, records.done(job.id)) for trial, job in zip(row.trials, jobs, strict=True)]
+        found = [(trial, records.done(job)) for trial, job in zip(row.trials, jobs, strict=True)]
         scored = [(trial, self._score(dataset, record)) for trial, record in found if record is not None]
         return max(scored, key=lambda pair: pair[1])[0] if scored else None
 
@@ -206,7 +213,7 @@ class Plan:
         found: dict[str, Job] = {}
         for row, dataset in self.cells():
             first = self.pretraining(row)
-            if first is not None and records.done(first.id) is None:
+            if first is not None and records.done(first) is None:
                 found.setdefault(first.id, first)
                 continue
             trial = self.chosen(row, dataset, records)
@@ -214,21 +221,23 @@ class Plan:
             if trial is not None:
                 jobs += [self.run(row, dataset, seed, trial) for seed in self.benchmark.seeds]
             for job in jobs:
-                if records.done(job.id) is None:
+                if records.done(job) is None:
                     found.setdefault(job.id, job)
         return list(found.values())
 
-    def total(self) -> int:
-        """How many runs there are at most."""
-        jobs = {first.id for row, _ in self.cells() if (first := self.pretraining(row))}
-        several = 0
+    def progress(self, records: Records) -> tuple[int, int]:
+        """How many runs are done, and how many there are, as far as that is known before trials have ended."""
+        jobs: dict[str, Job] = {}
+        later = 0
         for row, dataset in self.cells():
-            if row.trials:
-                jobs |= {job.id for job in self.trials(row, dataset)}
-                several += len(self.benchmark.seeds) - 1
+            first, trial = self.pretraining(row), self.chosen(row, dataset, records)
+            listed = [*([first] if first else []), *self.trials(row, dataset)]
+            if trial is None:
+                later += len(self.benchmark.seeds) - 1  # that of the first seed is the best trial itself
             else:
-                jobs |= {self.run(row, dataset, seed, {}).id for seed in self.benchmark.seeds}
-        return len(jobs) + several
+                listed += [self.run(row, dataset, seed, trial) for seed in self.benchmark.seeds]
+            jobs.update((job.id, job) for job in listed)
+        return sum(records.done(job) is not None for job in jobs.values()), len(jobs) + later
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:

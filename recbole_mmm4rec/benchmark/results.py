@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbole_mmm4rec.benchmark.config import Row
@@ -137,10 +138,10 @@ def chosen_jobs(plan: Plan, row: Row, dataset: str, records: Records) -> list[Jo
 
 def _cell(plan: Plan, row: Row, dataset: str, records: Records) -> Cell:
     jobs = chosen_jobs(plan, row, dataset, records)
-    done = [(job.seed, record) for job in jobs if (record := records.done(job.id)) is not None]
+    done = [(job.seed, record) for job in jobs if (record := records.done(job)) is not None]
     first = plan.pretraining(row)
     every = [*jobs, *plan.trials(row, dataset), *([first] if first else [])]
-    errors = {f"{job.label}: {record['error']}" for job in every if (record := records.failed(job.id)) is not None}
+    errors = {f"{job.label}: {record['error']}" for job in every if (record := records.failed(job)) is not None}
     return Cell(
         row=row,
         seeds=tuple(seed for seed, _ in done),
@@ -148,7 +149,7 @@ def _cell(plan: Plan, row: Row, dataset: str, records: Records) -> Cell:
         records=tuple(record for _, record in done),
         errors=tuple(sorted(errors)),
         trial=plan.chosen(row, dataset, records) or {},
-        pretraining=records.done(first.id) if first else None,
+        pretraining=records.done(first) if first else None,
     )
 
 
@@ -159,11 +160,21 @@ def _check_same_targets(dataset: str, cells: Sequence[Cell]) -> None:
         raise UserError(f"{dataset!r}: {names} were tested on different targets and cannot stand in one table")
 
 
+def read_ranks(out: Path, record: Record) -> pa.Table:
+    """Users (by token) and ranks of a run.
+
+    Raises:
+        UserError: the file is gone.
+    """
+    file = users_file(out, record["id"], record["max_seconds"])
+    if not file.is_file():
+        raise UserError(f"{file}: missing, though runs.jsonl has its run; put it back, or remove the run's line there")
+    return pq.read_table(file)
+
+
 def user_values(out: Path, cell: Cell, metric: str) -> np.ndarray:
     """(U,) float64: the metric of each user, averaged over seeds, in the order of user tokens."""
-    values = [
-        user_metric(pq.read_table(users_file(out, record["id"]))["rank"].to_numpy(), metric) for record in cell.records
-    ]
+    values = [user_metric(read_ranks(out, record)["rank"].to_numpy(), metric) for record in cell.records]
     mean: np.ndarray = np.mean(values, axis=0)
     return mean
 

@@ -52,10 +52,9 @@ class Runner:
     def run(self) -> None:
         """Run everything that is missing; end every process when interrupted."""
         shutil.rmtree(self.out / "work", ignore_errors=True)  # of runs that a kill cut off
-        waiting = self.plan.waiting(self.records)
-        total = max(self.plan.total(), len(waiting))
+        done, total = self.plan.progress(self.records)
         try:
-            with tqdm(total=total, initial=total - len(waiting), unit="run", dynamic_ncols=True) as bar:
+            with tqdm(total=total, initial=done, unit="run", dynamic_ncols=True) as bar:
                 self._run(bar)
         finally:
             for held in self.running.values():
@@ -81,7 +80,7 @@ class Runner:
     def _may_start(self, job: Job) -> bool:
         if job.id in self.tried:
             return False
-        return self.retry_failed or self.records.failed(job.id) is None
+        return self.retry_failed or self.records.failed(job) is None
 
     def _wait(self) -> list[_Running]:
         """Wait until some process has ended."""
@@ -98,10 +97,6 @@ class Runner:
         """Where a pre-training's model lies."""
         return self.out / "pretrained" / f"{identity}.pth"
 
-    def users_file(self, identity: str) -> Path:
-        """Where a run's ranks lie."""
-        return users_file(self.out, identity)
-
     def _start(self, job: Job) -> _Running:
         folder = self.out / "work" / job.id
         folder.mkdir(parents=True)
@@ -110,7 +105,7 @@ class Runner:
             **asdict(job),
             "data_path": str(self.plan.data_path),
             "threads": threads,
-            "users_file": str(self.users_file(job.id)),
+            "users_file": str(users_file(self.out, job.id, job.max_seconds)),
             "checkpoint_file": str(self.checkpoint(job.id)),
             "pretrained_file": str(self.checkpoint(job.pretrained)) if job.pretrained else None,
         }
@@ -151,9 +146,10 @@ class Runner:
         return record
 
 
-def users_file(out: Path, identity: str) -> Path:
-    """Where the ranks of a run lie in the folder of a benchmark."""
-    return out / "users" / f"{identity}.parquet"
+def users_file(out: Path, identity: str, max_seconds: float | None) -> Path:
+    """Where the ranks of a run lie in the folder of a benchmark; the same run may be there under several limits."""
+    limit = "" if max_seconds is None else f"-{max_seconds:g}s"
+    return out / "users" / f"{identity}{limit}.parquet"
 
 
 def _exit(code: int) -> str:

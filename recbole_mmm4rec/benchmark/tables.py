@@ -90,8 +90,9 @@ def notes(table: Table) -> list[str]:
         found.append(f"† Training was ended by the limit of {spelt} s: it might still have got better.")
     for cell in table.cells:
         if cell.row.trials and cell.records:
+            told = ", ".join(f"{key} {value}" for key, value in cell.trial.items())
             found.append(
-                f"{cell.row.name}: {cell.trial} of {len(cell.row.trials)} trials, by validation of the first seed."
+                f"{cell.row.name}: {told}; the best of {len(cell.row.trials)} trials by validation, first seed."
             )
         if cell.pretraining is not None:
             first = cell.pretraining

@@ -11,7 +11,6 @@ import threading
 import traceback
 from functools import wraps
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """
     given = {"seed": job["seed"], "data_path": job["data_path"], "checkpoint_dir": "saved", "show_progress": False}
     if job["kind"] == "pretraining":
-        given["stage"] = "pretrain"
+        # a folder that outlives the process: one that was killed goes on after its last epoch
+        given |= {"stage": "pretrain", "checkpoint_dir": str(Path(job["checkpoint_file"]).with_suffix(""))}
     if job["pretrained_file"]:
         given["pretrained"] = job["pretrained_file"]
     config = make_config(job["model"], job["dataset"], config_dict={**job["protocol"], **job["settings"], **given})
@@ -91,8 +91,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     if job["kind"] == "run":
         result |= _test(run, Path(job["users_file"]))
     else:
-        Path(job["checkpoint_file"]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(run.trainer.saved_model_file, job["checkpoint_file"])
+        os.replace(run.trainer.saved_model_file, job["checkpoint_file"])
+        shutil.rmtree(config["checkpoint_dir"])
     gpu = torch.cuda.max_memory_allocated() if config["device"].type == "cuda" else None
     return {
         **result,
@@ -138,13 +138,22 @@ class Clock:
         max_seconds: of training, without validation; None for no limit.
 
     Attributes:
-        epochs, seconds: that were trained.
         time_up: whether the limit ended the training.
     """
 
     def __init__(self, trainer: Any, max_seconds: float | None) -> None:
         self.trainer, self.max_seconds = trainer, max_seconds
-        self.epochs, self.seconds, self.time_up = 0, 0.0, False
+        self.time_up = False
+
+    @property
+    def seconds(self) -> float:
+        """Of training, those before a kill among them as far as they were noted."""
+        return float(self.trainer.history_watch.seconds)
+
+    @property
+    def epochs(self) -> int:
+        """That were trained."""
+        return max([self.trainer.history_watch.epoch, *(entry.epoch for entry in self.trainer.valid_history)])
 
     def fit(self, train: Any, valid: Any) -> None:
         """Train, and keep the best model."""
@@ -160,11 +169,7 @@ class Clock:
             # the epoch before is validated and kept by now
             if self.max_seconds is not None and self.seconds >= self.max_seconds:
                 raise _TimeUpError
-            start = perf_counter()
-            loss = epoch(*args, **kwargs)
-            self.seconds += perf_counter() - start
-            self.epochs += 1
-            return loss
+            return epoch(*args, **kwargs)
 
         return limited
 

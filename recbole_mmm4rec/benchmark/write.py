@@ -1,8 +1,9 @@
-"""The folder of a benchmark: tables, per-user metrics."""
+"""The folder of a benchmark: tables, per-user metrics, plots, report."""
 
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -14,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbole_mmm4rec.benchmark.plan import Job, Plan
+from recbole_mmm4rec.benchmark.plots import convergence
 from recbole_mmm4rec.benchmark.published import Published
 from recbole_mmm4rec.benchmark.records import Record, Records
-from recbole_mmm4rec.benchmark.results import Table, chosen_jobs
-from recbole_mmm4rec.benchmark.runs import users_file
+from recbole_mmm4rec.benchmark.report import page
+from recbole_mmm4rec.benchmark.results import Table, chosen_jobs, read_ranks
 from recbole_mmm4rec.benchmark.tables import latex, markdown
 from recbole_mmm4rec.benchmark.user_ranks import user_metric
 from recbole_mmm4rec.compat.tools import whole_file
@@ -51,6 +53,34 @@ def write_results(
     write_text(out / "table.tex", "\n".join(latex(table, quoted[table.shop.name]) for table in tables))
 
 
+def write_report(
+    plan: Plan, tables: list[Table], quoted: Mapping[str, list[Published]], out: Path, command: str
+) -> None:
+    """Write report.html and the plots.
+
+    Args:
+        plan, tables, quoted, out: as for :func:`write_results`.
+        command: what was typed.
+    """
+    plots = {table.shop.name: convergence(table, out / "plots")["svg"] for table in tables}
+    made = {"made": datetime.datetime.now(datetime.timezone.utc).strftime("%d %B %Y, %H:%M UTC"), "command": command}
+    facts = {**made, **_machines(tables)}
+    write_text(out / "report.html", page(plan.benchmark.title, tables, quoted, plots, facts, plan.benchmark.text))
+
+
+def _machines(tables: list[Table]) -> dict[str, str]:
+    """Where the runs took place, and when; several values where they differ."""
+    records = [record for table in tables for cell in table.cells for record in cell.records]
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        told = {**record["environment"], "device": record["device"], "threads of a run": str(record["threads"])}
+        for name, value in told.items():
+            found.setdefault(name, {})[value] = None
+    facts = {name: "; ".join(values) for name, values in found.items()}
+    dates = sorted(record["date"] for record in records)
+    return {**facts, "runs": f"{len(records)}, {dates[0]} to {dates[-1]}"} if records else {}
+
+
 def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, Job]]:
     """Every run as (row, role, job): its pre-training, its trials, and those that stand in the table."""
     for row, dataset in plan.cells():
@@ -65,11 +95,8 @@ def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, Job]]:
 
 def results_csv(plan: Plan, records: Records) -> str:
     """One line a run; a metric of validation has the prefix ``valid_``."""
-    lines = [
-        _line(row, role, job, records.by_id[job.id])
-        for row, role, job in runs_of(plan, records)
-        if job.id in records.by_id
-    ]
+    found = [(row, role, job, records.tried(job)) for row, role, job in runs_of(plan, records)]
+    lines = [_line(row, role, job, record) for row, role, job, record in found if record is not None]
     columns = list(dict.fromkeys(key for line in lines for key in line if key not in TIMES))
     text = io.StringIO()
     writer = csv.DictWriter(text, [*columns, *TIMES], restval="", lineterminator="\n")
@@ -102,10 +129,10 @@ def users_table(plan: Plan, records: Records, out: Path) -> pa.Table:
     """Every user of every run in the tables: data set, row, seed, user, rank (null below the cut) and metrics."""
     parts = []
     for row, role, job in runs_of(plan, records):
-        record = records.done(job.id)
+        record = records.done(job)
         if role != "result" or record is None:
             continue
-        users = pq.read_table(users_file(out, job.id))
+        users = read_ranks(out, record)
         ranks = users["rank"].to_numpy()
         columns = {
             "dataset": pa.array(np.repeat(job.dataset, len(ranks))),
