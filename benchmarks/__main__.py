@@ -143,10 +143,28 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--against {chosen.against}: there is no such Python file")
     if chosen.max_seconds <= 0:
         parser.error(f"--max-seconds must be above 0, not {chosen.max_seconds}")
+    for name in ("results", "out"):
+        given = getattr(chosen, name)
+        why = None if given is None else machine.unwritable(given)
+        if why:
+            parser.error(f"--{name} {given}: nothing can be written there ({why})")
+    if chosen.against != defaults.against:
+        _check_contract(parser, Path(chosen.against))
     for name in ("against", "data_path"):
         setattr(chosen, name, str(Path(getattr(chosen, name)).resolve()))
     chosen.results = chosen.results or (STATE / "quick" if chosen.quick else machine.ROOT / "benchmarks" / "results")
     return chosen
+
+
+def _check_contract(parser: argparse.ArgumentParser, path: Path) -> None:
+    """Find out before the first measurement that a file does not offer what it has to."""
+    from benchmarks import contract
+    from recbole_mmm4rec.errors import UserError
+
+    try:
+        contract.load(path)
+    except UserError as error:
+        parser.error(str(error))
 
 
 def say(text: str) -> None:

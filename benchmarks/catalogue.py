@@ -59,6 +59,9 @@ def main() -> int:
     sizes = tuple(arguments.sizes or (QUICK_SIZES if arguments.quick else SIZES))
     if min(sizes) < 100:
         parser.error(f"--sizes: at least 100 items, not {min(sizes)}")
+    why = machine.unwritable(arguments.out / "table")
+    if why:
+        parser.error(f"--out {arguments.out}: nothing can be written there ({why})")
     chosen = arguments.losses or (LOSSES if arguments.device == "cuda" else LOSSES[: -len(RIVALS)])
     common = (arguments.device, arguments.precision, arguments.threads or 0, 2.0 if arguments.quick else 20.0)
     cells = [Cell(loss, ids, items, *common) for items in sizes for ids in (False, True) for loss in chosen]

@@ -172,7 +172,7 @@ def line(name: str, found: Callable[[], tuple[float, float]], bounds: tuple[floa
 def main() -> int:
     """Run the comparison and print one line a case."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--device", default="cuda", help="cuda (default) or cpu")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: %(default)s")
     device = parser.parse_args().device
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: PyTorch finds no GPU here; try --device cpu")

@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,3 +84,17 @@ def peak_memory() -> int:
     """The most memory that this process has held so far, bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def unwritable(path: Path) -> str | None:
+    """Why nothing can be written to a file, or to a folder that is still to be made; None where that can be done."""
+    home = path if path.is_dir() else path.parent
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+        if path.exists() and not path.is_dir():
+            path.open("r+b").close()
+    except OSError as error:
+        return f"{error.strerror}"
+    return None

@@ -111,6 +111,9 @@ def test_quick_publishes_nothing(tmp_path: Path, toy: list[str]) -> None:
         (["--only", "stepps"], "--only stepps: on cpu there are"),
         (["--device", "cuda", "--only", "peers"], "on cuda there are steps, floor, scan, catalogue"),
         (["--against", "nothing.py"], "no such Python file"),
+        (["--against", __file__], "there is no function train_step(batch)"),
+        (["--only", "steps", "--out", "/proc/nothing/page.md"], "--out /proc/nothing/page.md: nothing can be written"),
+        (["--only", "steps", "--results", "/proc/nothing/at/all"], "nothing can be written there"),
         (["--max-seconds", "0"], "--max-seconds must be above 0"),
     ],
 )
