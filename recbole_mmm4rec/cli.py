@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.errors import LostProcess, UserError, did_you_mean
 
 DEFAULT_MODEL = "MMM4Rec"
 
@@ -28,10 +29,11 @@ Trains a RecBole model, tests it, and says where the result lies.
                           --MAX_ITEM_LIST_LENGTH --checkpoint_dir --show_progress --allow_download
   --baselines NAMES       models to train beside, separated by commas: with their own default sizes, on the same data,
                           split, candidates and metrics; one table shows all of them
-  --nproc N               processes on this machine, one GPU each (default 1)
+  --nproc N               processes on this machine, one GPU each, or sharing the processor (default 1)
   --world_size N          processes on all machines (default: nproc)
-  --ip, --port            address of the machine of the first process (localhost, 5678)
+  --ip, --port            address of the machine of the first process (localhost; 5678, or a free port on one machine)
   --group_offset N        number of this machine's first process (default 0)
+  --resume=True           go on after the last finished epoch of the same run, where one was broken off
   -h, --help              this text
 
 examples:
@@ -47,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; ``sys.argv``'s by default.
 
     Returns:
-        Exit status: 0, or 2 after a mistake of the user's, told in one line on stderr.
+        Exit status: 0; 2 after a mistake of the user's, 1 after the loss of one of several processes, each told in one
+        line on stderr.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("-h", "--help") for argument in arguments):
@@ -56,8 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = _run(parse_arguments(arguments))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # all of torchrun's processes make the same mistake
+            print(f"error: {error}", file=sys.stderr)
         return 2
+    except LostProcess as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if result is not None:
         print(result)
     return 0
@@ -196,9 +203,13 @@ def summary(
         "TensorBoard": result["tensorboard_dir"],
     }
     lines += [f"{name:<12}{place}" for name, place in places.items() if place]
+    by_epoch = result.get("epoch_checkpoints") or []
+    lines += [f"{'By epoch' if at == 0 else '':<12}{file}" for at, file in enumerate(by_epoch)]
     if result["tensorboard_dir"]:
         lines += ["", "Look at the training", f"  tensorboard --logdir {result['tensorboard_dir']}"]
-    if result["saved_model_file"]:
+    if result.get("next_command"):
+        lines += ["Fine-tune from it, or from another of its checkpoints", f"  {result['next_command']}"]
+    elif result["saved_model_file"]:
         lines += [
             "Use the model again",
             "  from recbole_mmm4rec.quick_start import load_data_and_model",

@@ -23,7 +23,10 @@ LAUNCH_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
 
 _OWN_KEYS = ("model", "dataset", "config_files", "allow_download")
 _READ = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
-_FOR_EVERY_MODEL = ("build.py", "quick_start.py", "item_features.py", "feature_tables.py", "history.py")
+_FOR_EVERY_MODEL = (
+    *("build.py", "quick_start.py", "item_features.py", "feature_tables.py", "history.py"),
+    "distributed/last_epoch.py",
+)
 _KINDS = ("general", "sequential", "context_aware", "knowledge_aware", "exlib")
 
 

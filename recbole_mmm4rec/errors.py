@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""The exception for mistakes that a user can mend, and the one for a process that is lost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class UserError(ValueError):
 
     Commands print it as one line and exit with status 2; library callers may treat it as the ``ValueError`` it is.
     """
+
+
+class LostProcess(RuntimeError):
+    """A process of several has ended before its time, and the others were stopped; commands exit with status 1."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

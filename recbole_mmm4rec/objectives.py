@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbole_mmm4rec.distributed import joint
 from recbole_mmm4rec.errors import UserError, did_you_mean
 from recbole_mmm4rec.network.chunked import choose_chunk, chunked_cross_entropy
 from recbole_mmm4rec.network.items import ItemTables
@@ -50,7 +51,7 @@ class FullCatalogue(nn.Module):
 
 
 class InBatch(nn.Module):
-    """``loss_type: in_batch``, over the labels of the batch."""
+    """``loss_type: in_batch``, over the labels of the batch, of several processes the joint batch."""
 
     def __init__(self, mask_false_negatives: bool) -> None:
         """Keep the setting, see :func:`in_batch_cross_entropy`."""
@@ -60,12 +61,17 @@ class InBatch(nn.Module):
     def forward(self, items: ItemTables, encode: Encode, labels: Tensor) -> Tensor:
         """The mean loss of a batch; labels (B,) int64."""
         rows, place = torch.unique(labels, return_inverse=True)
-        fused = items.fused(items.vectors(rows), rows).index_select(0, place)
-        return in_batch_cross_entropy(encode(None), fused, labels, self.mask_false_negatives)
+        fused = joint.rows_of_all(items.fused(items.vectors(rows), rows).index_select(0, place))
+        labels = joint.rows_of_all(labels)
+        return in_batch_cross_entropy(encode(None), fused, labels, self.mask_false_negatives, joint.first_row())
 
 
 class Sampled(nn.Module):
-    """``loss_type: sampled``, over the labels of the batch and items drawn uniformly."""
+    """``loss_type: sampled``, over the labels of the batch and items drawn uniformly.
+
+    Of several processes each draws its own items; the labels are those of the joint batch, whose vectors each process
+    computes by itself.
+    """
 
     popularity: Tensor | None
 
@@ -86,7 +92,8 @@ class Sampled(nn.Module):
     def forward(self, items: ItemTables, encode: Encode, labels: Tensor) -> Tensor:
         """The mean loss of a batch; labels (B,) int64."""
         count = items.rows - 1
-        drawn = draw_candidates(labels, count, self.uniform, self.popularity)
+        drawn = draw_candidates(joint.rows_of_all(labels), count, self.uniform, self.popularity)
+        drawn = drawn.of_rows(joint.first_row(), len(labels))
         fused = items.fused(items.vectors(drawn.rows), drawn.rows)
         return sampled_cross_entropy(encode(None), fused, drawn, count, self.label_smoothing)
 

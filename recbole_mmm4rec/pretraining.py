@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.checkpoint_files import read_checkpoint
+from recbole_mmm4rec.config_keys import default_settings
+from recbole_mmm4rec.history import restore_history
 from recbole_mmm4rec.stages import is_pretraining
 
 logger = logging.getLogger(__name__)
@@ -19,9 +22,17 @@ _NO_MATTER = frozenset(
         *("show_progress", "state", "worker", "log_wandb", "wandb_project", "gpu_id", "use_gpu", "eval_batch_size"),
         *("save_dataset", "save_dataloaders", "features_in", "loss_decimal_place", "metric_decimal_place"),
         *("stopping_step", "resume", "pretrain_checkpoint_every", "local_rank", "offset", "ip", "port", "nproc"),
+        *("world_size", "single_spec", "launched"),
     )
 )
 """Keys that may differ between a run and the one that goes on with it."""
+
+
+_SHAPING = (
+    *("MAX_ITEM_LIST_LENGTH", "hidden_size", "inner_size", "num_layers", "d_state", "n_groups", "head_dim", "expand"),
+    *("d_conv", "is_ffn", "is_time", "p2p_residual", "time_padding", "d_skip", "temperature", "modalities"),
+)
+"""Keys that a fine-tuning must share with its pre-training."""
 
 
 def run_id(config: Any) -> str:
@@ -36,6 +47,34 @@ def run_id(config: Any) -> str:
         settings.pop("epochs", None)
     text = "\n".join(f"{key}={settings[key]!r}" for key in sorted(settings))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def next_command(config: Any, checkpoint: str) -> str:
+    """The command that fine-tunes from a checkpoint, with the settings that must be as they were.
+
+    Args:
+        config: RecBole's configuration of the pre-training.
+        checkpoint: the file to start from.
+    """
+    defaults = default_settings(config["model"])
+    keys = [key for key in _SHAPING if key in config and config[key] != defaults.get(key)]
+    settings = [f"--{key}={str(config[key]).replace(' ', '')}" for key in keys]
+    words = [f"--model={config['model']}", "--dataset=NAME", f"--pretrained={checkpoint}", *settings]
+    return shlex.join(["python", "run_recbole.py", *words])
+
+
+def after_pretraining(trainer: Any, saved: bool) -> dict[str, Any]:
+    """What a result says of a pre-training; nothing of another training.
+
+    Args:
+        trainer: any trainer, after it has trained.
+        saved: whether it wrote checkpoints.
+    """
+    pretraining = getattr(trainer, "pretraining", None)
+    if pretraining is None or not saved:
+        return {}
+    command = next_command(trainer.config, trainer.saved_model_file)
+    return {"epoch_checkpoints": pretraining.checkpoints(), "next_command": command}
 
 
 class Pretraining:
@@ -65,6 +104,7 @@ class Pretraining:
         newest = self._newest() if config["resume"] is not False else None
         if newest is not None:
             trainer.resume_checkpoint(newest)
+            restore_history(trainer, read_checkpoint(newest)["valid_history"])
             trainer.saved_model_file = str(self._file(""))
             self._written = trainer.start_epoch - 1
             if trainer.cur_step > trainer.stopping_step:

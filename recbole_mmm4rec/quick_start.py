@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from recbole.config import Config
 from recbole.utils import get_environment, init_seed, set_color
 
 from recbole_mmm4rec.build import build, build_data, build_model, check_data_files, make_config, one_line, start_log
 from recbole_mmm4rec.compat.caches import refresh_fingerprint
+from recbole_mmm4rec.distributed import group, launch
+from recbole_mmm4rec.distributed.last_epoch import forget
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.history import best_epoch
+from recbole_mmm4rec.pretraining import after_pretraining
 from recbole_mmm4rec.token_order import KEY, check_token_order, users_matter
 
 
@@ -44,7 +46,7 @@ def run_recbole(
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result`` as RecBole's function of
         that name; ``valid_history``, a list of :class:`~recbole_mmm4rec.history.Validation`; ``best_epoch``, 0 for the
         model before training; ``saved_model_file``, ``log_file`` and ``tensorboard_dir``: paths, or None where nothing
-        was written.
+        was written; of a pre-training also ``epoch_checkpoints``, files by epoch, and ``next_command``.
 
     Raises:
         UserError: for settings or data that cannot be used.
@@ -74,13 +76,14 @@ def run_recbole(
         "valid_history": run.trainer.valid_history,
         "best_epoch": best_epoch(run.trainer),
         "saved_model_file": run.trainer.saved_model_file if saved else None,
+        **after_pretraining(run.trainer, saved),
         "log_file": log_file,
         "tensorboard_dir": getattr(getattr(run.trainer, "tensorboard", None), "log_dir", None),
     }
-    if not config["single_spec"]:
-        dist.destroy_process_group()
-    if config["local_rank"] == 0 and queue is not None:
+    forget(config)
+    if queue is not None and group.is_main():
         queue.put(result)
+    group.leave()
     return result
 
 
@@ -93,43 +96,36 @@ def run(
     nproc: int = 1,
     world_size: int = -1,
     ip: str = "localhost",
-    port: str = "5678",
+    port: str | None = None,
     group_offset: int = 0,
 ) -> dict[str, Any] | None:
-    """Train and test in one process, or in one process for each GPU.
+    """Train and test in one process, in several that are started here, or in those that ``torchrun`` has started.
 
     Args:
         model, dataset, config_file_list, config_dict, saved: as for :func:`run_recbole`.
         nproc: processes on this machine.
         world_size: processes on all machines; -1 for ``nproc``.
         ip: address of the machine of process 0.
-        port: its port.
+        port: its port; by default 5678, or a free one where all processes are on this machine.
         group_offset: number of the first process on this machine.
 
     Returns:
-        The result of :func:`run_recbole`; None on a machine that does not hold process 0.
+        The result of :func:`run_recbole`; None where process 0 is not of those that were started here.
 
     Raises:
-        UserError: when several processes are asked for on a machine without GPUs.
+        UserError: for settings or data that cannot be used.
+        LostProcess: one of the processes ended before its time.
     """
+    place = launch.from_environment(nproc)
+    if place is not None:
+        result = run_recbole(model, dataset, config_file_list, {**(config_dict or {}), **place}, saved)
+        return result if int(place["local_rank"]) + int(place["offset"]) == 0 else None
     if nproc == 1 and world_size <= 0:
         return run_recbole(model, dataset, config_file_list, config_dict, saved)
-    if not torch.cuda.is_available():
-        raise UserError(
-            f"nproc={nproc}, world_size={world_size}: several processes need one GPU each and this machine has none; "
-            "several processes on CPUs are not there yet, leave nproc at 1"
-        )
-    placement = {
-        "world_size": nproc if world_size == -1 else world_size,
-        "ip": ip,
-        "port": port,
-        "nproc": nproc,
-        "offset": group_offset,
-    }
-    queue = torch.multiprocessing.get_context("spawn").SimpleQueue()
-    arguments = (model, dataset, config_file_list, {**(config_dict or {}), **placement}, saved, queue)
-    torch.multiprocessing.spawn(_run_rank, args=arguments, nprocs=nproc, join=True)
-    return None if queue.empty() else queue.get()
+    place = launch.placement(nproc, world_size, ip, port, group_offset)
+    arguments = (model, dataset, config_file_list, {**(config_dict or {}), **place}, saved)
+    finished: dict[str, Any] | None = launch.start(_run_rank, arguments, place)
+    return finished
 
 
 def _run_rank(
@@ -142,7 +138,13 @@ def _run_rank(
     queue: Any,
 ) -> None:
     """One process of several; being of this package, it makes the spawned process import the plug-in."""
-    run_recbole(model, dataset, config_file_list, {**config_dict, "local_rank": rank}, saved, queue)
+    sys.argv = sys.argv[:1]  # RecBole would read the command line once more, and differently
+    launch.share_cores(config_dict["nproc"])
+    try:
+        run_recbole(model, dataset, config_file_list, {**config_dict, "local_rank": rank}, saved, queue)
+    except UserError as error:
+        queue.put(error)
+        raise SystemExit(2) from None
 
 
 def objective_function(
@@ -207,6 +209,7 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     config = checkpoint["config"]
     trained_with = config[KEY]
     refresh_fingerprint(config)
+    config["single_spec"], config["local_rank"] = True, 0  # also of a training on several processes
     if not torch.cuda.is_available():
         config["device"] = torch.device("cpu")
     check_data_files(config)

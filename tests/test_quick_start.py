@@ -14,6 +14,7 @@ from shop import python, settings, write_shop
 
 from recbole_mmm4rec import quick_start
 from recbole_mmm4rec.build import build, make_config
+from recbole_mmm4rec.distributed import launch
 from recbole_mmm4rec.errors import UserError
 
 CE = {"train_neg_sample_args": None, "loss_type": "CE"}
@@ -146,20 +147,19 @@ def test_loading_looks_at_the_present_data_files(folder: Path) -> None:
     assert len(dataset.inter_feat) == 301
 
 
-def test_several_processes_need_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"nproc=2.*not there yet"):
-        quick_start.run("BPR", "shop", config_dict=settings(folder), nproc=2)
-
-
-def test_several_processes_are_started_as_recbole_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_are_started_with_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     started: dict[str, Any] = {}
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.multiprocessing, "spawn", lambda function, **kwargs: started.update(kwargs, f=function))
-    assert quick_start.run("BPR", "shop", config_dict={"seed": 3}, nproc=2, port="77", group_offset=1) is None
-    placement = {"seed": 3, "world_size": 2, "ip": "localhost", "port": "77", "nproc": 2, "offset": 1}
-    assert started["args"][:5] == ("BPR", "shop", None, placement, True)
-    assert (started["nprocs"], started["f"].__module__) == (2, "recbole_mmm4rec.quick_start")
+
+    def start(function: Any, arguments: tuple[Any, ...], place: dict[str, Any]) -> None:
+        started.update(function=function, arguments=arguments, place=place)
+
+    monkeypatch.setattr(launch, "start", start)
+    where = {"nproc": 2, "port": "77", "world_size": 4, "group_offset": 1}
+    assert quick_start.run("BPR", "shop", config_dict={"seed": 3}, **where) is None  # type: ignore[arg-type]
+    place = {"world_size": 4, "ip": "localhost", "port": "77", "nproc": 2, "offset": 1}
+    assert started["place"] == place
+    assert started["arguments"] == ("BPR", "shop", None, {"seed": 3, **place}, True)
+    assert started["function"].__module__ == "recbole_mmm4rec.quick_start"
 
 
 def test_tuning_needs_no_ray_and_returns_what_recbole_returns(folder: Path) -> None:

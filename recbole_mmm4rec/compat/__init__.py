@@ -34,6 +34,7 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.config:read_literals",
             f"{_HERE}.config:explain_config_files",
             f"{_HERE}.caches:fingerprint_data_files",
+            f"{_HERE}.distributed:enter_group",
         ),
         "recbole.data.dataset.dataset": (
             f"{_HERE}.data:fill_missing_values",
@@ -52,6 +53,7 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         "recbole.data.dataloader.abstract_dataloader": (
             f"{_HERE}.loading:number_samples",
             f"{_HERE}.loading:shuffle_in_parts",
+            f"{_HERE}.distributed:split_batches",
         ),
         "recbole.sampler.sampler": (f"{_HERE}.loading:share_empty_sets",),
         "recbole.data.utils": (f"{_HERE}.caches:save_dataloaders_whole",),
@@ -59,13 +61,19 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.training:load_and_save_checkpoints",
             f"{_HERE}.training:use_current_amp",
             f"{_HERE}.training:build_nadam",
+            f"{_HERE}.distributed:train_jointly",
+            f"{_HERE}.distributed:keep_one_checkpoint",
         ),
         "recbole.trainer.hyper_tuning": (
             f"{_HERE}.config:read_literals",
             f"{_HERE}.tuning:draw_with_new_generator",
         ),
         "recbole.quick_start.quick_start": (f"{_HERE}.tuning:replace_quick_start",),
-        "recbole.evaluator.collector": (f"{_HERE}.models:collect_numbers",),
+        "recbole.evaluator.collector": (
+            f"{_HERE}.models:collect_numbers",
+            f"{_HERE}.distributed:merge_evaluations",
+        ),
+        "recbole.evaluator.evaluator": (f"{_HERE}.distributed:evaluate_once",),
         "recbole.model.sequential_recommender.sine": (f"{_HERE}.models:switch_anomaly_detection_off",),
     }
     | {

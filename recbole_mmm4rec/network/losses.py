@@ -28,24 +28,28 @@ def full_cross_entropy(users: Tensor, fused: Tensor, labels: Tensor, label_smoot
     return softmax_cross_entropy(users, fused[1:], labels - 1, label_smoothing)
 
 
-def in_batch_cross_entropy(users: Tensor, fused: Tensor, labels: Tensor, mask_false_negatives: bool = False) -> Tensor:
+def in_batch_cross_entropy(
+    users: Tensor, fused: Tensor, labels: Tensor, mask_false_negatives: bool = False, first: int = 0
+) -> Tensor:
     """Cross-entropy in which column j is the label of row j.
 
     Args:
-        users: (B, D).
-        fused: (B, D), the item side of ``labels``.
-        labels: (B,) int64.
+        users: (B, D), rows ``first`` … of the joint batch.
+        fused: (C, D), the item side of ``labels``; C is B, or more where other processes have the other rows.
+        labels: (C,) int64.
         mask_false_negatives: leave out the other columns that hold the row's own label; otherwise, as published, equal
             labels are neither merged nor masked.
+        first: where the rows of ``users`` begin.
 
     Returns:
-        the mean over the batch.
+        the mean over the rows of ``users``.
     """
     logits = _logits(users, fused)
-    targets = labels.new_ones(len(labels)).cumsum(0) - 1
+    columns = labels.new_ones(len(labels)).cumsum(0) - 1
+    targets = columns[first : first + len(users)]
     if mask_false_negatives:
-        equal = labels.unsqueeze(1) == labels
-        logits = logits.masked_fill(equal & (targets.unsqueeze(1) != targets), float("-inf"))
+        equal = labels[targets].unsqueeze(1) == labels
+        logits = logits.masked_fill(equal & (targets.unsqueeze(1) != columns), float("-inf"))
     return F.cross_entropy(logits, targets)
 
 
@@ -63,6 +67,10 @@ class Candidates:
     rows: Tensor
     correction: Tensor
     place: Tensor
+
+    def of_rows(self, first: int, count: int) -> Candidates:
+        """The same candidates for ``count`` of the rows, from row ``first`` on."""
+        return Candidates(self.rows, self.correction, self.place[first : first + count])
 
 
 def draw_candidates(labels: Tensor, count: int, uniform: int, popularity: Tensor | None) -> Candidates:
