@@ -141,6 +141,20 @@ def test_graph_models_build_their_matrix(tmp_path: Path) -> None:
     assert int((adjacency > 0).sum()) == 2 * len(inter)
 
 
+@pytest.mark.parametrize("batch_size", [1, 7, 2048])
+def test_pop_counts_interactions(tmp_path: Path, batch_size: int) -> None:
+    """Not once a batch, and not the negative items that RecBole draws."""
+    write_shop(tmp_path)
+    config = Config("Pop", "shop", config_dict=settings(tmp_path, train_batch_size=batch_size))
+    _, train, valid, _ = prepare(config)
+    model = get_model("Pop")(config, train.dataset)
+    get_trainer(config["MODEL_TYPE"], "Pop")(config, model).fit(train, valid, saved=False, verbose=False)
+    counts = torch.bincount(train.dataset.inter_feat["item_id"], minlength=train.dataset.item_num)
+    assert counts.max() > 1
+    assert torch.equal(model.item_cnt[:, 0], counts)
+    assert model.max_cnt == counts.max()
+
+
 def test_a_model_that_cannot_be_profiled_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Strange(torch.nn.Module):
         type = None

@@ -74,6 +74,7 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.distributed:merge_evaluations",
         ),
         "recbole.evaluator.evaluator": (f"{_HERE}.distributed:evaluate_once",),
+        "recbole.model.general_recommender.pop": (f"{_HERE}.models:count_every_interaction",),
         "recbole.model.sequential_recommender.sine": (f"{_HERE}.models:switch_anomaly_detection_off",),
     }
     | {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import wraps
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +50,33 @@ def collect_numbers(module: ModuleType) -> None:
         return returned
 
     collector.get_data_struct = get_data_struct
+
+
+def count_every_interaction(module: ModuleType) -> None:
+    """Let Pop count each interaction once, and nothing else.
+
+    Broken: ``calculate_loss`` (model/general_recommender/pop.py:46) adds 1 to each item of a batch, however often it is
+    in there, so that ranking and metrics depend on the batch size, and are the worse the larger it is (#2198, #1844).
+    It also counts the negative items that RecBole draws for it by default, as many as there are interactions.
+    """
+    pop = module.Pop
+    prepare = pop.__init__
+
+    @wraps(prepare)
+    def __init__(self: Any, config: Any, dataset: Any) -> None:  # noqa: N807  it takes the place of that method
+        prepare(self, config, dataset)
+        self.LABEL = config["LABEL_FIELD"]
+
+    @wraps(pop.calculate_loss)
+    def calculate_loss(self: Any, interaction: Any) -> Any:
+        items = interaction[self.ITEM_ID]
+        if self.LABEL in interaction.columns:
+            items = items[interaction[self.LABEL] > 0]
+        self.item_cnt += module.torch.bincount(items, minlength=self.n_items).unsqueeze(1)
+        self.max_cnt = self.item_cnt.max(dim=0)[0]
+        return module.torch.nn.Parameter(module.torch.zeros(1)).to(self.device)
+
+    pop.__init__, pop.calculate_loss = __init__, calculate_loss
 
 
 def switch_anomaly_detection_off(module: ModuleType) -> None:
