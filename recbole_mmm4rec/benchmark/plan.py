@@ -120,6 +120,10 @@ class Plan:
         counts = {"users": dataset.user_num - 1, "items": dataset.item_num - 1, "interactions": dataset.inter_num}
         shared = {key: value for key, value in protocol(config).items() if key not in _OF_THE_MACHINE}
         mark = fingerprint(Path(config["data_path"]))
+        offered = [f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]]
+        for metric in self.benchmark.compare:
+            if metric not in offered:
+                raise UserError(f"compare: {metric!r} is not among the metrics {', '.join(offered)} of {name!r}")
         return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower())
 
     def _source(self, row: Row) -> str:

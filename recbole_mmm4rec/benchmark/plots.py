@@ -44,6 +44,7 @@ def convergence(table: Table, folder: Path) -> dict[str, bytes]:
         left.set_xlabel("epochs (0: before training)")
         right.set_xlabel("seconds of training")
         left.set_ylabel(f"validation {metric_name(table.shop.valid_metric)}")
+        left.xaxis.get_major_locator().set_params(integer=True)
         for axes in (left, right):
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
