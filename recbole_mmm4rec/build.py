@@ -20,7 +20,7 @@ from recbole.data.transform import construct_transform
 from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_mmm4rec.distributed import group
-from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.errors import LostProcessError, UserError, did_you_mean
 from recbole_mmm4rec.stages import is_pretraining
 
 _REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, SyntaxError)
@@ -201,7 +201,7 @@ def refused(kinds: tuple[type[Exception], ...] = _REFUSALS) -> Iterator[None]:
     """Turn RecBole's complaint about settings or data into a mistake of the user's, in one line."""
     try:
         yield
-    except UserError:
+    except (UserError, LostProcessError):
         raise
     except kinds as error:
         logging.getLogger(__name__).debug("refused by RecBole", exc_info=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from recbole_mmm4rec.errors import LostProcess, UserError, did_you_mean
+from recbole_mmm4rec.errors import LostProcessError, UserError, did_you_mean
 
 DEFAULT_MODEL = "MMM4Rec"
 
@@ -27,6 +27,8 @@ Trains a RecBole model, tests it, and says where the result lies.
                           Values are numbers, True, False, None, lists, dictionaries, or else plain text.
                           Often used: --data_path --epochs --train_batch_size --learning_rate --seed
                           --MAX_ITEM_LIST_LENGTH --checkpoint_dir --show_progress --allow_download
+  --stage pretrain        MMM4Rec: train on merged shops, to start from later
+  --pretrained FILE       MMM4Rec: start from a checkpoint; --epochs=0 only scores; --frozen, --learning_rates
   --baselines NAMES       models to train beside, separated by commas: with their own default sizes, on the same data,
                           split, candidates and metrics; one table shows all of them
   --nproc N               processes on this machine, one GPU each, or sharing the processor (default 1)
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # all of torchrun's processes make the same mistake
             print(f"error: {error}", file=sys.stderr)
         return 2
-    except LostProcess as error:
+    except LostProcessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if result is not None:

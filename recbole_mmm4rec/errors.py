@@ -13,7 +13,7 @@ class UserError(ValueError):
     """
 
 
-class LostProcess(RuntimeError):
+class LostProcessError(RuntimeError):
     """A process of several has ended before its time, and the others were stopped; commands exit with status 1."""
 
 

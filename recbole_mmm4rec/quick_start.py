@@ -114,7 +114,7 @@ def run(
 
     Raises:
         UserError: for settings or data that cannot be used.
-        LostProcess: one of the processes ended before its time.
+        LostProcessError: one of the processes ended before its time.
     """
     place = launch.from_environment(nproc)
     if place is not None:

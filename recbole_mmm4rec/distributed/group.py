@@ -13,8 +13,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from recbole_mmm4rec.errors import LostProcessError
+
 PATIENCE = timedelta(hours=2)
 """How long a process waits for another one that is alive, for example while that one reads its data."""
+MEETING = timedelta(minutes=10)
+"""How long a process waits for the others to be started."""
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+"""The environment variable in which ``torchrun`` says how often it has started the processes again."""
 
 
 def active() -> bool:
@@ -45,17 +51,25 @@ def join(number: int, size: int, device: torch.device, address: str | None) -> N
         size: how many there are.
         device: of the training; numbers on a GPU travel by nccl, all others by gloo.
         address: ``host:port`` of process 0; None where the environment says it, as ``torchrun``'s does.
+
+    Raises:
+        LostProcessError: the others did not come.
     """
     here = address is not None and address.partition(":")[0] in ("localhost", "127.0.0.1")
     if here and Path("/sys/class/net/lo").exists():  # the machine's own name need not resolve
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group(
-        backend="cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        init_method="env://" if address is None else f"tcp://{address}",
-        rank=number,
-        world_size=size,
-        timeout=PATIENCE,
-    )
+    url = "env://" if address is None else f"tcp://{address}"
+    try:
+        store, number, size = next(dist.rendezvous(url, number, size, timeout=MEETING))
+        # torchrun's store outlives its processes, and with it the addresses of those before a restart
+        attempt = dist.PrefixStore(f"attempt {os.environ.get(RESTARTS, '0')}", store)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=attempt, rank=number, world_size=size, timeout=PATIENCE)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise LostProcessError(
+            f"process {number} of {size} did not meet the others at {address or os.environ['MASTER_ADDR']}: {reason}"
+        ) from error
 
 
 def leave() -> None:

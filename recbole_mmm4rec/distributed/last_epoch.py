@@ -14,7 +14,6 @@ import torch
 from recbole_mmm4rec.compat.tools import whole_file
 from recbole_mmm4rec.distributed import group
 
-_RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 _NOTED = ("cur_step", "best_valid_score", "best_valid_result", "train_loss_dict", "saved_model_file", "optimizer_step")
 
 
@@ -56,7 +55,7 @@ def keep_last_epoch(module: ModuleType) -> None:
 
 
 def _is_wanted_again(config: Any) -> bool:
-    return config["resume"] is True or int(os.environ.get(_RESTARTS, "0")) > 0
+    return config["resume"] is True or int(os.environ.get(group.RESTARTS, "0")) > 0
 
 
 class LastEpoch:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 
-from recbole_mmm4rec.errors import LostProcess, UserError
+from recbole_mmm4rec.errors import LostProcessError, UserError
 
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What ``torchrun`` tells each process that it starts."""
@@ -96,7 +96,7 @@ def start(function: Callable[..., None], arguments: tuple[Any, ...], place: Mapp
 
     Raises:
         UserError: the one that a process has put into the queue.
-        LostProcess: a process has failed or was killed; the others are stopped.
+        LostProcessError: a process has failed or was killed; the others are stopped.
     """
     queue = mp.get_context("spawn").SimpleQueue()
     results: list[Any] = []
@@ -113,7 +113,7 @@ def start(function: Callable[..., None], arguments: tuple[Any, ...], place: Mapp
         for result in results:
             if isinstance(result, UserError):
                 raise result from None
-        raise LostProcess(_what_happened(context.processes, place, error)) from None
+        raise LostProcessError(_what_happened(context.processes, place, error)) from None
     return results[-1] if results else None
 
 

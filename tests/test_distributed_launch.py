@@ -1,0 +1,175 @@
+"""Processes that are started, killed and started again, through the commands that a user types."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import yaml
+from shop import REPOSITORY, settings, write_shop
+
+from recbole_mmm4rec import quick_start
+from recbole_mmm4rec.distributed import launch
+from recbole_mmm4rec.errors import LostProcessError, UserError
+
+SCRIPT = str(REPOSITORY / "run_recbole.py")
+
+
+def write_settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    """A shop and a file ``s.yaml`` with settings of a training of two short epochs a second or so."""
+    write_shop(folder)
+    changed = settings(folder, stopping_step=10**6, train_batch_size=32, **{"state": "INFO", **changes})
+    (folder / "s.yaml").write_text(yaml.safe_dump(changed))
+    return changed
+
+
+def started(folder: Path, *command: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """What ``what`` finds at last."""
+    for _ in range(1200):
+        if found := what():
+            return found
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+def test_a_killed_process_ends_the_others_and_the_training_goes_on(folder: Path, monkeypatch: Any) -> None:
+    changed = write_settings(folder)
+    run = started(folder, SCRIPT, "-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--epochs=100000", "--nproc=2")
+    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
+    workers = [child for child in psutil.Process(run.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2
+    workers[1].kill()
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1
+    last = output.strip().splitlines()[-1]
+    assert re.match(r"error: process 1 of 2 was ended by SIGKILL .*; the others were stopped\. .*--resume=True", last)
+    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+
+    done = torch.load(file, weights_only=True)["epoch"] + 1
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
+    result = quick_start.run_recbole(
+        "SASRec", "shop", config_dict={**changed, "epochs": done + 2, "resume": True, "state": "ERROR"}
+    )
+    assert [entry.epoch for entry in result["valid_history"]] == list(range(1, done + 3))
+    assert not file.exists()  # the result is known, nothing is left to go on with
+
+
+DYING = """
+import os, signal, sys, threading, time
+from pathlib import Path
+import recbole_mmm4rec
+from recbole_mmm4rec.cli import main
+
+def die():
+    while not list(Path("saved").glob("*-last.pth")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "1":
+        threading.Thread(target=die, daemon=True).start()
+    sys.exit(main())
+"""
+
+
+def test_torchrun_starts_again_after_the_last_epoch(folder: Path) -> None:
+    write_settings(folder)
+    (folder / "dying.py").write_text(DYING)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
+    launcher = [*torchrun, "--nproc-per-node=2", "--max-restarts=1"]
+    arguments = ["-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--epochs=30"]
+    run = started(folder, *launcher, "dying.py", *arguments)
+    output, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, output
+    (done,) = re.findall(r"goes on after epoch (\d+), from", output)
+    epochs = re.findall(r"epoch (\d+) training", re.sub(r"\x1b\[[\d;]*m", "", output))
+    again = epochs.index(done)  # the first one after the restart
+    assert epochs[again:] == [str(number) for number in range(int(done), 30)]
+    assert output.count("SASRec on shop") == 1
+    assert [file.name for file in (folder / "saved").glob("*")] != []
+    assert not list((folder / "saved").glob("*-last.pth"))
+
+
+def refuse(number: int, queue: Any) -> None:
+    queue.put(UserError("topk=0: too little"))
+    raise SystemExit(2)
+
+
+def fill_the_pipe(number: int, queue: Any) -> None:
+    queue.put("x" * 2**20)
+
+
+def fail(number: int, queue: Any) -> None:
+    raise RuntimeError("the cable is cut")
+
+
+def test_what_becomes_of_a_process_that_was_started(capsys: pytest.CaptureFixture[str]) -> None:
+    place = launch.placement(1, -1, "localhost", None, 0)
+    assert len(launch.start(fill_the_pipe, (), place)) == 2**20
+    with pytest.raises(UserError, match="topk=0: too little"):
+        launch.start(refuse, (), place)
+    with pytest.raises(LostProcessError, match=r"^process 3 of 5 failed: RuntimeError: the cable is cut; the others"):
+        launch.start(fail, (), {"nproc": 1, "offset": 3, "world_size": 5})
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_places() -> None:
+    assert launch.placement(2, -1, "a", "7", 0) == {"world_size": 2, "ip": "a", "port": "7", "nproc": 2, "offset": 0}
+    assert launch.placement(2, 4, "a", None, 2)["port"] == launch.DEFAULT_PORT
+    assert int(launch.placement(2, -1, "a", None, 0)["port"]) > 1023
+    with pytest.raises(UserError, match=r"world_size=3: this machine's processes are 2 to 3"):
+        launch.placement(2, 3, "a", None, 2)
+
+
+def test_places_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*launch.LAUNCHER_VARIABLES, "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert launch.from_environment() is None
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "host"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="MASTER_PORT"):
+        launch.from_environment()
+    monkeypatch.setenv("MASTER_PORT", "88")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    place = {"local_rank": 1, "world_size": 8, "nproc": 4, "offset": 4, "ip": "host", "port": "88"}
+    assert launch.from_environment() == {**place, "launched": "torchrun"}
+    with pytest.raises(UserError, match="nproc=2: torchrun has started"):
+        launch.from_environment(2)
+
+
+def test_a_killed_process_is_named_before_those_that_fail_for_it() -> None:
+    class Ended:
+        def __init__(self, exitcode: int) -> None:
+            self.exitcode = exitcode
+
+    processes = [Ended(1), Ended(-signal.SIGTERM), Ended(-signal.SIGKILL)]
+    said = launch._what_happened(processes, {"offset": 0, "world_size": 3}, RuntimeError("connection closed by peer"))
+    assert said.startswith("process 2 of 3 was ended by SIGKILL")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
