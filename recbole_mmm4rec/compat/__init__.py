@@ -67,6 +67,7 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         "recbole.trainer.hyper_tuning": (
             f"{_HERE}.config:read_literals",
             f"{_HERE}.tuning:draw_with_new_generator",
+            f"{_HERE}.tuning:find_every_combination",
         ),
         "recbole.quick_start.quick_start": (f"{_HERE}.tuning:replace_quick_start",),
         "recbole.evaluator.collector": (

@@ -1,0 +1,1 @@
+"""Search for settings: ``python -m recbole_mmm4rec.tune --help``."""

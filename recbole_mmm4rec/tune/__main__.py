@@ -1,0 +1,204 @@
+"""``python -m recbole_mmm4rec.tune``: search settings of any RecBole model by its validation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_mmm4rec.errors import UserError
+
+INTERRUPTED = 130
+_EXAMPLES = """\
+examples:
+  python -m recbole_mmm4rec.tune --model MMM4Rec --dataset ml-100k --max-evals 30 --algo bayes
+  python -m recbole_mmm4rec.tune --model SASRec --dataset shop --space mine.yaml --algo exhaustive --epochs=50
+  python -m recbole_mmm4rec.tune --dataset shop --tool ray --asha --max-evals 100 --gpus-per-trial 0.5
+
+Killed or interrupted, the same command goes on where it was. The test set is looked at with --test-best alone."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name; ``sys.argv``'s by default.
+
+    Returns:
+        0; 1 where no trial has a score or the last training failed; 2 after a user's mistake, told in one line; 130
+        when interrupted, after everything has been written.
+    """
+    chosen, rest = _parser().parse_known_args(list(sys.argv[1:] if argv is None else argv))
+    arguments, sys.argv = sys.argv, sys.argv[:1]  # RecBole would read them once more, and differently
+    try:
+        return _run(chosen, rest)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        sys.argv = arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recbole_mmm4rec.tune",
+        description="Search settings of any RecBole model, judged by its validation.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-m", "--model", default="MMM4Rec", metavar="NAME", help="a model of RecBole or MMM4Rec (%(default)s)")
+    add("-d", "--dataset", metavar="NAME", help="a data set: the folder NAME in data_path")
+    add("--space", metavar="FILE", help="what is searched, YAML or RecBole's format (default: properties/tune)")
+    add("--tool", choices=("hyperopt", "ray"), default="hyperopt", help="one trial at a time, or several (%(default)s)")
+    add("--algo", choices=("random", "bayes", "exhaustive"), default="random", help="how to choose (%(default)s)")
+    add("--max-evals", type=_whole, metavar="N", help="trials in all; without it an exhaustive search makes all")
+    add("--search-seed", type=int, default=0, metavar="N", help="of the draws; --seed is the trainings' (%(default)s)")
+    add("--out", type=Path, metavar="DIR", help="folder of everything that comes out (default: tune/MODEL-DATASET)")
+    add("--config_files", default="", metavar="FILES", help="YAML files with fixed settings, separated by blanks")
+    add("--retry-failed", action="store_true", help="try once more what failed before")
+    add("--test-best", action="store_true", help="at the end train the best once more, keep it, and test it")
+    ray = parser.add_argument_group("with --tool ray")
+    ray.add_argument("--ray-address", metavar="ADDRESS", help="of a running cluster (default: one on this machine)")
+    ray.add_argument("--cpus-per-trial", type=_share, metavar="X", help="share of a trial (default: 1)")
+    ray.add_argument("--gpus-per-trial", type=_share, metavar="X", help="share of a trial, such as 0.5 (default: 0)")
+    ray.add_argument("--max-concurrent", type=_whole, metavar="N", help="trials at a time (default: as many as fit)")
+    ray.add_argument("--asha", action="store_true", default=None, help="end trials early that are behind (ASHA)")
+    ray.add_argument("--grace-epochs", type=_whole, metavar="N", help="ASHA: epochs that each trial gets (default: 1)")
+    ray.add_argument("--reduction", type=float, metavar="X", help="ASHA: one trial in X goes on (default: 4)")
+    parser.add_argument_group("settings", "--KEY=VALUE: fixed, for all trials; wins over --config_files")
+    return parser
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, at least 1")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, at least 0")
+    return value
+
+
+def _run(chosen: argparse.Namespace, rest: Sequence[str]) -> int:
+    from recbole_mmm4rec.cli import parse_arguments, parse_value
+    from recbole_mmm4rec.tune.space_files import read_space, space_file
+
+    options = _ray_options(chosen)
+    if chosen.search_seed < 0:
+        raise UserError(f"--search-seed {chosen.search_seed}: it must be at least 0")
+    space = read_space(chosen.space or space_file(chosen.model))
+    if chosen.max_evals is None and chosen.algo != "exhaustive":
+        raise UserError(
+            f"--max-evals is missing: --algo {chosen.algo} has no end of its own; give the number of trials"
+        )
+    given = {key: parse_value(value) for key, value in parse_arguments(rest).items()}
+
+    from recbole_mmm4rec.tune.study import alone, make_study
+
+    study = make_study(chosen.model, chosen.dataset, chosen.config_files.split(), given, space)
+    out = chosen.out or Path("tune") / f"{study.model}-{study.dataset}"
+    with alone(out):
+        return _search(chosen, options, study, out.resolve())
+
+
+def _ray_options(chosen: argparse.Namespace) -> Any:
+    """The options of Ray, None for a search without it."""
+    names = ("ray_address", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "asha", "grace_epochs", "reduction")
+    given = {name: getattr(chosen, name) for name in names if getattr(chosen, name) is not None}
+    if chosen.tool != "ray":
+        for name in given:
+            raise UserError(f"--{name.replace('_', '-')} belongs to --tool ray; add that, or leave it out")
+        return None
+    for name in ("grace_epochs", "reduction"):
+        if name in given and not chosen.asha:
+            raise UserError(f"--{name.replace('_', '-')} belongs to --asha; add that, or leave it out")
+    if not given.get("reduction", 4.0) > 1:
+        raise UserError(f"--reduction {given['reduction']:g}: it must be above 1")
+    if given.get("cpus_per_trial", 1.0) == 0:
+        raise UserError("--cpus-per-trial 0: it must be above 0")
+
+    from recbole_mmm4rec.tune.ray_search import RayOptions
+
+    return RayOptions(
+        address=chosen.ray_address,
+        cpus=given.get("cpus_per_trial", 1.0),
+        gpus=given.get("gpus_per_trial", 0.0),
+        most=chosen.max_concurrent,
+        asha=bool(chosen.asha),
+        grace_epochs=given.get("grace_epochs", 1),
+        reduction=given.get("reduction", 4.0),
+    )
+
+
+def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> int:
+    from recbole_mmm4rec.tune.proposals import Proposals
+    from recbole_mmm4rec.tune.ray_search import search_with_ray
+    from recbole_mmm4rec.tune.report import write_results
+    from recbole_mmm4rec.tune.search import Board, search_one_by_one
+    from recbole_mmm4rec.tune.study import claim
+    from recbole_mmm4rec.tune.trials import Trials
+
+    trials = Trials(out / "trials.jsonl")
+    again = [record["params"] for record in trials.failed()] if chosen.retry_failed else []
+    proposals = Proposals(study.space, chosen.algo, chosen.search_seed, chosen.max_evals, trials, again)
+    claim(study, out)
+    board = Board(study, proposals, out)
+    try:
+        if options is None:
+            search_one_by_one(board)
+        else:
+            search_with_ray(board, options)
+    finally:
+        board.close()
+        leader = write_results(study, trials.all(), out)
+    if leader is None:
+        print(f"no trial has a score; {out / 'trials.csv'} says why", file=sys.stderr)
+        return 1
+    tested = _test(study, leader, out) if chosen.test_best else True
+    if chosen.test_best:
+        write_results(study, trials.all(), out)
+    print(f"best {study.valid_metric} {leader['score']:.4f}, trial {leader['trial']}: {leader['params']}")
+    print(f"written: {out / 'report.md'}")
+    print(f"use it: python run_recbole.py --config_files {out / 'best.yaml'}")
+    return 0 if tested else 1
+
+
+def _test(study: Any, leader: Any, out: Path) -> bool:
+    """Train the best once more and test it, unless that was done before."""
+    from recbole_mmm4rec.compat.tools import whole_file
+    from recbole_mmm4rec.tune.worker import Worker
+
+    file = out / "test.json"
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["trial"] == leader["trial"]:
+        return True
+    worker = Worker(out / "logs")
+    try:
+        found = worker.run("test", study.settings(leader["params"]), str(out / "saved"))
+    finally:
+        worker.close()
+    if found["status"] == "failed":
+        print(f"--test-best: the training failed: {found['error']}", file=sys.stderr)
+        return False
+    with whole_file(file) as whole:
+        whole.write(json.dumps({"trial": leader["trial"], **found}).encode())
+    return True
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    raise SystemExit(main())

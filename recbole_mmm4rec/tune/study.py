@@ -1,0 +1,268 @@
+"""What a search is: model, data, fixed settings, space; and whether a folder holds the same one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_mmm4rec.benchmark.fingerprint import fingerprint
+from recbole_mmm4rec.compat.config import model_names, read_yaml
+from recbole_mmm4rec.compat.tools import whole_file
+from recbole_mmm4rec.config_keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
+from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.tune.space import Params, Space, describe
+
+UNSEARCHABLE = (
+    "model",
+    "dataset",
+    "data_path",
+    "metrics",
+    "topk",
+    "valid_metric",
+    "metric_decimal_place",
+    "eval_args",
+    "eval_type",
+    "repeatable",
+    "candidates",
+    "benchmark_filename",
+    "load_col",
+    "val_interval",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "gpu_id",
+    "use_gpu",
+    "checkpoint_dir",
+)
+"""Settings that change what is measured, or where: trials with different ones cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search.
+
+    Attributes:
+        model: name of the model.
+        dataset: name of the data set.
+        fixed: settings that all trials share, from files and the command line.
+        space: what is searched.
+        data: hash of the data set's files.
+        valid_metric: the metric that is searched for, in RecBole's spelling.
+        bigger: whether more of it is better.
+        epochs: upper limit of a trial's epochs.
+    """
+
+    model: str
+    dataset: str
+    fixed: Mapping[str, Any]
+    space: Space
+    data: str
+    valid_metric: str
+    bigger: bool
+    epochs: int
+
+    def settings(self, params: Params) -> dict[str, Any]:
+        """All settings of a trial, as they would stand in a config file."""
+        return {"model": self.model, "dataset": self.dataset, **self.fixed, **params}
+
+    def parts(self) -> dict[str, Any]:
+        """Plain values that decide what a trial finds."""
+        plain = {
+            "model": self.model,
+            "dataset": self.dataset,
+            "files of the data set": self.data,
+            "valid_metric": self.valid_metric,
+            "fixed settings": dict(self.fixed),
+            "space": describe(self.space),
+        }
+        copied: dict[str, Any] = json.loads(json.dumps(plain))
+        return copied
+
+
+def make_study(model: str, dataset: str | None, files: Sequence[str], given: Mapping[str, Any], space: Space) -> Study:
+    """Check everything that can be checked before the first trial.
+
+    Args:
+        model, dataset: their names; a file's ``dataset`` stands in for a missing one.
+        files: YAML files with fixed settings; later ones win.
+        given: fixed settings of the command line, which win over the files.
+        space: what is searched.
+
+    Raises:
+        UserError: an unknown model, key or value, a setting that is searched and fixed, a data set that is not there.
+    """
+    if model not in model_names():
+        raise UserError(f"--model={model}: there is no such model{did_you_mean(model, model_names())}")
+    in_files = _read_files(files, model)
+    for key, value in given.items():
+        check_setting(key, value, model, f"--{key}={value}")
+    in_files.pop("model", None)
+    dataset = dataset or in_files.get("dataset")
+    in_files.pop("dataset", None)
+    if not dataset:
+        raise UserError("--dataset is missing: give the name of a data set, the folder of that name in data_path")
+    for one in space:
+        _check_searched(one.key, given, one.where)
+    fixed = {key: value for key, value in {**in_files, **given}.items() if key not in {one.key for one in space}}
+    for key in (*LAUNCH_KEYS, "resume"):
+        if key in fixed:
+            raise UserError(f"{key} cannot be set: a trial is one process; --tool ray runs several trials at a time")
+    if fixed.get("stage", "train") != "train":
+        raise UserError(f"stage={fixed['stage']!r} cannot be searched: it has no validation; leave stage out")
+    return _checked(model, str(dataset), _plain(fixed), space)
+
+
+def _read_files(files: Sequence[str], model: str) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for file in files:
+        content, lines = read_yaml(file, yaml_loader()), key_lines(file)
+        for key, value in content.items():
+            check_setting(str(key), value, model, f"config file {file!r}, line {lines.get(str(key), 1)}")
+        merged |= content
+    return merged
+
+
+def _check_searched(key: str, given: Mapping[str, Any], where: str) -> None:
+    if key in UNSEARCHABLE or key in LAUNCH_KEYS:
+        raise UserError(f"{where}: {key} cannot be searched: it changes what is measured or where, not the model")
+    if key in given:
+        raise UserError(f"{where}: {key} is searched, and fixed by --{key}={given[key]}; keep one")
+
+
+def _plain(fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON and YAML have them, tuples as lists."""
+    try:
+        copied: dict[str, Any] = json.loads(json.dumps(dict(fixed)))
+    except TypeError as error:
+        raise UserError(f"a fixed setting is no plain value: {error}") from None
+    return copied
+
+
+def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> Study:
+    from recbole_mmm4rec.build import check_data_files
+
+    with _same_devices():
+        first = {one.key: one.examples[0] for one in space}
+        config = _config(model, dataset, {**fixed})
+        check_data_files(config)
+        for one in space:
+            for value in one.examples:
+                check_setting(one.key, value, model, one.where)
+                try:
+                    _config(model, dataset, {**fixed, **first, one.key: value})
+                except UserError as error:
+                    raise UserError(f"{one.where}: {one.key}={value!r}: {error}") from None
+        if not config["eval_args"]["split"]:
+            raise UserError("eval_args: there is no split, hence no validation to choose by")
+    return Study(
+        model,
+        dataset,
+        fixed,
+        space,
+        fingerprint(Path(config["data_path"])),
+        config["valid_metric"].lower(),
+        bool(config["valid_metric_bigger"]),
+        int(config["epochs"]),
+    )
+
+
+def _config(model: str, dataset: str, settings: Mapping[str, Any]) -> Any:
+    from recbole_mmm4rec.build import make_config
+
+    with settings_file(settings) as file:
+        return make_config(model, dataset, [file])
+
+
+@contextmanager
+def settings_file(settings: Mapping[str, Any]) -> Iterator[str]:
+    """A config file for as long as it is read.
+
+    RecBole reads every text of a dictionary once more as Python, and would change some; a file's it takes as they are.
+    """
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "settings.yaml"
+        file.write_text(yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=False), encoding="utf-8")
+        yield str(file)
+
+
+@contextmanager
+def _same_devices() -> Iterator[None]:
+    """Undo what RecBole's configuration does to the list of GPUs: Ray is to see them all."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+def claim(study: Study, out: Path) -> None:
+    """Note in the folder which search it holds.
+
+    Raises:
+        UserError: it holds another one; says what differs.
+    """
+    file = out / "study.json"
+    now = study.parts()
+    if not file.is_file():
+        if (out / "trials.jsonl").exists():
+            raise UserError(f"--out {out}: trials without study.json, which says of what; name another folder")
+        with whole_file(file) as whole:
+            whole.write(json.dumps(now, indent=2, ensure_ascii=False).encode())
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{file} cannot be read; name another folder with --out") from None
+    if before != now:
+        raise UserError(f"--out {out} holds another search: {_difference(before, now)}; name another folder with --out")
+
+
+def _difference(before: Any, now: Mapping[str, Any]) -> str:
+    """The first thing that is not the same, in words."""
+    before = before if isinstance(before, dict) else {}
+    for name, value in now.items():
+        held = before.get(name)
+        if held == value:
+            continue
+        if not (isinstance(held, dict) and isinstance(value, dict)):
+            return f"{name}: {held!r} there, {value!r} here"
+        key = next(key for key in {**held, **value} if held.get(key, _ABSENT) != value.get(key, _ABSENT))
+        return f"{name}, {key}: {held.get(key, _ABSENT)!r} there, {value.get(key, _ABSENT)!r} here"
+    return "study.json has entries that this version does not know"
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_ABSENT = _Absent()
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep two commands from working in one folder; a kill ends the claim.
+
+    Raises:
+        UserError: another search works there.
+    """
+    import fcntl
+
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"--out {out}: another search is running there; wait for it, or name another") from None
+        yield

@@ -1,0 +1,205 @@
+"""``python -m recbole_mmm4rec.tune`` as it is typed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from shop import settings, write_shop
+
+from recbole_mmm4rec.cli import main as run_recbole
+from recbole_mmm4rec.tune.__main__ import main
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small shop with settings of a small SASRec, and a space of four combinations, one of which fails."""
+    write_shop(tmp_path)
+    fixed = settings(tmp_path, train_neg_sample_args=None, loss_type="CE", epochs=2)
+    del fixed["n_heads"]
+    (tmp_path / "fixed.yaml").write_text(yaml.safe_dump(fixed))
+    (tmp_path / "space.yaml").write_text("learning_rate: [0.01, 0.001]\nn_heads: [1, 3]\n")
+    return tmp_path
+
+
+def command(*more: str, space: str = "space.yaml", algo: str = "exhaustive") -> list[str]:
+    line = ["--model", "SASRec", "--dataset", "shop", "--config_files", "fixed.yaml", "--space", space]
+    return [*line, "--algo", algo, "--out", "out", *more]
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def trials(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
+
+
+def test_a_search_from_end_to_end(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = folder / "out"
+    assert main(command()) == 0
+    found = rows(out)
+    assert [(row["learning_rate"], row["n_heads"]) for row in found] == [
+        ("0.01", "1"),
+        ("0.01", "3"),
+        ("0.001", "1"),
+        ("0.001", "3"),
+    ]
+    assert [row["status"] for row in found] == ["done", "failed", "done", "failed"]
+    assert "multiple" in found[1]["error"]
+    assert not any(column.startswith("test") for column in found[0])
+    assert not (out / "test.json").exists()
+    for name in ("parallel.png", "parallel.svg"):
+        assert (out / name).stat().st_size > 5000
+    text = (out / "report.md").read_text()
+    assert "2 trained to the end, 0 ended early, 2 failed" in text
+    assert "trial 2 failed" in capsys.readouterr().err
+
+    top = max((row for row in found if row["status"] == "done"), key=lambda row: float(row["valid_mrr@10"]))
+    chosen = yaml.safe_load((out / "best.yaml").read_text())
+    fixed = yaml.safe_load((folder / "fixed.yaml").read_text())
+    tuned = {"learning_rate": float(top["learning_rate"]), "n_heads": 1}
+    assert chosen == {"model": "SASRec", "dataset": "shop", **fixed, **tuned}
+
+    assert run_recbole(["--config_files", str(out / "best.yaml")]) == 0
+    said = capsys.readouterr().out
+    valid = said[said.index("validation") :].split("\n")[1].split()
+    assert f"{float(top['valid_mrr@10']):.4f}" in valid
+
+    before = (out / "trials.jsonl").read_bytes()
+    assert main(command("--test-best")) == 0  # nothing is left to try; the best one is tested
+    assert (out / "trials.jsonl").read_bytes() == before
+    tested = json.loads((out / "test.json").read_text())
+    assert Path(tested["model_file"]).is_file()
+    assert tested["valid"]["mrr@10"] == float(top["valid_mrr@10"])
+    assert "mrr@10" in tested["test"]
+    assert "Test set, trial" in (out / "report.md").read_text()
+
+    assert main(command("--retry-failed")) == 0
+    assert [one["trial"] for one in trials(out)] == [1, 2, 3, 4, 2, 4]
+
+
+def test_killed_and_started_again_it_repeats_nothing(folder: Path) -> None:
+    """The trials are those of a search that was left alone, also those that TPE chose."""
+    (folder / "space.yaml").write_text("learning_rate: {loguniform: [1e-4, 1e-2]}\nn_heads: [1, 2]\n")
+    more = ["--max-evals", "6"]
+    assert main(command(*more, algo="random")) == 0
+    left_alone = trials(folder / "out")
+    (folder / "out").rename(folder / "whole")
+
+    line = [sys.executable, "-m", "recbole_mmm4rec.tune", *command(*more, algo="random")]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    file = folder / "out/trials.jsonl"
+    while not file.exists() or file.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert main(command(*more, algo="random")) == 0
+    again = trials(folder / "out")
+    assert [one["params"] for one in again] == [one["params"] for one in left_alone]
+    assert [one["score"] for one in again] == [one["score"] for one in left_alone]
+
+
+def test_ctrl_c_writes_what_there_is(folder: Path) -> None:
+    line = [sys.executable, "-m", "recbole_mmm4rec.tune", *command("--epochs=40", "--stopping_step=40")]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    file = folder / "out/trials.jsonl"
+    while not file.exists() or file.read_bytes().count(b"\n") < 1:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted; the same command goes on where it was"
+    assert "Traceback" not in said
+    assert len(rows(folder / "out")) == len(trials(folder / "out"))
+    assert (folder / "out/best.yaml").is_file()
+
+
+def test_eight_trials_tell_what_matters(folder: Path) -> None:
+    (folder / "space.yaml").write_text("learning_rate: {loguniform: [1e-6, 3e-2]}\nhidden_dropout_prob: [0.0, 0.1]\n")
+    assert main(command("--max-evals", "8", algo="bayes")) == 0
+    for name in ("importance.png", "importance.svg"):
+        assert (folder / "out" / name).stat().st_size > 2000
+    assert "## What matters" in (folder / "out/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "space", "message"),
+    [
+        (["--algo", "random"], None, "--max-evals is missing"),
+        ([], "a_key_of_no_model_at_all_xyz: {uniform: [0, 1]}\n", "line 1: a_key_of_no_model_at_all_xyz has a uniform"),
+        (
+            [],
+            "n_heads: [1]\nlerning_rate: [0.1]\n",
+            "line 2: unknown key 'lerning_rate'; did you mean 'learning_rate'?",
+        ),
+        ([], "\nlearning_rate: [0.1, -1]\n", "line 2: learning_rate=-1: learning_rate=-1"),
+        ([], "valid_metric: [Hit@10, NDCG@10]\n", "line 1: valid_metric cannot be searched"),
+        (["--learning_rate=0.1"], None, "line 1: learning_rate is searched, and fixed by --learning_rate=0.1"),
+        (["--model", "SASRek"], None, "--model=SASRek: there is no such model; did you mean 'SASRec'?"),
+        (["--dataset", "none"], None, "dataset='none': there is no file"),
+        (["--epoch=3"], None, "--epoch=3: unknown key 'epoch'; did you mean 'epochs'?"),
+        (["--nproc=2"], None, "nproc cannot be set"),
+        (["--space", "none.yaml"], None, "--space none.yaml: there is no such file"),
+        (["--asha"], None, "--asha belongs to --tool ray"),
+        (["--tool", "ray", "--grace-epochs", "2"], None, "--grace-epochs belongs to --asha"),
+        (["--tool", "ray", "--asha", "--reduction", "1"], None, "--reduction 1: it must be above 1"),
+        (["--tool", "ray", "--cpus-per-trial", "0"], None, "--cpus-per-trial 0: it must be above 0"),
+        (["--search-seed", "-1"], None, "--search-seed -1"),
+    ],
+)
+def test_mistakes_are_one_line(
+    folder: Path, more: list[str], space: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if space:
+        (folder / "space.yaml").write_text(space)
+    assert main(command(*more)) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("error: ")
+    assert message in said[-1]
+    assert not (folder / "out/trials.jsonl").exists()
+    assert not (folder / "out/study.json").exists()
+
+
+def test_another_search_does_not_go_on_in_the_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "space.yaml").write_text("learning_rate: [0.01]\n")
+    assert main(command()) == 0
+    before = (folder / "out/trials.jsonl").read_bytes()
+
+    def refusal(*more: str) -> str:
+        capsys.readouterr()
+        assert main(command(*more)) == 2
+        assert (folder / "out/trials.jsonl").read_bytes() == before
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert "fixed settings, epochs: 2 there, 3 here; name another folder" in refusal("--epochs=3")
+    assert "fixed settings, seed: nothing there, 7 here" in refusal("--seed=7")
+    assert "model: 'SASRec' there, 'GRU4Rec' here" in refusal("--model", "GRU4Rec")
+    (folder / "space.yaml").write_text("learning_rate: [0.01, 0.02]\n")
+    assert "space, learning_rate: {'kind': 'choice', 'values': [0.01]} there" in refusal()
+    (folder / "space.yaml").write_text("learning_rate: [0.01]\n")
+    with (folder / "shop/shop.inter").open("a") as file:
+        file.write("u1\ti1\t1600000000\n")
+    assert "files of the data set" in refusal()
+
+
+def test_two_commands_do_not_share_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from recbole_mmm4rec.tune.study import alone
+
+    with alone(folder / "out"):
+        assert main(command()) == 2
+    assert "another search is running there" in capsys.readouterr().err
