@@ -42,7 +42,7 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0; ba
   white-space: normal; min-width: 130px; max-width: 300px; border-right: 1px solid var(--line); }
 .best { font-weight: 700; background: var(--best); } .second { text-decoration: underline; }
 .quoted td { font-style: italic; color: var(--dim); } .tests td:first-child { max-width: 420px; }
-.plot { display: block; width: 100%; background: #fff; border-radius: 8px; border: 1px solid var(--line); }
+.plot { display: block; width: 100%; min-width: 760px; background: #fff; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 16px; } dt { color: var(--dim); }
 dd { margin: 0; overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: var(--soft); padding: 12px; border-radius: 8px; font-size: .85em; }
@@ -112,13 +112,14 @@ def _section(body: ET.Element, table: Table, quoted: Sequence[Published], plot: 
     if table.comparisons:
         _add(body, "h3", "Differences")
         _add(body, "p", tests_line(table), class_="dim")
-        head = ["", "metric", "difference", "95 % interval", "p", "p (Holm)"]
+        head = ["minus", "metric", "difference", "95 % interval", "p", "p (Holm)"]
         _grid(body, head, [comparison_row(found) for found in table.comparisons], "tests")
     if plot is not None:
         _add(body, "h3", "Convergence")
         source = "data:image/svg+xml;base64," + base64.b64encode(plot).decode()
         alt = f"Validation metric of each model on {table.shop.name} against epochs and seconds"
-        ET.SubElement(body, "img", {"class": "plot", "src": source, "alt": alt})
+        frame = ET.SubElement(body, "div", {"class": "wide"})  # on a phone it is as large, and scrolls
+        ET.SubElement(frame, "img", {"class": "plot", "src": source, "alt": alt})
         _add(body, "p", "The first seed in full colour, the others pale.", class_="dim")
 
 

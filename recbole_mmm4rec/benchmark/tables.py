@@ -131,7 +131,7 @@ def markdown(table: Table, published: Sequence[Published]) -> str:
     lines += ["", *(f"- {note}" for note in notes(table))] if notes(table) else []
     if table.comparisons:
         lines += ["", tests_line(table), ""]
-        head = ["", "metric", "difference", "95 % interval", "p", "p (Holm)"]
+        head = ["minus", "metric", "difference", "95 % interval", "p", "p (Holm)"]
         lines += _markdown_table(head, [comparison_row(found) for found in table.comparisons])
     return "\n".join(lines) + "\n"
 
@@ -151,8 +151,12 @@ def legend(table: Table, published: bool) -> str:
 
 def tests_line(table: Table) -> str:
     """What the table of tests shows."""
+    metrics: dict[str, dict[str, None]] = {}
+    for found in table.comparisons:
+        metrics.setdefault(found.best, {})[metric_name(found.metric)] = None
+    best = "; ".join(f"{row} (best {' and '.join(names)})" for row, names in metrics.items())
     return (
-        "The best row of each metric against every other: mean difference over users of the metric averaged over "
+        f"{best} minus every other row: mean difference over users of the metric averaged over "
         "seeds, percentile bootstrap interval, two-sided paired sign-flip permutation test over users, Holm's "
         "correction over the rows of a metric."
     )
@@ -161,9 +165,8 @@ def tests_line(table: Table) -> str:
 def comparison_row(found: Comparison) -> list[str]:
     """A line of the table of tests."""
     interval = f"{found.low:+.4f} … {found.high:+.4f}"
-    names = f"{found.best} − {found.other}"
     tests = [p_value(found.p), p_value(found.adjusted)]
-    return [names, metric_name(found.metric), f"{found.difference:+.4f}", interval, *tests]
+    return [found.other, metric_name(found.metric), f"{found.difference:+.4f}", interval, *tests]
 
 
 def p_value(p: float) -> str:

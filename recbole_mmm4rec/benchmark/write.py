@@ -63,7 +63,7 @@ def write_report(
         command: what was typed.
     """
     plots = {table.shop.name: convergence(table, out / "plots")["svg"] for table in tables}
-    made = {"made": datetime.datetime.now(datetime.timezone.utc).strftime("%d %B %Y, %H:%M UTC"), "command": command}
+    made = {"made": _spelt(datetime.datetime.now(datetime.timezone.utc)), "command": command}
     facts = {**made, **_machines(tables)}
     write_text(out / "report.html", page(plan.benchmark.title, tables, quoted, plots, facts, plan.benchmark.text))
 
@@ -77,8 +77,13 @@ def _machines(tables: list[Table]) -> dict[str, str]:
         for name, value in told.items():
             found.setdefault(name, {})[value] = None
     facts = {name: "; ".join(values) for name, values in found.items()}
-    dates = sorted(record["date"] for record in records)
-    return {**facts, "runs": f"{len(records)}, {dates[0]} to {dates[-1]}"} if records else {}
+    dates = sorted(datetime.datetime.fromisoformat(record["date"]) for record in records)
+    return {**facts, "runs": f"{len(records)}, {_spelt(dates[0])} to {_spelt(dates[-1])}"} if records else {}
+
+
+def _spelt(date: datetime.datetime) -> str:
+    """A date as it is read, in UTC."""
+    return date.strftime("%d %B %Y, %H:%M UTC")
 
 
 def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, Job]]:
