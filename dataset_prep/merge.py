@@ -182,7 +182,7 @@ def _link(source: Path, target: Path, old: Path | None) -> None:
 def _summary(prepared: Prepared, domains: Sequence[Domain], lines: Sequence[str]) -> str:
     first, *rest = prepared.summary().splitlines()
     said = [line for line in rest if not line.startswith("next:")]
-    train = f"next: python run_recbole.py --model=MMM4Rec --dataset={prepared.name} --loss_type=in_batch"
+    train = f"next: python run_recbole.py --model=MMM4Rec --dataset={prepared.name} --stage=pretrain"
     has_vectors = any("vector" in line for line in lines)
     parts = f"  from {', '.join(domain.name for domain in domains)}"
     return "\n".join([first, parts, *lines, *said, train if has_vectors else rest[-1]])

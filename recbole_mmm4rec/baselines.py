@@ -12,6 +12,7 @@ from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.build import make_config
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.stages import is_pretraining
 
 # what decides the data and how models are judged; a model's own sizes and training settings are not among them
 PROTOCOL = [
@@ -70,8 +71,10 @@ def check_comparable(names: Sequence[str], config: Any) -> None:
 
     Raises:
         UserError: a baseline that is no sequential model, whose candidates are the items with interactions alone,
-            beside a run that ranks more.
+            beside a run that ranks more; or a pre-training, which has no test.
     """
+    if is_pretraining(config):
+        raise UserError(f"--baselines={','.join(names)}: a pre-training has no test to compare; leave baselines out")
     if (config["candidates"] or "interactions") == "interactions":
         return
     for name in names:
@@ -139,6 +142,8 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for split, key in (("validation", "best_valid_result"), ("test", "test_result")):
         metrics = list(next(iter(results.values()))[key] or {})
+        if not metrics:
+            continue  # a pre-training tests nothing
         width = max((len(metric) + 2 for metric in metrics), default=0)
         lines.append(f"{split:<{names + 2}}" + "".join(f"{metric:>{width}}" for metric in metrics))
         for name, result in results.items():

@@ -64,8 +64,9 @@ class _Watch:
         def epoch(*args: Any, **kwargs: Any) -> Any:
             start = perf_counter()
             score, result = validate(*args, **kwargs)
+            found = {metric: float(value) for metric, value in result.items()}  # RecBole's are NumPy's
             entry = Validation(
-                self.epoch, self.seconds, dict(result), self.loss, self.seconds - self.seen, perf_counter() - start
+                self.epoch, self.seconds, found, self.loss, self.seconds - self.seen, perf_counter() - start
             )
             self.seen = self.seconds
             self.trainer.valid_history.append(entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import wraps
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -54,6 +55,9 @@ def _refuse(model: str, settings: dict[str, Any]) -> None:
         for key in ("pretrained", *(["stage"] if pretraining else [])):
             if settings.get(key):
                 raise UserError(f"{key}={settings[key]!r}: {model} has no such thing, only {', '.join(MODELS)}")
+    source = settings.get("pretrained")
+    if isinstance(source, str) and source and not Path(source).is_file():  # told before data are read for minutes
+        raise UserError(f"pretrained={source!r}: there is no such file")
     if pretraining and settings.get("benchmark_filename"):
         raise UserError(
             f"benchmark_filename={settings['benchmark_filename']!r}: pre-training splits by itself (pretrain_on); "
