@@ -13,6 +13,8 @@ import torch
 from recbole.evaluator import Collector
 from torch import Tensor
 
+from recbole_mmm4rec.neighbours import Addition
+
 SCORE_BYTES = 64 * 2**20
 """Bytes of float32 scores that stand in memory at a time: users of a batch × items of a piece × 4."""
 
@@ -64,7 +66,12 @@ def _first_of_equals(scores: Tensor, lowest: Tensor, count: int) -> Tensor:
 
 
 def best_items(
-    users: Tensor, fused: Tensor, count: int, history: tuple[Tensor, Tensor] | None = None, budget: int | None = None
+    users: Tensor,
+    fused: Tensor,
+    count: int,
+    history: tuple[Tensor, Tensor] | None = None,
+    budget: int | None = None,
+    addition: Addition | None = None,
 ) -> Tensor:
     """The highest scored items of each user, without the scores of all items at once.
 
@@ -74,6 +81,7 @@ def best_items(
         count: K, at most I.
         history: users' rows in the batch and item numbers, (n,) int64 each, that score −inf.
         budget: bytes of scores at a time, :data:`SCORE_BYTES` by default; a piece holds K items at least.
+        addition: what is added to some of the scores.
 
     Returns:
         (B, K) int64 item numbers, best first.
@@ -85,6 +93,8 @@ def best_items(
     for start in range(0, rows, step):
         piece = fused[start : start + step]
         scores = torch.mm(users, piece.T, out=buffer[: len(users) * len(piece)].view(len(users), len(piece)))
+        if addition is not None:
+            addition.add_to(scores, start)
         if start == 0:
             scores[:, 0] = -torch.inf
         if history is not None:

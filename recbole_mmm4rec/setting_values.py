@@ -102,6 +102,12 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "frozen": (_is_names, "a list of names such as [ssd, cross], or None"),
     "unfreeze_after": _whole_or_none(0),
     "learning_rates": (_is_rates, "names with factors above 0 such as {'transferred': 0.1}, or None"),
+    "neighbour_weight": (
+        lambda value: value is None or (_is_number(value) and 0 <= value < float("inf")),
+        "a number, at least 0",
+    ),
+    "neighbour_window": _whole(1),
+    "neighbour_decay": (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
     "clip_grad_norm": (_is_clipping, "arguments of clip_grad_norm_ such as {'max_norm': 5}, or None"),
 }
 

@@ -272,5 +272,7 @@ class MMM4RecTrainer(Trainer):
         if history is not None:
             history = tuple(part.to(users.device) for part in history)
         with torch.autocast(users.device.type, enabled=False):
-            items = best_items(users, fused, max(self.config["topk"]), history)
+            items = best_items(
+                users, fused, max(self.config["topk"]), history, addition=self.model.addition(interaction)
+            )
         return interaction, TopItems(items, fused.shape[0]), positive_u, positive_i

@@ -29,6 +29,7 @@ TINY_MODEL: dict[str, Any] = {
     "dropout_prob": 0.0,
     "time_dropout_prob": 0.0,
     "label_smoothing": 0.0,
+    "neighbour_weight": 0,
     "learning_rate": 0.01,
     "train_batch_size": 64,
     "show_progress": False,

@@ -1,0 +1,176 @@
+"""What was taken together with an item in training, counted, as a second opinion on the network's scores.
+
+A network of a few hundred thousand samples blurs what happened a few times only: that buyers of one item soon took
+another. Counting remembers it. With c(a, b) the weighted number of times that other users took a and b near each other,
+
+    n(j) = Σ_p γ^(l−1−p) · c(i_p, j) / (f(i_p)^½ · f(j)^¼),        score(j) += λ · log(1 + n(j) / 0.1)
+
+for a history i_0 … i_(l−1). A pair at distance d counts 1/√d from the earlier item to the later one, and half of it the
+other way; f is one more than an item's number of training targets. The user's own pairs are left out: they say nothing
+about what comes next, only what was there.
+
+Differs from the published program, which has no such thing: ``neighbour_weight: 0`` is the paper's model. The parts are
+known: counts with damped popularity from item-to-item filtering (Deshpande and Karypis 2004), weights that fall with
+distance and age from session kNN (Ludewig and Jannach 2018, arXiv 1803.09587), and a network's scores beside a memory of
+its training data from language models (Khandelwal and others 2020, arXiv 1911.00172).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+SAMPLES = 100_000
+"""Training samples whose pairs are made at a time."""
+SMALLEST = 0.1
+"""The n(j) that doubles the argument of the logarithm."""
+FROM, TO = 0.5, 0.25
+"""Exponents of the popularity of the history's item and of the scored one."""
+BACKWARD = 0.5
+"""What a pair counts from the later item to the earlier one."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Items that training users took near each other, user by user.
+
+    Attributes:
+        start: int64 (U+1,), where a user's pairs begin; those of user u are ``start[u]`` to ``start[u + 1]``.
+        earlier: int32 (P,), the item of the history.
+        later: int32 (P,), the target.
+        weight: float32 (P,), 1/√distance.
+    """
+
+    start: np.ndarray
+    earlier: np.ndarray
+    later: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: Any, window: int) -> Pairs:
+        """All pairs of a history's item and the target in the samples of a training data set.
+
+        Args:
+            dataset: a sequential data set after its split; only its own samples are read.
+            window: the largest distance of two items, in positions.
+        """
+        parts = []
+        for begin in range(0, len(dataset), SAMPLES):
+            batch = dataset.inter_feat[slice(begin, min(begin + SAMPLES, len(dataset)))]
+            history = batch[dataset.iid_field + dataset.config["LIST_SUFFIX"]].numpy()  # (n, L)
+            length = batch[dataset.item_list_length_field].numpy()[:, None]
+            distance = length - np.arange(history.shape[1])
+            row, place = np.nonzero((distance > 0) & (distance <= window))
+            users, targets = batch[dataset.uid_field].numpy(), batch[dataset.iid_field].numpy()
+            parts.append(
+                (
+                    users[row],
+                    history[row, place].astype(np.int32),
+                    targets[row].astype(np.int32),
+                    (1 / np.sqrt(distance[row, place])).astype(np.float32),
+                )
+            )
+        users, earlier, later, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.argsort(users, kind="stable")
+        start = np.searchsorted(users[order], np.arange(dataset.user_num + 1))
+        return cls(start, earlier[order], later[order], weight[order])
+
+
+class Neighbours:
+    """The counts of a training data set, and what they add to scores.
+
+    Args:
+        dataset: the training data set.
+        window: the largest distance of two items that counts, in positions.
+        decay: γ, the weight of each item of a history relative to the one after it.
+        weight: λ.
+    """
+
+    def __init__(self, dataset: Any, window: int, decay: float, weight: float) -> None:
+        self.decay, self.weight, self.rows = decay, weight, int(dataset.item_num)
+        self._pairs = Pairs.of(dataset, window)
+        targets = np.bincount(dataset.inter_feat[dataset.iid_field].numpy(), minlength=self.rows)
+        self._from, self._to = (targets + 1.0) ** -FROM, (targets + 1.0) ** -TO
+        both = np.r_[self._pairs.earlier, self._pairs.later], np.r_[self._pairs.later, self._pairs.earlier]
+        weights = np.r_[self._pairs.weight, BACKWARD * self._pairs.weight]
+        counts = sp.csr_matrix((weights, both), shape=(self.rows, self.rows))
+        counts.setdiag(0)  # an item is no neighbour of its own
+        counts.eliminate_zeros()
+        self._counts = (sp.diags(self._from) @ counts @ sp.diags(self._to)).tocsr().astype(np.float32)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Neighbours:
+        return self  # nobody changes it
+
+    def addition(self, users: Tensor, item_seq: Tensor, item_seq_len: Tensor) -> Addition:
+        """What is added to the scores of a batch.
+
+        Args:
+            users: (B,) int64, whose own pairs do not count.
+            item_seq: (B, L) int64 histories.
+            item_seq_len: (B,) int64 their lengths.
+        """
+        known, histories, lengths = (values.cpu().numpy() for values in (users, item_seq, item_seq_len))
+        places = np.arange(histories.shape[1])
+        row, place = np.nonzero(places < lengths[:, None])
+        worth = self.decay ** (lengths[row] - 1 - place)
+        asked = sp.csr_matrix((worth, (row, histories[row, place])), shape=(len(known), self.rows))
+        found = (asked @ self._counts - self._own(asked, known)).tocoo()
+        kept = found.data > 1e-6  # what only the user's own pairs made is rounding now
+        values = self.weight * np.log1p(found.data[kept] / SMALLEST)
+        order = np.argsort(found.col[kept], kind="stable")
+        return Addition(
+            *(
+                torch.from_numpy(part[order]).to(item_seq.device)
+                for part in (found.row[kept].astype(np.int64), found.col[kept].astype(np.int64), values)
+            )
+        )
+
+    def _own(self, asked: sp.csr_matrix, users: np.ndarray) -> sp.csr_matrix:
+        """(B, I+1), the part of ``asked @ counts`` that comes from each row's own user."""
+        pairs = self._pairs
+        known = np.where(users < len(pairs.start) - 1, users, 0)  # user 0 is padding and has no pairs
+        begin, size = pairs.start[known], pairs.start[known + 1] - pairs.start[known]
+        if not size.any():
+            return sp.csr_matrix(asked.shape)
+        row = np.repeat(np.arange(len(users)), size)
+        pair = np.arange(len(row)) - np.repeat(np.cumsum(size) - size, size) + np.repeat(begin, size)
+        earlier, later = pairs.earlier[pair], pairs.later[pair]
+        rows, here = np.tile(row, 2), np.r_[earlier, later]
+        there, weight = np.r_[later, earlier], np.r_[pairs.weight[pair], BACKWARD * pairs.weight[pair]]
+        worth = np.asarray(asked[rows, here]).ravel() * weight * self._from[here] * self._to[there]
+        worth[here == there] = 0
+        return sp.csr_matrix((worth, (rows, there)), shape=asked.shape)
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Numbers that are added to some scores of a batch; each place occurs once, items ascending.
+
+    Attributes:
+        row: (n,) int64, rows of the batch.
+        item: (n,) int64.
+        value: (n,) floating.
+    """
+
+    row: Tensor
+    item: Tensor
+    value: Tensor
+
+    def add_to(self, scores: Tensor, start: int = 0) -> None:
+        """Add in place to the scores of items ``start`` and following, (B, n)."""
+        bounds = torch.tensor([start, start + scores.shape[1]], device=self.item.device)
+        low, high = torch.searchsorted(self.item, bounds).tolist()
+        place = self.row[low:high], self.item[low:high] - start
+        scores[place] += self.value[low:high].to(scores.dtype)
+
+    def at(self, items: Tensor) -> Tensor:
+        """(B,) what is added to one item of each row, (B,) int64."""
+        found = torch.zeros(len(items), dtype=self.value.dtype, device=items.device)
+        hit = items[self.row] == self.item
+        found[self.row[hit]] = self.value[hit]
+        return found
