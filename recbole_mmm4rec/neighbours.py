@@ -11,7 +11,7 @@ about what comes next, only what was there.
 
 Differs from the published program, which has no such thing: ``neighbour_weight: 0`` is the paper's model. The parts are
 known: counts with damped popularity from item-to-item filtering (Deshpande and Karypis 2004), weights that fall with
-distance and age from session kNN (Ludewig and Jannach 2018, arXiv 1803.09587), and a network's scores beside a memory of
+distance and age from session kNN (Ludewig and Jannach 2018, arXiv 1803.09587), a network's scores beside a memory of
 its training data from language models (Khandelwal and others 2020, arXiv 1911.00172).
 """
 
