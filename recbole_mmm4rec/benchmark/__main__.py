@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_mmm4rec.command import Parser, alone, check_installed, whole
 from recbole_mmm4rec.errors import UserError
 
 INTERRUPTED = 130
@@ -48,33 +47,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m recbole_mmm4rec.benchmark",
         description="Train and test models beside each other under one protocol.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="the benchmark: data sets, models, seeds (YAML)")
     add("--out", type=Path, metavar="DIR", help="folder of everything that comes out (default: benchmark/NAME)")
     add("--data", type=Path, default=Path("dataset"), metavar="PATH", help="folder of the data sets (%(default)s)")
-    add("--jobs", type=_whole, default=1, metavar="N", help="runs at a time, which share the cores (%(default)s)")
+    add("--jobs", type=whole, default=1, metavar="N", help="runs at a time, which share the cores (%(default)s)")
     add("--only", nargs="+", default=[], metavar="MODEL", help="names of the models to run and to show")
     add("--retry-failed", action="store_true", help="run again what failed before")
     add("--no-run", action="store_true", help="only write tables and report of what is there")
     return parser
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, at least 1")
-    return int(text)
-
-
 def _run(chosen: argparse.Namespace, command: str) -> int:
     from recbole_mmm4rec.benchmark.config import read_benchmark
 
     benchmark = read_benchmark(chosen.config, chosen.only)  # before anything slow is imported
+    check_installed(("matplotlib",), "bench")
 
     from recbole_mmm4rec.benchmark.plan import Plan
     from recbole_mmm4rec.benchmark.published import rows_for
@@ -87,8 +82,7 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
     plan = Plan(benchmark, chosen.data.resolve())
     quoted = rows_for(benchmark.published, plan.shops)
     out = (chosen.out or Path("benchmark") / Path(chosen.config).stem).resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
+    with alone(out, "benchmark"):
         records = Records(out / "runs.jsonl")
         if not chosen.no_run:
             Runner(plan, records, out, chosen.jobs, chosen.retry_failed).run()
@@ -99,19 +93,6 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
         print(markdown(table, quoted[table.shop.name]))
     print(f"written: {out / 'report.html'}, and beside it table.md, table.tex, results.csv, users.parquet, plots")
     return 1 if any(cell.errors for table in tables for cell in table.cells) else 0
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep two commands from working in one folder; a kill ends the claim."""
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"--out {out}: another benchmark is running there; wait for it, or name another folder"
-            ) from None
-        yield
 
 
 if __name__ == "__main__":

@@ -144,6 +144,7 @@ class Clock:
     def __init__(self, trainer: Any, max_seconds: float | None) -> None:
         self.trainer, self.max_seconds = trainer, max_seconds
         self.time_up = False
+        self._validates = False
 
     @property
     def seconds(self) -> float:
@@ -157,6 +158,7 @@ class Clock:
 
     def fit(self, train: Any, valid: Any) -> None:
         """Train, and keep the best model."""
+        self._validates = bool(valid) and self.trainer.eval_step > 0
         self.trainer._train_epoch = self._limited(self.trainer._train_epoch)
         try:
             self.trainer.fit(train, valid, saved=True, show_progress=False)
@@ -166,8 +168,9 @@ class Clock:
     def _limited(self, epoch: Any) -> Any:
         @wraps(epoch)
         def limited(*args: Any, **kwargs: Any) -> Any:
-            # the epoch before is validated and kept by now
-            if self.max_seconds is not None and self.seconds >= self.max_seconds:
+            # the epoch before is validated and kept by now; with `eval_step` above 1 at first perhaps none
+            kept = not self._validates or self.trainer.valid_history
+            if kept and self.max_seconds is not None and self.seconds >= self.max_seconds:
                 raise _TimeUpError
             return epoch(*args, **kwargs)
 

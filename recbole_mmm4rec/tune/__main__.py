@@ -6,11 +6,12 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.command import Parser, alone, check_installed, whole
+from recbole_mmm4rec.errors import UserError, nearest
 
 INTERRUPTED = 130
 _EXAMPLES = """\
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m recbole_mmm4rec.tune",
         description="Search settings of any RecBole model, judged by its validation.",
         epilog=_EXAMPLES,
@@ -55,12 +56,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-m", "--model", default="MMM4Rec", metavar="NAME", help="a model of RecBole or MMM4Rec (%(default)s)")
+    add("-m", "--model", metavar="NAME", help="a model of RecBole (default: the config files', else MMM4Rec)")
     add("-d", "--dataset", metavar="NAME", help="a data set: the folder NAME in data_path")
     add("--space", metavar="FILE", help="what is searched, YAML or RecBole's format (default: properties/tune)")
     add("--tool", choices=("hyperopt", "ray"), default="hyperopt", help="one trial at a time, or several (%(default)s)")
     add("--algo", choices=("random", "bayes", "exhaustive"), default="random", help="how to choose (%(default)s)")
-    add("--max-evals", type=_whole, metavar="N", help="trials in all; without it an exhaustive search makes all")
+    add("--max-evals", type=whole, metavar="N", help="trials in all; without it an exhaustive search makes all")
     add("--search-seed", type=int, default=0, metavar="N", help="of the draws; --seed is the trainings' (%(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of everything that comes out (default: tune/MODEL-DATASET)")
     add("--config_files", default="", metavar="FILES", help="YAML files with fixed settings, separated by blanks")
@@ -70,18 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     ray.add_argument("--ray-address", metavar="ADDRESS", help="of a running cluster (default: one on this machine)")
     ray.add_argument("--cpus-per-trial", type=_share, metavar="X", help="share of a trial (default: 1)")
     ray.add_argument("--gpus-per-trial", type=_share, metavar="X", help="share of a trial, such as 0.5 (default: 0)")
-    ray.add_argument("--max-concurrent", type=_whole, metavar="N", help="trials at a time (default: as many as fit)")
+    ray.add_argument("--max-concurrent", type=whole, metavar="N", help="trials at a time (default: as many as fit)")
     ray.add_argument("--asha", action="store_true", default=None, help="end trials early that are behind (ASHA)")
-    ray.add_argument("--grace-epochs", type=_whole, metavar="N", help="ASHA: epochs that each trial gets (default: 1)")
+    ray.add_argument("--grace-epochs", type=whole, metavar="N", help="ASHA: epochs that each trial gets (default: 1)")
     ray.add_argument("--reduction", type=float, metavar="X", help="ASHA: one trial in X goes on (default: 4)")
     parser.add_argument_group("settings", "--KEY=VALUE: fixed, for all trials; wins over --config_files")
     return parser
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, at least 1")
-    return int(text)
 
 
 def _share(text: str) -> float:
@@ -95,25 +90,49 @@ def _share(text: str) -> float:
 
 
 def _run(chosen: argparse.Namespace, rest: Sequence[str]) -> int:
-    from recbole_mmm4rec.cli import parse_arguments, parse_value
-    from recbole_mmm4rec.tune.space_files import read_space, space_file
+    from recbole_mmm4rec.cli import DEFAULT_MODEL, parse_arguments, parse_value
 
     options = _ray_options(chosen)
     if chosen.search_seed < 0:
         raise UserError(f"--search-seed {chosen.search_seed}: it must be at least 0")
-    space = read_space(chosen.space or space_file(chosen.model))
     if chosen.max_evals is None and chosen.algo != "exhaustive":
         raise UserError(
             f"--max-evals is missing: --algo {chosen.algo} has no end of its own; give the number of trials"
         )
+    check_installed(("hyperopt", "matplotlib", "sklearn"), "tune")
+
+    from recbole_mmm4rec.tune.space_files import read_space, space_file
+    from recbole_mmm4rec.tune.study import make_study, named_model
+
+    files = chosen.config_files.split()
+    model = chosen.model or named_model(files) or DEFAULT_MODEL
+    _check_options(rest, vars(chosen), model)
     given = {key: parse_value(value) for key, value in parse_arguments(rest).items()}
-
-    from recbole_mmm4rec.tune.study import alone, make_study
-
-    study = make_study(chosen.model, chosen.dataset, chosen.config_files.split(), given, space)
+    space = read_space(chosen.space or space_file(model))
+    study = make_study(model, chosen.dataset, files, given, space)
     out = chosen.out or Path("tune") / f"{study.model}-{study.dataset}"
-    with alone(out):
+    with alone(out, "search"):
         return _search(chosen, options, study, out.resolve())
+
+
+def _check_options(rest: Iterable[str], options: Mapping[str, Any], model: str) -> None:
+    """Refuse what is nearly an option of this command: taken for a setting it would have no effect.
+
+    Args:
+        rest: arguments that are none of its options.
+        options: their names, with low lines.
+        model: whose settings are no mistakes.
+    """
+    from recbole_mmm4rec.config_keys import known_keys
+
+    for word in rest:
+        key = word.partition("=")[0].removeprefix("--")
+        if not word.startswith("--") or key in known_keys(model):
+            continue
+        hit = nearest(key.replace("-", "_"), options)
+        if hit:
+            spelt = hit if hit == "config_files" else hit.replace("_", "-")
+            raise UserError(f"{word}: there is no such option; did you mean '--{spelt}'?")
 
 
 def _ray_options(chosen: argparse.Namespace) -> Any:
@@ -131,6 +150,12 @@ def _ray_options(chosen: argparse.Namespace) -> Any:
         raise UserError(f"--reduction {given['reduction']:g}: it must be above 1")
     if given.get("cpus_per_trial", 1.0) == 0:
         raise UserError("--cpus-per-trial 0: it must be above 0")
+    if str(chosen.ray_address).startswith("ray://"):
+        raise UserError(
+            f"--ray-address {chosen.ray_address}: Ray's client cannot run this search; run it on a machine of the "
+            "cluster, with the address of its head, such as 10.0.0.7:6379"
+        )
+    check_installed(("ray",), "tune")
 
     from recbole_mmm4rec.tune.ray_search import RayOptions
 

@@ -10,7 +10,7 @@ from recbole_mmm4rec.tune.trials import Trials, loss
 
 ALGORITHMS = ("random", "bayes", "exhaustive")
 REDRAWS = 1000
-"""Draws in a row that were all there before, after which a random search holds the space for used up."""
+"""Draws in a row that were all there before, after which the combinations that are left are looked for one by one."""
 
 
 class Proposals:
@@ -65,32 +65,49 @@ class Proposals:
 
         drawn: set[str] = set()
         while True:
-            params = self._draw(rand.suggest, len(drawn), [], drawn)
+            params = self._draw(rand.suggest, len(drawn), [], drawn) or self._left(len(drawn), drawn)
             if params is None:
                 return
             drawn.add(same_text(params))
             yield params
 
     def _bayes(self) -> Iterator[Params]:
-        from hyperopt import tpe
+        from hyperopt import rand, tpe
 
         while True:
-            params = self._draw(
-                tpe.suggest,
-                self._used(),
-                self.records.all(),
-                self.handed_out | self.records.by_id.keys(),
+            number, history = self._used(), self.records.all()
+            taken = self.handed_out | self.records.by_id.keys()
+            params = (
+                self._draw(tpe.suggest, number, history, taken, REDRAWS // 10)
+                or self._draw(rand.suggest, number, [], taken)
+                or self._left(number, taken)
             )
             if params is None:
                 return
             yield params
 
-    def _draw(self, suggest: Any, number: int, history: Sequence[dict[str, Any]], taken: set[str]) -> Params | None:
+    def _left(self, number: int, taken: set[str]) -> Params | None:
+        """One of the combinations that no draw has met; None where there is none."""
+        import numpy as np
+
+        if size(self.space) is None:
+            return None
+        left = [params for params in combinations(self.space) if same_text(params) not in taken]
+        return left[np.random.default_rng([self.seed, number]).integers(len(left))] if left else None
+
+    def _draw(
+        self,
+        suggest: Any,
+        number: int,
+        history: Sequence[dict[str, Any]],
+        taken: set[str],
+        redraws: int = REDRAWS,
+    ) -> Params | None:
         """One new combination, or None when none is found any more."""
         import numpy as np
 
         domain, past = _domain(self.space), _history(self.space, history)
-        for attempt in range(REDRAWS):
+        for attempt in range(redraws):
             seed = int(np.random.SeedSequence([self.seed, number, attempt]).generate_state(1)[0])
             document = suggest([len(history)], domain, past, seed)[0]
             drawn = document["misc"]["vals"]

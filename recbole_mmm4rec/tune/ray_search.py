@@ -85,7 +85,7 @@ def _knock(address: str) -> None:
     """Fails within seconds where nobody listens; Ray itself would try for minutes."""
     import socket
 
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    host, colon, port = address.rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 

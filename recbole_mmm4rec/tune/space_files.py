@@ -65,8 +65,18 @@ def _read_lines(path: Path) -> list[Parameter]:
             told = literal(text)
         except NameError:
             raise UserError(f"{where}: {text.strip()!r} are no values that {kind} takes") from None
-        found.append(make_parameter(key, kind, list(told) if isinstance(told, tuple) else told, where, exponents=True))
+        told = list(told) if isinstance(told, tuple) else told
+        found.append(make_parameter(key, kind, _read_again(kind, told), where, exponents=True))
     return found
+
+
+def _read_again(kind: str, told: Any) -> Any:
+    """Choices as RecBole takes them: it reads texts once more, so that ``'[64, 32]'`` is a list there."""
+    from recbole_mmm4rec.cli import parse_value
+
+    if kind != "choice" or not isinstance(told, list):
+        return told
+    return [parse_value(value) if isinstance(value, str) else value for value in told]
 
 
 def _check_kind(kind: str, where: str) -> None:
@@ -101,10 +111,11 @@ def _read_yaml(path: Path) -> list[Parameter]:
 
 
 def _by_kind(kind: str, told: dict[str, Any], lines: dict[str, int], path: Path) -> list[Parameter]:
-    return [
-        make_parameter(str(key), kind, values, f"space file {str(path)!r}, line {lines[str(key)]}", exponents=True)
-        for key, values in told.items()
-    ]
+    found = []
+    for key, values in told.items():
+        where = f"space file {str(path)!r}, line {lines[str(key)]}"
+        found.append(make_parameter(str(key), kind, _read_again(kind, values), where, exponents=True))
+    return found
 
 
 def _kind_and_values(key: str, told: Any, where: str) -> tuple[str, Any]:

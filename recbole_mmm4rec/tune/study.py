@@ -34,8 +34,13 @@ UNSEARCHABLE = (
     "benchmark_filename",
     "load_col",
     "val_interval",
+    "threshold",
+    "rm_dup_inter",
+    "filter_inter_by_user_or_item",
     "user_inter_num_interval",
     "item_inter_num_interval",
+    "stage",
+    "resume",
     "gpu_id",
     "use_gpu",
     "checkpoint_dir",
@@ -116,6 +121,12 @@ def make_study(model: str, dataset: str | None, files: Sequence[str], given: Map
     if fixed.get("stage", "train") != "train":
         raise UserError(f"stage={fixed['stage']!r} cannot be searched: it has no validation; leave stage out")
     return _checked(model, str(dataset), _plain(fixed), space)
+
+
+def named_model(files: Sequence[str]) -> str | None:
+    """The model that config files name, the last one that names any; None where none does."""
+    names = [read_yaml(file, yaml_loader()).get("model") for file in files]
+    return next((str(name) for name in reversed(names) if name), None)
 
 
 def _read_files(files: Sequence[str], model: str) -> dict[str, Any]:
@@ -248,21 +259,3 @@ class _Absent:
 
 
 _ABSENT = _Absent()
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Keep two commands from working in one folder; a kill ends the claim.
-
-    Raises:
-        UserError: another search works there.
-    """
-    import fcntl
-
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"--out {out}: another search is running there; wait for it, or name another") from None
-        yield

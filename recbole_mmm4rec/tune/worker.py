@@ -53,7 +53,8 @@ class Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # a forked process could not use a GPU
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        # no daemon, which could not start processes that load data (RecBole's key `worker`)
+        self._process = context.Process(target=_serve, args=(theirs,))
         self._process.start()
         theirs.close()
 
@@ -70,6 +71,8 @@ def _serve(pipe: Any) -> None:
     """The process: trains what comes through the pipe, and ends with it, as after a kill of the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
     sys.argv = sys.argv[:1]  # RecBole would read it as settings
+    # processes that load data start as they do anywhere else, not as this one was started
+    multiprocessing.set_start_method(None, force=True)
     orders: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, orders), daemon=True).start()
     while True:

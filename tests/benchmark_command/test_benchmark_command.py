@@ -20,6 +20,7 @@ from pattern_shop import NAME, write_pattern_shop
 from shop import python
 from tiny_benchmark import SASREC, write_config
 
+from recbole_mmm4rec.benchmark.__main__ import main
 from recbole_mmm4rec.benchmark.write import TIMES
 
 MODELS = ["Pop", {"model": "SASRec", "settings": SASREC}, {"name": "Broken", "model": "DeepFM"}]
@@ -172,6 +173,18 @@ def test_mistakes_are_one_line_before_anything_runs(tmp_path: Path, change: Any,
     assert len(ended.stderr.splitlines()) == 1
     assert re.match(rf"error: .*{complaint}", ended.stderr)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pattern_shop(tmp_path)
+    file = str(write_config(tmp_path))
+    assert main(["--config", file, "--data", str(tmp_path), "--out", file]) == 2
+    assert capsys.readouterr().err == f"error: --out {file}: no folder to write to (File exists); name another\n"
+    with pytest.raises(SystemExit) as ended:
+        main(["--config", file, "--jobs", "0"])
+    assert ended.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: argument --jobs: '0' is no whole number, at least 1")
 
 
 def test_nothing_runs_twice_and_failures_only_when_asked(finished_benchmark: tuple[Path, Any]) -> None:

@@ -93,6 +93,14 @@ def test_the_time_limit_ends_a_training_after_an_epoch(tmp_path: Path) -> None:
     assert run.trainer.evaluate(run.test)["hit@10"] > 0  # the best model was kept
 
 
+def test_the_time_limit_waits_for_the_first_validation(tmp_path: Path) -> None:
+    run = prepared(tmp_path, epochs=5, eval_step=2)
+    clock = worker.Clock(run.trainer, 1e-6)
+    clock.fit(run.train, run.valid)
+    assert (clock.time_up, clock.epochs) == (True, 2)
+    assert run.trainer.evaluate(run.test)["hit@10"] > 0
+
+
 def test_without_a_limit_nothing_ends_early(tmp_path: Path) -> None:
     run = prepared(tmp_path, epochs=2)
     clock = worker.Clock(run.trainer, None)

@@ -17,6 +17,7 @@ import yaml
 from shop import settings, write_shop
 
 from recbole_mmm4rec.cli import main as run_recbole
+from recbole_mmm4rec.command import alone
 from recbole_mmm4rec.tune.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -92,7 +93,7 @@ def test_a_search_from_end_to_end(folder: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_killed_and_started_again_it_repeats_nothing(folder: Path) -> None:
-    """The trials are those of a search that was left alone, also those that TPE chose."""
+    """The trials are those of a search that was left alone."""
     (folder / "space.yaml").write_text("learning_rate: {loguniform: [1e-4, 1e-2]}\nn_heads: [1, 2]\n")
     more = ["--max-evals", "6"]
     assert main(command(*more, algo="random")) == 0
@@ -160,6 +161,12 @@ def test_eight_trials_tell_what_matters(folder: Path) -> None:
         (["--tool", "ray", "--asha", "--reduction", "1"], None, "--reduction 1: it must be above 1"),
         (["--tool", "ray", "--cpus-per-trial", "0"], None, "--cpus-per-trial 0: it must be above 0"),
         (["--search-seed", "-1"], None, "--search-seed -1"),
+        (["--test_best=True"], None, "--test_best=True: there is no such option; did you mean '--test-best'?"),
+        (["--cpus_per_trial=2"], None, "--cpus_per_trial=2: there is no such option; did you mean '--cpus-per-trial'?"),
+        (["--config-files", "a.yaml"], None, "--config-files: there is no such option; did you mean '--config_files'?"),
+        (["--out", "fixed.yaml"], None, "--out fixed.yaml: no folder to write to (File exists); name another"),
+        (["--tool", "ray", "--ray-address", "ray://127.0.0.1:1"], None, "Ray's client cannot run this search"),
+        ([], "learning_rate: [0.1]\nstage: [train, pretrain]\n", "line 2: stage cannot be searched"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -173,6 +180,34 @@ def test_mistakes_are_one_line(
     assert message in said[-1]
     assert not (folder / "out/trials.jsonl").exists()
     assert not (folder / "out/study.json").exists()
+
+
+def test_a_wrong_argument_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(command("--max-evals", "0"))
+    assert ended.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: argument --max-evals: '0' is no whole number, at least 1")
+
+
+def test_what_is_not_installed_is_told_at_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_mmm4rec.command.find_spec", lambda name: None if name == "matplotlib" else True)
+    assert main(command()) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == "error: matplotlib is not installed: pip install 'recbole-mmm4rec[tune]'"
+    assert not (folder / "out").exists()
+
+
+def test_a_config_file_names_the_model_and_loaders_have_processes(folder: Path) -> None:
+    fixed = yaml.safe_load((folder / "fixed.yaml").read_text())
+    (folder / "fixed.yaml").write_text(yaml.safe_dump({**fixed, "model": "SASRec", "dataset": "shop", "worker": 1}))
+    (folder / "space.yaml").write_text("n_heads: [1]\n")
+    line = ["--config_files", "fixed.yaml", "--space", "space.yaml", "--algo", "exhaustive", "--epochs=1"]
+    assert main(line) == 0
+    (found,) = trials(folder / "tune/SASRec-shop")
+    assert (found["status"], found["error"]) == ("done", "")
 
 
 def test_another_search_does_not_go_on_in_the_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,8 +233,6 @@ def test_another_search_does_not_go_on_in_the_folder(folder: Path, capsys: pytes
 
 
 def test_two_commands_do_not_share_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from recbole_mmm4rec.tune.study import alone
-
-    with alone(folder / "out"):
+    with alone(folder / "out", "search"):
         assert main(command()) == 2
     assert "another search is running there" in capsys.readouterr().err

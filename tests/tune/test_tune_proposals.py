@@ -51,6 +51,17 @@ def test_a_small_space_is_gone_through_exactly_once(tmp_path: Path, algo: str) -
     assert len(tried) == len({same_text(one) for one in tried}) == 9
 
 
+@pytest.mark.parametrize("algo", ["random", "bayes"])
+def test_what_draws_do_not_meet_is_found_all_the_same(
+    tmp_path: Path, algo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Proposals._draw, "__defaults__", (1,))
+    monkeypatch.setattr("recbole_mmm4rec.tune.proposals.REDRAWS", 10)
+    whole = search(tmp_path / "whole", GRID, algo, 9)
+    assert len({same_text(one) for one in whole}) == 9
+    assert search(tmp_path / "parts", GRID, algo, 9, ends=6) + search(tmp_path / "parts", GRID, algo, 9) == whole
+
+
 @pytest.mark.parametrize(("algo", "space"), [("random", RANGES), ("bayes", RANGES), ("exhaustive", GRID)])
 def test_a_broken_off_search_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, algo: str, space: list[Parameter]

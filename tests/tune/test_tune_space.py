@@ -46,19 +46,23 @@ def test_recboles_lines(tmp_path: Path) -> None:
     found = space(
         tmp_path,
         "learning_rate loguniform -8, 0\nn_layers choice [1, 2]\n\n# a remark\n"
-        "dropout_prob uniform 0.1,0.2\nhidden_size quniform 8,16,8\nhidden_act choice ['gelu','relu']\n",
+        "dropout_prob uniform 0.1,0.2\nhidden_size quniform 8,16,8\nhidden_act choice ['gelu','relu']\n"
+        "mlp_hidden_size choice ['[64, 64]','[128]']\n",
         "model.hyper",
     )
-    assert [one.key for one in found] == ["learning_rate", "n_layers", "dropout_prob", "hidden_size", "hidden_act"]
+    assert [one.key for one in found] == [
+        *("learning_rate", "n_layers", "dropout_prob", "hidden_size", "hidden_act", "mlp_hidden_size")
+    ]
     assert (found[0].low, found[0].high) == (math.exp(-8), 1.0)
     assert found[1].values == (1, 2)
     assert found[2].where.endswith("line 5")
     assert found[3].values == (8, 16)
     assert found[4].values == ("gelu", "relu")
+    assert found[5].values == ([64, 64], [128])  # RecBole reads a text once more
 
 
 def test_recboles_dictionary_by_kind(tmp_path: Path) -> None:
-    a, b = space(tmp_path, "choice:\n  n_layers: [1, 2]\nloguniform:\n  learning_rate: [-8, 0]\n")
+    a, b = space(tmp_path, "choice:\n  n_layers: [1, '2']\nloguniform:\n  learning_rate: [-8, 0]\n")
     assert (a.key, a.values, a.where.endswith("line 2")) == ("n_layers", (1, 2), True)
     assert (b.key, b.low, b.high) == ("learning_rate", math.exp(-8), 1.0)
 
