@@ -12,13 +12,16 @@ RESULTS = 1
 """Raised with every change of results (tagged [results] in the changelog): older runs then no longer count."""
 
 
+_FILES = (".inter", ".item", ".user", ".kg", ".link", ".net")
+
+
 def fingerprint(folder: Path) -> str:
     """The hash of a data set: its atomic files and feature stores, byte by byte.
 
     Args:
         folder: ``DATA_PATH/NAME``.
     """
-    files = sorted(file for file in folder.glob(f"{folder.name}*.*") if file.suffix in (".inter", ".item", ".user"))
+    files = sorted(file for file in folder.glob(f"{folder.name}*.*") if file.suffix in _FILES)
     stores = (folder / "features").glob("*/*")
     files += sorted(file for file in stores if file.is_file() and not file.parent.name.startswith("."))
     total = hashlib.sha256()

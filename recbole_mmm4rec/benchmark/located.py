@@ -36,7 +36,20 @@ class Located:
         self.text = Path(path).read_text(encoding="utf-8")
         node = yaml.compose(self.text, Loader=yaml_loader())
         self._lines: dict[Place, int] = {}
-        _note_lines(node, (), self._lines)
+        self._note_lines(node, ())
+
+    def _note_lines(self, node: Any, place: Place) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner, line = (*place, key.value), key.start_mark.line + 1
+                if inner in self._lines:
+                    raise UserError(f"{self.path}, line {line}: {key.value!r} stands there twice; keep one")
+                self._lines[inner] = line
+                self._note_lines(value, inner)
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                self._lines[(*place, number)] = value.start_mark.line + 1
+                self._note_lines(value, (*place, number))
 
     def where(self, place: Place) -> str:
         """File and line of a part; of one that came by a merge, those of the part around it."""
@@ -91,15 +104,3 @@ class Located:
 def _name(place: Place) -> str:
     words = [str(part) for part in place if isinstance(part, str)]
     return words[-1] if words else "the file"
-
-
-def _note_lines(node: Any, place: Place, lines: dict[Place, int]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner = (*place, key.value)
-            lines[inner] = key.start_mark.line + 1
-            _note_lines(value, inner, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for number, value in enumerate(node.value):
-            lines[(*place, number)] = value.start_mark.line + 1
-            _note_lines(value, (*place, number), lines)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from recbole_mmm4rec.benchmark.fingerprint import fingerprint
+from recbole_mmm4rec.benchmark.fingerprint import RESULTS, fingerprint
 from recbole_mmm4rec.compat.config import model_names, read_yaml
 from recbole_mmm4rec.compat.tools import whole_file
 from recbole_mmm4rec.config_keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
@@ -82,6 +82,7 @@ class Study:
             "model": self.model,
             "dataset": self.dataset,
             "files of the data set": self.data,
+            "results of this package's version": RESULTS,
             "valid_metric": self.valid_metric,
             "fixed settings": dict(self.fixed),
             "space": describe(self.space),

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from shop import settings, write_shop
 
+from recbole_mmm4rec.benchmark.fingerprint import RESULTS
 from recbole_mmm4rec.cli import main as run_recbole
 from recbole_mmm4rec.command import alone
 from recbole_mmm4rec.tune.__main__ import main
@@ -210,7 +211,9 @@ def test_a_config_file_names_the_model_and_loaders_have_processes(folder: Path) 
     assert (found["status"], found["error"]) == ("done", "")
 
 
-def test_another_search_does_not_go_on_in_the_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_search_does_not_go_on_in_the_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "space.yaml").write_text("learning_rate: [0.01]\n")
     assert main(command()) == 0
     before = (folder / "out/trials.jsonl").read_bytes()
@@ -227,9 +230,13 @@ def test_another_search_does_not_go_on_in_the_folder(folder: Path, capsys: pytes
     (folder / "space.yaml").write_text("learning_rate: [0.01, 0.02]\n")
     assert "space, learning_rate: {'kind': 'choice', 'values': [0.01]} there" in refusal()
     (folder / "space.yaml").write_text("learning_rate: [0.01]\n")
+    inter = (folder / "shop/shop.inter").read_bytes()
     with (folder / "shop/shop.inter").open("a") as file:
         file.write("u1\ti1\t1600000000\n")
     assert "files of the data set" in refusal()
+    monkeypatch.setattr("recbole_mmm4rec.tune.study.RESULTS", 0)
+    (folder / "shop/shop.inter").write_bytes(inter)
+    assert f"results of this package's version: {RESULTS} there, 0 here" in refusal()
 
 
 def test_two_commands_do_not_share_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

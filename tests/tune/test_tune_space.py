@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_mmm4rec.compat.config import model_names
-from recbole_mmm4rec.config_keys import known_keys
+from recbole_mmm4rec.config_keys import default_settings, known_keys
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.plugin import properties_dir
 from recbole_mmm4rec.tune.space import Parameter, combinations, make_parameter, size
 from recbole_mmm4rec.tune.space_files import read_space, space_file
@@ -124,6 +125,16 @@ def test_a_value_is_found_again_at_its_position(value: float, kind: str) -> None
     one = make_parameter("a", kind, [1e-6, 1.0], "")
     assert one.value(one.position(value)) == pytest.approx(value, rel=1e-12)
     assert one.value(one.position(one.high) + 1) == one.high
+
+
+def test_every_size_of_mmm4recs_space_can_be_built() -> None:
+    names = NetworkConfig.setting_names()
+    defaults = {key: value for key, value in default_settings("MMM4Rec").items() if key in names}
+    sizes = [one for one in read_space(space_file("MMM4Rec")) if one.kind == "choice" and one.key in names]
+    assert {"hidden_size", "num_layers"} <= {one.key for one in sizes}
+    for combination in combinations(sizes):
+        made = NetworkConfig.from_mapping({**defaults, **combination})
+        assert made.hidden_size == combination["hidden_size"]
 
 
 def test_the_spaces_that_come_with_the_package_can_be_searched() -> None:
