@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from recbole.utils import calculate_valid_score, dict2str, set_color
 
+from recbole_mmm4rec.distributed.last_epoch import waits_for
+
 
 class Validation(NamedTuple):
     """One validation.
@@ -119,7 +121,9 @@ def _with_validation_first(trainer: Any, fit: Any) -> Any:
     def first(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
-        if trainer.start_epoch == 0 and given.arguments.get("valid_data"):
+        begins = trainer.start_epoch == 0 and not trainer.valid_history  # no checkpoint of it, not even of epoch 0
+        goes_on = given.arguments.get("saved") and waits_for(trainer.config)
+        if begins and not goes_on and given.arguments.get("valid_data"):
             _validate_first(trainer, **{name: given.arguments[name] for name in _USED})
         return fit(*args, **kwargs)
 

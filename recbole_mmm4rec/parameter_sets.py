@@ -80,11 +80,8 @@ def frozen_parameters(config: Any, model: nn.Module, transferred: Collection[str
     for name in name_list(config["frozen"]) or ():
         chosen |= members("frozen", str(name), model, transferred)
     everything = {name for name, _ in model.named_parameters()}
-    if chosen == everything and config["epochs"] and not config["unfreeze_after"]:
-        raise UserError(
-            f"frozen={config['frozen']!r} leaves nothing to train; leave something out, or set unfreeze_after, or "
-            "epochs: 0"
-        )
+    if chosen == everything and config["epochs"]:
+        raise UserError(f"frozen={config['frozen']!r} leaves nothing to train; leave something out, or set epochs: 0")
     return chosen
 
 

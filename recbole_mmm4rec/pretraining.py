@@ -11,6 +11,8 @@ from typing import Any
 
 from recbole_mmm4rec.checkpoint_files import read_checkpoint
 from recbole_mmm4rec.config_keys import default_settings
+from recbole_mmm4rec.distributed import group
+from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.history import restore_history
 from recbole_mmm4rec.stages import is_pretraining
 
@@ -101,8 +103,13 @@ class Pretraining:
         self.stem = Path(config["checkpoint_dir"]) / f"{config['model']}-pretrain-{config['dataset']}-{run_id(config)}"
         self._written = -1
         trainer.saved_model_file = str(self._file(""))
-        newest = self._newest() if config["resume"] is not False else None
+        newest = group.same(self._newest() if group.is_main() else None) if config["resume"] is not False else None
         if newest is not None:
+            if not newest.is_file():
+                raise UserError(
+                    f"process 0 goes on with {str(newest)!r}, which this machine does not have: checkpoint_dir must be "
+                    "one folder for all machines"
+                )
             trainer.resume_checkpoint(newest)
             restore_history(trainer, read_checkpoint(newest)["valid_history"])
             trainer.saved_model_file = str(self._file(""))
@@ -119,6 +126,17 @@ class Pretraining:
     def checkpoints(self) -> list[str]:
         """The files named by epoch, in their order."""
         return [str(file) for file in sorted(self.stem.parent.glob(f"{self.stem.name}-epoch*.pth"))]
+
+    def begin(self, saved: bool) -> None:
+        """Make room for a training that starts anew: what another one has left would be gone on with after a kill.
+
+        Args:
+            saved: whether anything is to be written.
+        """
+        self.saved = saved
+        if saved and self.trainer.config["resume"] is False and group.is_main():
+            for file in (*map(Path, self.checkpoints()), self._file("-last"), self._file("")):
+                file.unlink(missing_ok=True)
 
     def finished(self, epoch: int) -> None:
         """Write what belongs to an epoch, once both its training and its validation are done.

@@ -116,7 +116,7 @@ class MMM4RecTrainer(Trainer):
     ) -> tuple[float, Any]:
         """RecBole's training; a pre-training also writes checkpoints by epoch."""
         if self.pretraining is not None:
-            self.pretraining.saved = saved
+            self.pretraining.begin(saved)
         result: tuple[float, Any] = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
         if self.pretraining is not None and self.train_loss_dict:
             self.pretraining.finished(max(self.train_loss_dict))

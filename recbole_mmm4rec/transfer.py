@@ -106,22 +106,22 @@ def open_source(path: str) -> Source:
     """
     content = read_checkpoint(path)
     ours = tensors(content.get("state_dict"))
+    config = content.get("config")
+    settings = config if isinstance(config, dict) else {}
     if ours is not None and any(name.startswith(PREFIX) for name in ours):
-        config = content.get("config")
-        weights = {short(name): weight for name, weight in ours.items()}
-        return Source(path, weights, config if isinstance(config, dict) else {}, [])
-    theirs = tensors(content.get("model")) or ours or tensors(content)
-    weights, problems = renamed(theirs or {})
+        source = Source(path, {short(name): weight for name, weight in ours.items()}, settings, [])
+    else:
+        weights, problems = renamed(tensors(content.get("model")) or ours or tensors(content) or {})
+        source = Source(path, weights, {"time_padding": "zero_stamp", "d_skip": "scaled"}, problems)
     try:
-        known = settings_of(weights) and modalities_of(weights)
+        known = settings_of(source.weights) and modalities_of(source.weights)
     except (KeyError, IndexError, ValueError, ZeroDivisionError):
         known = []
     if not known:
-        config = content.get("config")
-        trained = config.get("model") if isinstance(config, dict) else None
+        trained = settings.get("model")
         what = f"is a checkpoint of {trained}" if trained else "holds other weights"
         raise UserError(f"pretrained={path!r} {what}; give one of MMM4Rec, ours or a published one")
-    return Source(path, weights, {"time_padding": "zero_stamp", "d_skip": "scaled"}, problems)
+    return source
 
 
 def _take_layers(source: Source, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from pathlib import Path
@@ -256,3 +257,14 @@ def test_the_script_is_short_and_refuses_in_one_line(tmp_path: Path) -> None:
     done = python(SCRIPT, "--model=MMM4Rek", "--dataset=shop", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: --model=MMM4Rek: there is no such model; did you mean 'MMM4Rec'?\n"
+
+
+def test_gpus_stay_visible_to_processes_that_start_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole hides all GPUs but ``gpu_id``'s for every configuration that it makes."""
+    write_shop(tmp_path)
+    for visible in ("4,5", None):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        cli._config_of("BPR", "shop", [], settings(tmp_path))
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible

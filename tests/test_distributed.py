@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -68,7 +69,7 @@ def assert_same_training(alone: dict[str, Any], together: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     "changes",
     [
-        {"loss_type": "CE", "train_batch_size": 29},
+        {"loss_type": "CE", "train_batch_size": 29, "neighbour_weight": 3.0},
         {"loss_type": "CE", "train_unit": "user", "accumulation_steps": 3},
         {"loss_type": "in_batch", "mask_false_negatives": True, "train_batch_size": "all but one"},
         {"loss_type": "in_batch", "clip_grad_norm": {"max_norm": 0.5}},
@@ -240,6 +241,18 @@ def test_gpus_are_one_a_process(monkeypatch: pytest.MonkeyPatch, given: dict[str
 
 def test_too_few_gpus_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     with pytest.raises(UserError, match=r"nproc=2: .* there are 1 \(gpu_id\)"):
         repairs._gpus({"gpu_id": "3", "use_gpu": True}, 2, chosen=True)
     assert repairs._gpus({"gpu_id": (5, 3), "use_gpu": True}, 2, chosen=True) == ["5", "3"]
+
+
+def test_chosen_gpus_are_named_before_anything_looks_at_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What CUDA sees is settled at the first look."""
+    seen: list[str] = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: not seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    repairs._gpus({"gpu_id": (5, 3), "use_gpu": True}, 2, chosen=True)
+    repairs._gpus({"gpu_id": "0", "use_gpu": True}, 2, chosen=False)
+    assert seen == ["5,3", "5,3"]

@@ -130,6 +130,48 @@ def test_a_finished_one_is_not_trained_again(tmp_path: Path) -> None:
     assert [entry.epoch for entry in anew["valid_history"]] == [1]
 
 
+def stopped(folder: Path, epoch: int, **changes: Any) -> None:
+    """A pre-training that ends in the middle of an epoch, counted from 0."""
+    run = pretraining(folder, **changes)
+    train = run.trainer._train_epoch
+
+    def broken(data: Any, number: int, **rest: Any) -> Any:
+        if number == epoch:
+            raise KeyboardInterrupt
+        return train(data, number, **rest)
+
+    run.trainer._train_epoch = broken
+    with pytest.raises(KeyboardInterrupt):
+        run.trainer.fit(run.train, run.valid)
+
+
+def test_one_that_begins_anew_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    changes = {"epochs": 4, "pretrain_checkpoint_every": 2}
+    run = pretraining(tmp_path, **changes)
+    run.trainer.fit(run.train, run.valid)
+    assert "-epoch0004" in names(tmp_path)
+    pretraining(tmp_path, resume=False, **changes).trainer.fit(run.train, run.valid, saved=False)
+    assert "-epoch0004" in names(tmp_path)
+    stopped(tmp_path, 0, resume=False, **changes)
+    assert names(tmp_path) == []
+    stopped(tmp_path, 1, resume=False, **changes)
+    assert pretraining(tmp_path, **changes).trainer.start_epoch == 1
+
+
+def test_epoch_0_is_validated_once(tmp_path: Path) -> None:
+    changes = {"epochs": 1, "evaluate_first": True}
+    stopped(tmp_path, 0, **changes)
+    run = pretraining(tmp_path, **changes)
+    run.trainer.fit(run.train, run.valid)
+    assert [entry.epoch for entry in run.trainer.valid_history] == [0, 1]
+
+
+def test_a_machine_without_the_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_mmm4rec.pretraining.group.same", lambda value: tmp_path / "elsewhere.pth")
+    with pytest.raises(UserError, match=r"elsewhere\.pth.*checkpoint_dir must be one folder for all machines"):
+        pretraining(tmp_path)
+
+
 def test_one_that_stopped_early_has_ended(tmp_path: Path) -> None:
     run = pretraining(tmp_path, epochs=9, stopping_step=1)
     falling = iter([0.5, 0.4, 0.3])

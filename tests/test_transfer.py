@@ -116,6 +116,27 @@ def test_fine_tuning_begins_with_the_metrics_before_it(tmp_path: Path) -> None:
     assert [entry.epoch for entry in run.trainer.valid_history] == [1]
 
 
+def test_fine_tuning_that_goes_on_is_not_validated_first_again(tmp_path: Path) -> None:
+    path, _ = source(tmp_path)
+    changes = {"pretrained": str(path), "epochs": 3, "resume": True}
+    run = target(tmp_path, **changes)
+    train = run.trainer._train_epoch
+
+    def broken(data: Any, number: int, **rest: Any) -> Any:
+        if number == 2:
+            raise KeyboardInterrupt
+        return train(data, number, **rest)
+
+    run.trainer._train_epoch = broken
+    with pytest.raises(KeyboardInterrupt):
+        run.trainer.fit(run.train, run.valid)
+    files = sorted((tmp_path / "target" / "saved").glob("*"))
+    run = target(tmp_path, **changes)
+    run.trainer.fit(run.train, run.valid)
+    assert [entry.epoch for entry in run.trainer.valid_history] == [0, 1, 2, 3]
+    assert sorted((tmp_path / "target" / "saved").glob("*")) == files  # the best model and the note
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -269,6 +290,8 @@ def test_checkpoints_of_other_models(tmp_path: Path) -> None:
     assert "is a checkpoint of BPR; give one of MMM4Rec" in refusal(tmp_path, pretrained=result["saved_model_file"])
     other = tmp_path / "other.pth"
     torch.save({"model": {"layer.weight": torch.ones(2)}}, other)
+    assert "holds other weights; give one of MMM4Rec" in refusal(tmp_path, pretrained=str(other))
+    torch.save({"state_dict": {"network.weight": torch.ones(2)}}, other)
     assert "holds other weights; give one of MMM4Rec" in refusal(tmp_path, pretrained=str(other))
     assert "there is no such file" in refusal(tmp_path, pretrained="nothing.pth")
     changes = settings(tmp_path, pretrained=result["saved_model_file"])

@@ -38,7 +38,7 @@ def enter_group(module: ModuleType) -> None:
         local, count = int(settings["local_rank"]), int(settings["nproc"])
         gpus = _gpus(settings, count, "gpu_id" in self.external_config_dict)
         if gpus:
-            settings["gpu_id"] = os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+            settings["gpu_id"] = ",".join(gpus)
             torch.cuda.set_device(local)
         device = torch.device("cuda", local) if gpus else torch.device("cpu")
         settings.update(device=device, single_spec=False, local_rank=local)
@@ -57,7 +57,11 @@ def _gpus(settings: Any, count: int, chosen: bool) -> list[str]:
     named = settings["gpu_id"]
     gpus = [part.strip() for part in (",".join(map(str, named)) if isinstance(named, tuple) else str(named)).split(",")]
     gpus = [gpu for gpu in gpus if gpu]
-    if not settings["use_gpu"] or not gpus or not torch.cuda.is_available():
+    if not settings["use_gpu"] or not gpus:
+        return []
+    if chosen:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)  # before the first look at the GPUs, which is for good
+    if not torch.cuda.is_available():
         return []
     if not chosen:
         gpus = [str(number) for number in range(torch.cuda.device_count())]

@@ -58,6 +58,16 @@ def _is_wanted_again(config: Any) -> bool:
     return config["resume"] is True or int(os.environ.get(group.RESTARTS, "0")) > 0
 
 
+def _is_noted(config: Any) -> bool:
+    return bool(config["stage"] != "pretrain" and (group.active() or config["resume"] is True))
+
+
+def waits_for(config: Any) -> bool:
+    """Whether a training will go on with what was noted; the same on every process, which all have to ask."""
+    wanted = _is_noted(config) and _is_wanted_again(config)
+    return bool(wanted and group.same(last_file(config).is_file()))
+
+
 class LastEpoch:
     """The state after the last finished epoch of one training, in a file of ``checkpoint_dir``.
 
@@ -78,10 +88,7 @@ class LastEpoch:
     @classmethod
     def of(cls, trainer: Any, train_data: Any) -> LastEpoch | None:
         """What a trainer's epochs are to be noted with; None where they are not."""
-        config = trainer.config
-        if config["stage"] == "pretrain" or not (group.active() or config["resume"] is True):
-            return None
-        return cls(trainer, train_data)
+        return cls(trainer, train_data) if _is_noted(trainer.config) else None
 
     def noting(self, train: Callable[..., Any]) -> Callable[..., Any]:
         """A trainer's ``_train_epoch``; when it begins, the epoch before is finished and validated."""
@@ -159,7 +166,7 @@ def last_file(config: Any) -> Path:
 
 def forget(config: Any) -> None:
     """Remove the note of a training whose result is known."""
-    if group.is_main() and (group.active() or config["resume"] is True) and config["stage"] != "pretrain":
+    if group.is_main() and _is_noted(config):
         last_file(config).unlink(missing_ok=True)
 
 
