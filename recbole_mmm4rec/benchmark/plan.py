@@ -267,6 +267,8 @@ def _check_protocol(config: Any, dataset: str) -> None:
             f"eval_args on {dataset!r}: split={split}, mode={modes}: a benchmark leaves one item out and ranks all: "
             "split {'LS': 'valid_and_test'}, mode full"
         )
+    if config["eval_step"] < 1:
+        raise UserError(f"eval_step on {dataset!r}: {config['eval_step']} is no validation; write 1 or more")
     names = {str(name).lower() for name in config["metrics"]}
     if not names <= set(METRICS):
         raise UserError(f"metrics on {dataset!r}: {config['metrics']}: only Hit, NDCG and MRR can be compared")

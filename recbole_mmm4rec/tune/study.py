@@ -29,6 +29,7 @@ UNSEARCHABLE = (
     "metric_decimal_place",
     "eval_args",
     "eval_type",
+    "eval_step",
     "repeatable",
     "candidates",
     "benchmark_filename",
@@ -172,6 +173,8 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
                     raise UserError(f"{one.where}: {one.key}={value!r}: {error}") from None
         if not config["eval_args"]["split"]:
             raise UserError("eval_args: there is no split, hence no validation to choose by")
+        if config["eval_step"] < 1:
+            raise UserError(f"eval_step={config['eval_step']}: there is no validation to choose by; write 1 or more")
     return Study(
         model,
         dataset,

@@ -138,6 +138,7 @@ def test_pre_training_comes_first(shop: Path, tmp_path: Path) -> None:
         ({"models": [{"model": "SASRec", "settings": {"learning_rate": -1}}]}, "model 'SASRec' on 'pattern': learning"),
         ({"protocol": {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}}, "leaves one item out and ranks all"),
         ({"protocol": {"eval_args": {"mode": "uni10"}}}, "leaves one item out and ranks all"),
+        ({"protocol": {"eval_step": 0}}, "eval_step on 'pattern': 0 is no validation"),
         ({"protocol": {"candidates": "all"}}, "--baselines=Pop"),
         (
             {"models": [{"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": "nowhere"}}]},

@@ -156,6 +156,7 @@ def test_eight_trials_tell_what_matters(folder: Path) -> None:
         (["--dataset", "none"], None, "dataset='none': there is no file"),
         (["--epoch=3"], None, "--epoch=3: unknown key 'epoch'; did you mean 'epochs'?"),
         (["--nproc=2"], None, "nproc cannot be set"),
+        (["--eval_step=0"], None, "eval_step=0: there is no validation to choose by"),
         (["--space", "none.yaml"], None, "--space none.yaml: there is no such file"),
         (["--asha"], None, "--asha belongs to --tool ray"),
         (["--tool", "ray", "--grace-epochs", "2"], None, "--grace-epochs belongs to --asha"),
