@@ -51,24 +51,30 @@ class Trend:
     Attributes:
         points: number of points.
         slope: growth of the value by tenfold data.
-        error: standard error of the slope.
         margin: half the width of the slope's 95 % interval (Student's t).
-        intercept: value at one interaction.
+        middle: mean logarithm and mean value, which the line goes through.
     """
 
     points: int
     slope: float
-    error: float
     margin: float
-    intercept: float
+    middle: tuple[float, float]
 
     def at(self, interactions: float) -> float:
         """The line's value."""
-        return self.intercept + self.slope * math.log10(interactions)
+        return self.middle[1] + self.slope * (math.log10(interactions) - self.middle[0])
 
-    def needed(self, value: float) -> float | None:
-        """Interactions at which the line reaches a value; None where it does not rise."""
-        return 10 ** ((value - self.intercept) / self.slope) if self.slope > 0 else None
+    def decades(self, value: float, slope: float) -> float | None:
+        """Logarithm of the interactions at which a line of some slope through the middle reaches a higher value.
+
+        Args:
+            value: above the middle's.
+            slope: the line's own, or an end of its interval.
+
+        Returns:
+            None where that line does not rise.
+        """
+        return self.middle[0] + (value - self.middle[1]) / slope if slope > 0 else None
 
 
 def fit(interactions: Sequence[float], values: Sequence[float]) -> Trend:
@@ -78,10 +84,10 @@ def fit(interactions: Sequence[float], values: Sequence[float]) -> Trend:
         interactions: at least three, not all equal.
         values: as many.
     """
-    line = stats.linregress(np.log10(interactions), values)
-    quantile = float(stats.t.ppf(0.975, len(values) - 2))
-    error = float(line.stderr)
-    return Trend(len(values), float(line.slope), error, quantile * error, float(line.intercept))
+    logarithms = np.log10(interactions)
+    line = stats.linregress(logarithms, values)
+    margin = float(stats.t.ppf(0.975, len(values) - 2)) * float(line.stderr)
+    return Trend(len(values), float(line.slope), margin, (float(logarithms.mean()), float(np.mean(values))))
 
 
 def report(found: Sequence[Found], sources: Sequence[Source], users: int, where: str) -> str:
@@ -102,7 +108,7 @@ def zero_shot(found: Sequence[Found], sources: Sequence[Source]) -> str:
     """A row a source and checkpoint: validation and test of the target as they are before any training."""
     sizes = {source.name: source.interactions for source in sources}
     rows = []
-    for one in found:
+    for one in sorted(found, key=lambda one: sizes.get(one.run["source"], 0)):
         if one.run["kind"] == "zero-shot":
             name = one.run["source"]
             size = f"{sizes.get(name, 0):,}"
@@ -115,7 +121,7 @@ def fine_tuned(found: Sequence[Found], sources: Sequence[Source]) -> str:
     """A row a fine-tuning, compared with the training from scratch of the same seed and the same ID tables."""
     sizes = {source.name: source.interactions for source in sources}
     rows = []
-    for one in found:
+    for one in sorted(found, key=lambda one: sizes.get(one.run["source"], 0)):
         if one.run["kind"] != "train":
             continue
         run, base = one.run, _from_scratch(found, one)
@@ -142,15 +148,17 @@ def trends(found: Sequence[Found], sources: Sequence[Source], users: int) -> str
             if len(chosen) < 3 or (which == "all" and chosen == alone):
                 continue
             line = fit([source.interactions for source, _ in chosen], [value for _, value in chosen])
-            largest = max(source.interactions for source, _ in chosen)
-            needed = line.needed(goal)
-            far = "" if needed is None else f"{math.log10(needed / largest):.1f}"
-            slope = f"{line.slope:+.4f} ± {line.margin:.4f}"
-            rows.append([label, which, line.points, slope, "never" if needed is None else f"{needed:.1e}", far])
+            largest = math.log10(max(source.interactions for source, _ in chosen))
+            row = [label, which, line.points, f"{line.slope:+.4f} ± {line.margin:.4f}"]
+            for slope in (line.slope, line.slope + line.margin):
+                needed = line.decades(goal, slope)
+                row.append("never" if needed is None else f"{needed - largest:+.1f}")
+            rows.append(row)
     error = math.sqrt(goal * (1 - goal) / users)
-    head = ["validation Hit@10", "sources", "points", "by tenfold data (95 %)", f"interactions for {_short(goal)}"]
+    head = ["validation Hit@10", "sources", "points", "by tenfold data (95 %)"]
+    head += [f"decades from the largest to {_short(goal)}", "at the interval's upper end"]
     note = f"One standard error of a Hit@10 of {_short(goal)} over {users:,} users is {_short(error)}."
-    return figures.table([*head, "decades beyond the largest"], rows) + "\n\n" + note
+    return figures.table(head, rows) + "\n\n" + note
 
 
 def effect(found: Sequence[Found], sources: Sequence[Source], kind: str, epoch: int) -> list[tuple[Source, float]]:

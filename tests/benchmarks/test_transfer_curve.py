@@ -17,7 +17,7 @@ from shop import python
 
 from benchmarks import transfer
 from benchmarks.transfer_plan import Checkpoints, plan
-from benchmarks.transfer_report import Found, Trend, fine_tuned, fit, trends, zero_shot
+from benchmarks.transfer_report import Found, fine_tuned, fit, trends, zero_shot
 from benchmarks.transfer_sets import Source, prepare_sources
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.features import hash_inputs, write_store
@@ -195,8 +195,9 @@ def test_the_line_and_where_it_leads() -> None:
     line = fit([100, 1000, 10_000], [0.02, 0.03, 0.04])
     assert line.slope == pytest.approx(0.01)
     assert line.at(1e6) == pytest.approx(0.06)
-    assert line.needed(0.06) == pytest.approx(1e6)
-    assert Trend(3, -0.01, 0.0, 0.0, 0.1).needed(0.06) is None
+    assert line.decades(0.06, line.slope) == pytest.approx(6)
+    assert line.decades(0.06, 0.015) == pytest.approx(5)  # from the middle, 1,000 and 0.03
+    assert line.decades(0.06, -0.01) is None
     bent = fit([100, 1000, 10_000], [0.02, 0.033, 0.04])
     # residuals (-1, 2, -1) / 1000 by hand: s² = 6e-6 / 1, over the spread 2 of the logarithms; t(1) = 12.706
     assert bent.margin == pytest.approx(12.706 * math.sqrt(6e-6 / 2), rel=1e-3)
@@ -205,8 +206,8 @@ def test_the_line_and_where_it_leads() -> None:
     runs = [found("none", [0.0, 0.05, 0.06])]
     runs += [found(one.name, [0.0, 0.02 + 0.01 * at, 0.05]) for at, one in enumerate(sources)]
     text = trends(runs, sources, users=900)
-    assert "| after epoch 1 | shares of the first | 3 | +0.0100 ± 0.0000 | 1.0e+06 | 2.0 |" in text
-    assert "| after epoch 1 | all | 4 | +0.0100 ± 0.0000 | 1.0e+06 | 1.0 |" in text
+    assert "| after epoch 1 | shares of the first | 3 | +0.0100 ± 0.0000 | +2.0 | +2.0 |" in text
+    assert "| after epoch 1 | all | 4 | +0.0100 ± 0.0000 | +1.0 | +1.0 |" in text
     assert f"over 900 users is .{round(1e4 * math.sqrt(0.06 * 0.94 / 900)):04d}" in text
     assert trends([], sources, users=900) == "Nothing was trained from scratch yet."
 
