@@ -19,6 +19,7 @@ import yaml
 from shop import REPOSITORY, settings, write_shop
 
 from recbole_mmm4rec import quick_start
+from recbole_mmm4rec.build import build, make_config
 from recbole_mmm4rec.distributed import launch
 from recbole_mmm4rec.errors import LostProcessError, UserError
 
@@ -75,6 +76,17 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on(folder: Path,
     )
     assert [entry.epoch for entry in result["valid_history"]] == list(range(1, done + 3))
     assert not file.exists()  # the result is known, nothing is left to go on with
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_a_model_that_only_counts_leaves_no_note(tmp_path: Path) -> None:
+    """Its state holds matrices of SciPy, which are not read back without running what a file holds."""
+    write_shop(tmp_path)
+    for model, noted in (("EASE", 0), ("BPR", 1)):
+        config = make_config(model, "shop", config_dict=settings(tmp_path, resume=True))
+        run = build(config, count_flops=False)
+        run.trainer.fit(run.train, run.valid, verbose=False, show_progress=False)
+        assert len(list((tmp_path / "saved").glob("*-last.pth"))) == noted
 
 
 DYING = """

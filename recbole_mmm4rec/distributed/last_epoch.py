@@ -21,7 +21,8 @@ def keep_last_epoch(module: ModuleType) -> None:
     """Let ``Trainer.fit`` note each finished epoch, and begin after the one that was noted last.
 
     Noted on several processes, and with ``resume: True``; begun after, with ``resume: True`` and where ``torchrun`` has
-    started the processes again. A pre-training has checkpoints of its own for that.
+    started the processes again. A pre-training has checkpoints of its own for that; models that only count, such as Pop
+    and EASE, begin anew.
     """
     original = module.Trainer.fit
 
@@ -59,7 +60,9 @@ def _is_wanted_again(config: Any) -> bool:
 
 
 def _is_noted(config: Any) -> bool:
-    return bool(config["stage"] != "pretrain" and (group.active() or config["resume"] is True))
+    if config["stage"] == "pretrain" or config["MODEL_TYPE"].name == "TRADITIONAL":
+        return False  # the one has checkpoints of its own, the other a single epoch and matrices of SciPy
+    return bool(group.active() or config["resume"] is True)
 
 
 def waits_for(config: Any) -> bool:
