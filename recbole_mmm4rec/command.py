@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 from recbole_mmm4rec.errors import UserError
+
+INTERRUPTED = 130
+
+
+def ended(run: Callable[[], int]) -> int:
+    """The exit status of a command: 2 after a user's mistake and 130 when interrupted, each told in one line.
+
+    Args:
+        run: the command's work, which finds no arguments in ``sys.argv``: RecBole would read them once more, and
+            differently.
+    """
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        return run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        sys.argv = arguments
 
 
 class Parser(argparse.ArgumentParser):

@@ -39,3 +39,15 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device", lambda *_: contextlib.nullcontext())
     properties = types.SimpleNamespace(multi_processor_count=1)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda *_: properties)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Address of a Ray cluster of two processors."""
+    from ray.cluster_utils import Cluster
+
+    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        yield str(running.address)
+    finally:
+        running.shutdown()

@@ -9,10 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_mmm4rec.command import Parser, alone, check_installed, whole
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.command import Parser, alone, check_installed, ended, whole
 
-INTERRUPTED = 130
 _EXAMPLES = """\
 examples:
   python -m recbole_mmm4rec.benchmark --config properties/benchmark/quick.yaml
@@ -33,17 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     chosen = _parser().parse_args(given)
-    arguments, sys.argv = sys.argv, sys.argv[:1]  # RecBole would read them once more, and differently
-    try:
-        return _run(chosen, "python -m recbole_mmm4rec.benchmark " + shlex.join(given))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        sys.argv = arguments
+    return ended(lambda: _run(chosen, "python -m recbole_mmm4rec.benchmark " + shlex.join(given)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.json_lines import JsonLines, Record
 
 if TYPE_CHECKING:
     from recbole_mmm4rec.benchmark.plan import Job
-
-Record = dict[str, Any]
 
 
 class Records:
@@ -30,17 +26,10 @@ class Records:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._file = JsonLines(path, "a run")
         self.by_id: dict[str, list[Record]] = {}
-        content = path.read_bytes() if path.is_file() else b""
-        whole = content[: content.rfind(b"\n") + 1]  # what follows the last line end was torn off by a kill
-        self._end = len(whole)
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                record = json.loads(line)
-                self.by_id.setdefault(record["id"], []).append(record)
-            except (ValueError, KeyError, TypeError):
-                raise UserError(f"{path}, line {number}: no record of a run; remove that line") from None
+        for record in self._file.records:
+            self.by_id.setdefault(record["id"], []).append(record)
 
     def add(self, record: Record) -> None:
         """Append a record, on the disk before this returns.
@@ -48,13 +37,7 @@ class Records:
         Args:
             record: anything that JSON takes, with its ``id``.
         """
-        line = json.dumps(record, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-        with self.path.open("ab") as file:
-            file.truncate(self._end)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        self._end += len(line)
+        self._file.append(record)
         self.by_id.setdefault(record["id"], []).append(record)
 
     def done(self, job: Job) -> Record | None:

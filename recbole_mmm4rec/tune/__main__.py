@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_mmm4rec.command import Parser, alone, check_installed, whole
+from recbole_mmm4rec.command import Parser, alone, check_installed, ended, whole
 from recbole_mmm4rec.errors import UserError, nearest
 
-INTERRUPTED = 130
 _EXAMPLES = """\
 examples:
   python -m recbole_mmm4rec.tune --model MMM4Rec --dataset ml-100k --max-evals 30 --algo bayes
@@ -34,17 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         when interrupted, after everything has been written.
     """
     chosen, rest = _parser().parse_known_args(list(sys.argv[1:] if argv is None else argv))
-    arguments, sys.argv = sys.argv, sys.argv[:1]  # RecBole would read them once more, and differently
-    try:
-        return _run(chosen, rest)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        sys.argv = arguments
+    return ended(lambda: _run(chosen, rest))
 
 
 def _parser() -> argparse.ArgumentParser:

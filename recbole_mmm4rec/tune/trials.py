@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from recbole_mmm4rec.errors import UserError
-
-Record = dict[str, Any]
+from recbole_mmm4rec.json_lines import JsonLines, Record
 
 
 class Trials:
@@ -27,17 +22,8 @@ class Trials:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.by_id: dict[str, Record] = {}
-        content = path.read_bytes() if path.is_file() else b""
-        whole = content[: content.rfind(b"\n") + 1]  # what follows the last line end was torn off by a kill
-        self._end = len(whole)
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                record = json.loads(line)
-                self.by_id[record["id"]] = record
-            except (ValueError, KeyError, TypeError):
-                raise UserError(f"{path}, line {number}: no record of a trial; remove that line") from None
+        self._file = JsonLines(path, "a trial")
+        self.by_id: dict[str, Record] = {record["id"]: record for record in self._file.records}
 
     def add(self, record: Record) -> None:
         """Append a record, on the disk before this returns.
@@ -45,13 +31,7 @@ class Trials:
         Args:
             record: plain values, with ``id``, ``trial``, ``params`` and ``status``.
         """
-        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
-        with self.path.open("ab") as file:
-            file.truncate(self._end)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        self._end += len(line)
+        self._file.append(record)
         self.by_id[record["id"]] = record
 
     def all(self) -> list[Record]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,6 @@ from tiny_clip import make_tiny_clip
 
 from dataset_prep.cli import main
 from dataset_prep.picture_files import save_picture
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Address of a cluster of two workers."""
-    from ray.cluster_utils import Cluster
-
-    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    try:
-        yield str(running.address)
-    finally:
-        running.shutdown()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
