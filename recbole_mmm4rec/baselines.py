@@ -24,6 +24,7 @@ PROTOCOL = [
     "show_progress",
     "state",
     "worker",
+    "fast_cpu",
     "USER_ID_FIELD",
     "ITEM_ID_FIELD",
     "TIME_FIELD",

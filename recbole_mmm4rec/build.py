@@ -21,6 +21,7 @@ from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init
 
 from recbole_mmm4rec.distributed import group
 from recbole_mmm4rec.errors import LostProcessError, UserError, did_you_mean
+from recbole_mmm4rec.fast_cpu import speed_up
 from recbole_mmm4rec.stages import is_pretraining
 
 _REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, SyntaxError)
@@ -92,6 +93,7 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train)
     logger.info(model)
+    speed_up(config, model)
     if count_flops and group.is_main():
         flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
         logger.info(set_color("FLOPs", "blue") + f": {flops}")

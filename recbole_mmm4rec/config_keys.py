@@ -24,7 +24,7 @@ LAUNCH_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
 _OWN_KEYS = ("model", "dataset", "config_files", "allow_download")
 _READ = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
 _FOR_EVERY_MODEL = (
-    *("build.py", "quick_start.py", "item_features.py", "feature_tables.py", "history.py"),
+    *("build.py", "quick_start.py", "item_features.py", "feature_tables.py", "history.py", "fast_cpu.py"),
     "distributed/last_epoch.py",
 )
 _KINDS = ("general", "sequential", "context_aware", "knowledge_aware", "exlib")

@@ -45,7 +45,9 @@ class FullCatalogue(nn.Module):
         if isinstance(chunk, str):
             chunk = choose_chunk(len(labels), items.rows - 1, labels.device.type)
         if chunk:
-            return chunked_cross_entropy(encode(None), items, labels, chunk, self.label_smoothing)
+            with items.sparse_lookups():
+                users = encode(None)
+            return chunked_cross_entropy(users, items, labels, chunk, self.label_smoothing)
         tables = items.tables()
         return full_cross_entropy(encode(tables), items.fused(tables), labels, self.label_smoothing)
 

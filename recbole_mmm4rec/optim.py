@@ -10,6 +10,7 @@ import torch
 from torch import nn, optim
 
 from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.piecewise import PiecewiseAdam, PiecewiseAdamW, PiecewiseNAdam
 from recbole_mmm4rec.row_wise import RowWiseAdam, RowWiseAdamW, RowWiseNAdam
 
 LEARNERS = ("adam", "adamw", "nadam")
@@ -48,7 +49,7 @@ def parameter_groups(
 def build_optimizer(
     groups: Iterable[dict[str, Any]], learner: str, learning_rate: float, decoupled: bool, row_wise: bool = False
 ) -> optim.Optimizer:
-    """Adam, AdamW or NAdam.
+    """Adam, AdamW or NAdam, large tables piece by piece (:mod:`recbole_mmm4rec.piecewise`).
 
     Args:
         groups: see :func:`parameter_groups`; ``lr_factor`` of a group multiplies its rate.
@@ -64,11 +65,11 @@ def build_optimizer(
         raise UserError(f"learning_rate must be greater than 0, not {learning_rate}")
     groups = [{**group, "lr": learning_rate * group.get("lr_factor", 1.0)} for group in groups]
     if learner == "adam":
-        return (RowWiseAdam if row_wise else optim.Adam)(groups, lr=learning_rate)
+        return (RowWiseAdam if row_wise else PiecewiseAdam)(groups, lr=learning_rate)
     if learner == "adamw":
-        return (RowWiseAdamW if row_wise else optim.AdamW)(groups, lr=learning_rate)
+        return (RowWiseAdamW if row_wise else PiecewiseAdamW)(groups, lr=learning_rate)
     if learner == "nadam":
-        kind = RowWiseNAdam if row_wise else optim.NAdam
+        kind = RowWiseNAdam if row_wise else PiecewiseNAdam
         return kind(groups, lr=learning_rate, decoupled_weight_decay=decoupled)
     raise UserError(f"learner must be one of {', '.join(LEARNERS)}, not '{learner}'{did_you_mean(learner, LEARNERS)}")
 

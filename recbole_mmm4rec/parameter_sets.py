@@ -15,7 +15,7 @@ PREFIX = "network."
 """What every parameter of the model starts with; it is left out in all that a user sees."""
 
 _PATTERNS = {
-    "adapters": r"items\.adapter\..*",
+    "adapters": r"items\.(adapter|experts)\..*",
     "missing": r"items\.missing\..*",
     "ids": r"items\.bias\..*",
     "fusion": r"items\.fusion",

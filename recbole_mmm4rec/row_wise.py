@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
+from recbole_mmm4rec.piecewise import PiecewiseAdam, PiecewiseAdamW, PiecewiseNAdam
+
 
 class _RowWise(optim.Optimizer):
     """Adds sparse gradients to an optimiser of PyTorch.
@@ -86,19 +88,19 @@ def _has_rows(value: Any, table: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == table.shape
 
 
-class RowWiseAdam(_RowWise, optim.Adam):
+class RowWiseAdam(_RowWise, PiecewiseAdam):
     """Adam on the rows that have a gradient."""
 
     plain = optim.Adam
 
 
-class RowWiseAdamW(_RowWise, optim.AdamW):
+class RowWiseAdamW(_RowWise, PiecewiseAdamW):
     """AdamW on the rows that have a gradient; only these decay."""
 
     plain = optim.AdamW
 
 
-class RowWiseNAdam(_RowWise, optim.NAdam):
+class RowWiseNAdam(_RowWise, PiecewiseNAdam):
     """NAdam on the rows that have a gradient; only these decay."""
 
     plain = optim.NAdam

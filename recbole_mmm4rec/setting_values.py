@@ -92,6 +92,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "features_in": _words("auto", "memory", "mapped"),
     "row_wise_ids": _words("auto", switch=True),
     "cuda_graphs": _words("auto", switch=True),
+    "fast_cpu": _words(switch=True),
     "evaluate_first": _words("auto", switch=True),
     "stage": _words("train", "pretrain"),
     "pretrain_on": _words("all_but_last", "all"),
@@ -102,6 +103,20 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "frozen": (_is_names, "a list of names such as [ssd, cross], or None"),
     "unfreeze_after": _whole_or_none(0),
     "learning_rates": (_is_rates, "names with factors above 0 such as {'transferred': 0.1}, or None"),
+    "weight_average": (
+        lambda value: value is None or (_is_number(value) and 0 <= value < 1),
+        "a number from 0 to below 1",
+    ),
+    "dropout_start": (
+        lambda value: value is None or (_is_number(value) and 0 <= value < float("inf")),
+        "a number, at least 0",
+    ),
+    "temperature_start": (
+        lambda value: value is None or (_is_number(value) and 0 < value < float("inf")),
+        "a number above 0, or None",
+    ),
+    "schedule_epochs": _whole_or_none(0),
+    "contrastive_epochs": _whole_or_none(0),
     "neighbour_weight": (
         lambda value: value is None or (_is_number(value) and 0 <= value < float("inf")),
         "a number, at least 0",

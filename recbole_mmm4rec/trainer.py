@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.trainer import Trainer
 from recbole.utils import get_gpu_usage, set_color
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -16,10 +15,13 @@ from tqdm import tqdm
 
 from recbole_mmm4rec import optim
 from recbole_mmm4rec.allocator import keep_freed_memory
-from recbole_mmm4rec.compat.tools import whole_file
+from recbole_mmm4rec.averaging import Averaging
+from recbole_mmm4rec.checkpointing import CheckpointingTrainer
+from recbole_mmm4rec.contrastive import contrastive_start, pairs_of
 from recbole_mmm4rec.cuda_graphs import GraphedLoss, use_graphs
 from recbole_mmm4rec.distributed import group as processes
 from recbole_mmm4rec.distributed import joint
+from recbole_mmm4rec.epochs import EpochSchedule
 from recbole_mmm4rec.loss_sum import READ_EVERY, LossSum, batches
 from recbole_mmm4rec.network.static import count_tokens
 from recbole_mmm4rec.parameter_sets import frozen_parameters, rate_factors
@@ -30,7 +32,7 @@ from recbole_mmm4rec.row_wise import clippable
 from recbole_mmm4rec.transfer import load_pretrained
 
 
-class MMM4RecTrainer(Trainer):
+class MMM4RecTrainer(CheckpointingTrainer):
     """Adds to RecBole's Trainer what large catalogues, large batches and mixed precision need.
 
     NAdam and parameter groups, row-wise steps of ID tables, accumulation, a schedule, sound mixed precision, and an
@@ -38,7 +40,8 @@ class MMM4RecTrainer(Trainer):
 
     Keys beside RecBole's: ``pretrained``, ``frozen``, ``unfreeze_after``, ``learning_rates``, ``accumulation_steps``,
     ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``, ``lr_schedule``, ``warmup_steps``, ``lr_floor``,
-    ``amp_dtype``, ``cuda_graphs``; their ranges stand in properties/model/MMM4Rec.yaml.
+    ``amp_dtype``, ``cuda_graphs``, ``weight_average``, ``dropout_start``, ``temperature_start``, ``schedule_epochs``,
+    ``contrastive_epochs``; their ranges stand in properties/model/MMM4Rec.yaml.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -51,6 +54,7 @@ class MMM4RecTrainer(Trainer):
         self.accumulation_steps = int(config["accumulation_steps"] or 1)
         self.amp_dtype = optim.checked_precision(config)
         self.lr_schedule, self.warmup_steps, self.lr_floor = optim.checked_schedule(config)
+        self.epoch_schedule = EpochSchedule(config)
         self.row_wise = optim.row_wise_choice(config)
         super().__init__(config, model)
         if self.device.type == "cpu":
@@ -67,6 +71,9 @@ class MMM4RecTrainer(Trainer):
         self.graphed: GraphedLoss | None = None
         self._tokens: deque[int] = deque()  # of the batches on their way, oldest first
         self._freeze(frozen_parameters(config, model, self.transferred))
+        if config["contrastive_epochs"]:
+            pairs_of(model.network.items, config["contrastive_epochs"])
+        self.averaging = Averaging.of(config, model.network)
         self.pretraining = Pretraining.of(self)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
@@ -96,14 +103,20 @@ class MMM4RecTrainer(Trainer):
         for name, weight in self.model.named_parameters():
             weight.requires_grad_(name not in names)
 
-    def _begin_epoch(self, epoch_idx: int) -> None:
-        """Free what was frozen when its time has come; the epoch before is finished, hence worth a checkpoint."""
+    def _begin_epoch(self, epoch_idx: int, show_progress: bool) -> None:
+        """What the beginning of an epoch brings; the epoch before is finished, hence worth a checkpoint."""
         if self._frozen and 0 < (self.config["unfreeze_after"] or 0) <= epoch_idx:
             self._freeze(())
             self.graphed = None  # a recorded step has no gradients of what was frozen
             self.logger.info("all parameters are trained from here on (unfreeze_after)")
         if self.pretraining is not None:
             self.pretraining.finished(epoch_idx - 1)
+        if self.averaging is not None:
+            self.averaging.hide()
+        network, pairs = self.model.network, self.config["contrastive_epochs"]
+        if epoch_idx == 0 and pairs:
+            contrastive_start(network.items, pairs, self.config["seed"], show_progress)
+        self.epoch_schedule.begin(epoch_idx, network)
 
     def fit(
         self,
@@ -122,28 +135,6 @@ class MMM4RecTrainer(Trainer):
             self.pretraining.finished(max(self.train_loss_dict))
         return result
 
-    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        """RecBole's checkpoint with the validations so far."""
-        if epoch == -1 and self.start_epoch > 0:
-            return  # a training with nothing left to do would write its last state over its best model
-        if not processes.is_main():
-            return
-        file = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = {
-            "config": self.config,
-            "epoch": epoch,
-            "cur_step": self.cur_step,
-            "best_valid_score": self.best_valid_score,
-            "valid_history": [tuple(entry) for entry in self.valid_history],
-            "state_dict": self.model.state_dict(),
-            "other_parameter": self.model.other_parameter(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        with whole_file(file) as whole:
-            torch.save(state, whole, pickle_protocol=4)
-        if verbose:
-            self.logger.info(set_color("Saving current", "blue") + f": {file}")
-
     def _autocast(self, cache: bool = True) -> torch.autocast:
         return torch.autocast(self.device.type, self.amp_dtype, enabled=bool(self.enable_amp), cache_enabled=cache)
 
@@ -155,7 +146,7 @@ class MMM4RecTrainer(Trainer):
         Returns:
             the sum of the losses of the loader's batches, as RecBole reports it.
         """
-        self._begin_epoch(epoch_idx)
+        self._begin_epoch(epoch_idx, show_progress)
         self.model.train()
         if self.use_graphs and loss_func is None and self.graphed is None:
             self.graphed = GraphedLoss(self._recorded_loss, self.model.parameters(), self.scaler.scale)
@@ -176,6 +167,8 @@ class MMM4RecTrainer(Trainer):
                 bar.update(self._samples_done)
                 bar.set_postfix_str(f"{losses}{self._memory(show_progress)}", refresh=False)
             losses.read()
+        if self.averaging is not None:
+            self.averaging.show()
         self.tensorboard.add_scalar("Learning_rate", self.optimizer.param_groups[0]["lr"], epoch_idx)
         return float(processes.total(losses.total)) / processes.world()
 
@@ -218,6 +211,8 @@ class MMM4RecTrainer(Trainer):
         if self.scaler.get_scale() >= before:  # a lower scale means that the step was left out
             self.optimizer_step += 1
             self.scheduler.step()
+            if self.averaging is not None:
+                self.averaging.step()
         return means
 
     def _replayed(self, group: list[Interaction]) -> list[Tensor]:

@@ -67,7 +67,7 @@ def test_projection_in_pieces_equals_one_product(
     ours, theirs = nn.Linear(6, 5).double(), nn.Linear(6, 5).double()
     theirs.load_state_dict(ours.state_dict())
     ours.bias.requires_grad_(not frozen_bias)
-    found, expected = project(table, rows, ours), theirs(wanted.double()[rows])
+    found, expected = project(table, rows, ours.weight, ours.bias), theirs(wanted.double()[rows])
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     weights = torch.randn_like(expected)
     (found * weights).sum().backward()
@@ -83,7 +83,7 @@ def test_projection_holds_a_piece_at_a_time(tmp_path: Path, small_pieces: None) 
     table, _ = mapped(tmp_path)
     linear = nn.Linear(6, 2)
     with Watch() as watch:
-        project(table, slice(None), linear).sum().backward()
+        project(table, slice(None), linear.weight, linear.bias).sum().backward()
     features = [shape for _, shape, _ in watch.made if shape[-1:] == (6,)]
     assert max(shape[0] for shape in features) == 4
     assert watch.largest() == 20 * 2
@@ -93,7 +93,7 @@ def test_projection_under_autocast(tmp_path: Path, small_pieces: None) -> None:
     table, wanted = mapped(tmp_path)
     linear = nn.Linear(6, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, expected = project(table, slice(None), linear), linear(wanted)
+        found, expected = project(table, slice(None), linear.weight, linear.bias), linear(wanted)
     assert found.dtype == expected.dtype == torch.bfloat16
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=1e-2)
     found.float().sum().backward()

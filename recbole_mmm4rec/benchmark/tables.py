@@ -71,13 +71,14 @@ def statistics_line(table: Table) -> str:
     """What every table says first: the data set, its counts after filters, and how models are judged."""
     shop = table.shop
     users, items, count = (f"{shop.statistics[key]:,}" for key in ("users", "items", "interactions"))
+    fast = " RecBole's models were computed with fast_cpu." if shop.protocol.get("fast_cpu") else ""
     candidates = "items of interactions" if shop.protocol.get("candidates") != "all" else "all items"
     return (
         f"{shop.name}: {users} users, {items} items, {count} interactions after filters "
         f"(fingerprint {shop.fingerprint}). The last item of each user is the test, the last but one validation; "
         f"ranked among all {candidates}, the history not masked; at most {shop.protocol['MAX_ITEM_LIST_LENGTH']} "
         f"items of history; training ends after {shop.protocol['stopping_step']} validations without a better "
-        f"{metric_name(shop.valid_metric)}."
+        f"{metric_name(shop.valid_metric)}.{fast}"
     )
 
 

@@ -123,6 +123,7 @@ class LastEpoch:
             "state_dict": trainer.model.state_dict(),
             "other_parameter": trainer.model.other_parameter(),
             "optimizer": trainer.optimizer.state_dict(),
+            "more": trainer.more_state() if hasattr(trainer, "more_state") else None,
             "scaler": trainer.scaler.state_dict() if hasattr(trainer, "scaler") else None,
             "order": None if self.order is None else self.order.get_state(),
         }
@@ -151,6 +152,8 @@ class LastEpoch:
         restore_history(trainer, state["valid_history"])
         trainer.model.load_state_dict(state["state_dict"])
         trainer.model.load_other_parameter(state["other_parameter"])
+        if state.get("more"):
+            trainer.load_more_state(state["more"])
         trainer.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"] is not None:
             trainer.scaler.load_state_dict(state["scaler"])

@@ -13,6 +13,7 @@ from recbole_mmm4rec.errors import UserError, did_you_mean
 FUSIONS = ("static", "dynamic_shared", "dynamic_instance")
 TIME_PADDINGS = ("masked", "zero_stamp")
 D_SKIPS = ("scaled", "mamba")
+WHITENINGS = ("none", "zca")
 # "recurrence", the slow step-by-step form, is the truth that the others are tested against
 SSD_BACKENDS = ("auto", "torch", "mamba_ssm", "recurrence")
 
@@ -56,6 +57,9 @@ class NetworkConfig:
     time_padding: str = _setting("masked", "gap at padded positions: 0, or as published", choices=TIME_PADDINGS)
     d_skip: str = _setting("scaled", "skip of the scan: D * delta * x as published, or Mamba's D * x", choices=D_SKIPS)
     is_modality_bias: bool = _setting(True, 'trainable ID tables on top of the features (the paper\'s "with ID")')
+    whitening: str = _setting("none", "decorrelate the frozen features of the catalogue", choices=WHITENINGS)
+    adapter_experts: int = _setting(1, "linear maps of an adapter, mixed by a gate of the features", low=1)
+    cosine_scores: bool = _setting(False, "user vectors have length 1 in the scores, too")
     item_mm_fusion: str = _setting("static", "how the logits of the modalities are joined", choices=FUSIONS)
     temperature: float = _setting(0.8, "divides the scores", low=0.0)
     ssd_backend: str = _setting("auto", "which implementation of the scan runs", choices=SSD_BACKENDS)

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recbole_mmm4rec.frozen import FrozenTable, Rows, pieces
 
 
-def project(table: FrozenTable, rows: Rows, linear: nn.Linear) -> Tensor:
-    """``linear`` of some rows of a frozen table.
+def project(table: FrozenTable, rows: Rows, weight: Tensor, bias: Tensor) -> Tensor:
+    """``X Wᵀ + b`` of some rows X of a frozen table.
 
     Rows that need converting or gathering pass through memory a piece at a time, in the backward pass again; the
     features need no gradient, the weight's is the sum of the pieces' products.
@@ -21,16 +22,15 @@ def project(table: FrozenTable, rows: Rows, linear: nn.Linear) -> Tensor:
     Args:
         table: (I+1, F) features.
         rows: (n,) int64 item numbers or a slice of them.
-        linear: F → D, with bias.
+        weight: W, (D, F).
+        bias: b, (D,).
 
     Returns:
         (n, D) in the dtype of the weights, or of autocast where it is on.
     """
-    weight, bias = linear.weight, linear.bias
     count = len(range(*rows.indices(table.shape[0]))) if isinstance(rows, slice) else len(rows)
     if table.is_view(rows, weight.dtype) or count <= _step(table):
-        result: Tensor = linear(table.take(rows, weight.dtype))
-        return result
+        return F.linear(table.take(rows, weight.dtype), weight, bias)
     kind = weight.device.type
     lower = torch.is_autocast_enabled(kind) and weight.dtype == torch.float32
     dtype = torch.get_autocast_dtype(kind) if lower else weight.dtype
