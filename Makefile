@@ -38,7 +38,7 @@ benchmark: benchmark-data install
 	$(BIN)/python -m dataset_prep demo
 	$(BIN)/python -m dataset_prep embed demo --text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0
 	failed=0; for name in scientific ml-100k demo; do \
-	$(BENCHMARK) --config properties/benchmark/$$name.yaml || failed=$$?; test $$failed -lt 2 || exit $$failed; done; exit $$failed
+	$(BENCHMARK) --config properties/benchmark/$$name.yaml --jobs 2 || failed=$$?; test $$failed -lt 2 || exit $$failed; done; exit $$failed
 
 # The same at reduced size, 16 minutes on two busy cores, without any file. Results: benchmark/quick.
 benchmark-quick: install
@@ -46,7 +46,7 @@ benchmark-quick: install
 	$(BIN)/python -m dataset_prep embed ml-100k
 	$(BIN)/python -m dataset_prep demo --name demo-small --users 1000 --items 480
 	$(BIN)/python -m dataset_prep embed demo-small --text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0
-	$(BENCHMARK) --config properties/benchmark/quick.yaml
+	$(BENCHMARK) --config properties/benchmark/quick.yaml --jobs 2
 
 lint: install
 	$(BIN)/ruff check .

@@ -13,8 +13,8 @@ HEAD = """\
 `python -m benchmarks` measures, each time against a baseline of the same run, and writes this page; `--only NAME …`
 chooses, and what is left out keeps its last figures. Interrupted, the same command goes on where it was. Every section
 says on which machine, with which versions and when its figures were measured. The page is written from
-`benchmarks/results/` and, from "Raw reviews to atomic files" on, from `benchmarks/by_hand.md`. Your own implementation
-of the network can be measured beside it: `python -m benchmarks --contract` says what it has to offer.
+`benchmarks/results/` and, from "Losses up to five million items" on, from `benchmarks/by_hand.md`. Your own
+implementation of the network can be measured beside it: `python -m benchmarks --contract` says what it has to offer.
 """
 NOT_ON_A_GPU = """\
 ## On a GPU
