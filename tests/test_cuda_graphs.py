@@ -118,7 +118,10 @@ def test_a_failed_recording_is_said_once(caplog: pytest.LogCaptureFixture) -> No
     assert record.message.endswith("a recording failed: called a synchronizing CUDA operation")
 
 
-GOOD = {"cuda_graphs": "auto", "accumulation_steps": 1, "loss_type": "CE", "single_spec": True, "train_unit": "prefix"}
+GOOD = {
+    **{"cuda_graphs": "auto", "accumulation_steps": 1, "loss_type": "CE", "single_spec": True, "train_unit": "prefix"},
+    "schedule_epochs": 0,
+}
 
 
 def asked(
@@ -156,6 +159,7 @@ def test_ignored_on_a_processor(wanted: object, caplog: pytest.LogCaptureFixture
         ({"row_wise": True}, "row_wise_ids"),
         ({"single_spec": False}, "nproc"),
         ({"train_unit": "user"}, "train_unit: user"),
+        ({"schedule_epochs": 3}, "schedule_epochs"),
         ({"backend": "torch"}, "ssd_backend"),
         ({"features": "cpu"}, "features do not fit"),
     ],
