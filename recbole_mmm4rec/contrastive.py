@@ -54,20 +54,21 @@ def contrastive_start(items: ItemTables, epochs: int, seed: int, show_progress: 
     """
     rows = pairs_of(items, epochs)
     order = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(_trained(items), lr=RATE)
+    weights = _trained(items)
+    optimiser = torch.optim.Adam(weights, lr=RATE)
     total = torch.zeros((), device=rows.device)
     bar = tqdm(range(epochs), desc="Contrastive start", unit=" epochs", ncols=110, disable=not show_progress)
     for _ in bar:
         total.zero_()
         for batch in torch.randperm(len(rows), generator=order).split(BATCH):
             loss = pair_loss(*items.vectors(rows[batch.to(rows.device)]).values())
-            optimiser.zero_grad()
-            loss.backward()
+            # of the adapters alone: ID tables would get a gradient as large as they are
+            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+                weight.grad = gradient
             optimiser.step()
             total += loss.detach() * len(batch)
         bar.set_postfix_str(f"loss {float(total) / len(rows):.4f}")
-    for weight in items.parameters():
-        weight.grad = None
+    optimiser.zero_grad()
     logger.info("contrastive start: loss %.4f after %d epochs, %d items", float(total) / len(rows), epochs, len(rows))
 
 

@@ -5,10 +5,12 @@ The text of an item tells its shape alone, its image the colour alone.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shop import python
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.build import Run, build, make_config
@@ -86,6 +88,30 @@ def write_pattern_shop(folder: Path, users: int = 40, missing_images: float = 0.
 def pattern_settings(folder: Path, **changes: Any) -> dict[str, Any]:
     """Settings of a tiny model on the shop in ``folder``; everything that is written lands there, too."""
     return {**TINY_MODEL, "data_path": str(folder), "checkpoint_dir": str(folder / "saved"), **changes}
+
+
+KILLED = """
+import os, signal, sys
+sys.argv = sys.argv[:1]
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from pattern_shop import prepared
+run = prepared(Path({folder!r}), **{changes!r})
+train = run.trainer._train_epoch
+def epoch(data, number, **rest):
+    if number == {epoch}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(data, number, **rest)
+run.trainer._train_epoch = epoch
+run.trainer.fit(run.train, run.valid)
+"""
+
+
+def train_and_be_killed(folder: Path, epoch: int, **changes: Any) -> None:
+    """Train the shop in ``folder`` in another process, which kills itself (-9) when it begins an epoch, 0 the first."""
+    code = KILLED.format(tests=str(Path(__file__).parent), folder=str(folder), epoch=epoch, changes=changes)
+    done = python("-c", code, cwd=folder)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def prepared(folder: Path, missing_images: float = 0.0, **changes: Any) -> Run:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pattern_shop import NAME, prepared, write_pattern_shop
-from shop import python
+from pattern_shop import NAME, prepared, train_and_be_killed, write_pattern_shop
 from torch import Tensor
 
 from recbole_mmm4rec import cli
@@ -85,32 +83,12 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
     assert torch.equal(weights_of(network)[name], validated[best - 1][name])
 
 
-KILLED = """
-import os, signal, sys
-sys.argv = sys.argv[:1]
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from pattern_shop import prepared
-run = prepared(Path({folder!r}), **{changes!r})
-train = run.trainer._train_epoch
-def epoch(data, number, **rest):
-    if number == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return train(data, number, **rest)
-run.trainer._train_epoch = epoch
-run.trainer.fit(run.train, run.valid)
-"""
-
-
 @pytest.mark.parametrize("way", [{"stage": "pretrain"}, {"resume": True}], ids=["pretrain", "resume"])
 def test_averaged_schedules_go_on_as_if_nothing_had_happened(tmp_path: Path, way: dict[str, Any]) -> None:
     changes = {"epochs": 4, "weight_average": 0.8, "temperature_start": 0.4, "schedule_epochs": 3, "seed": 3}
     changes = {**changes, "contrastive_epochs": 2, "stopping_step": 100, **way}
     write_pattern_shop(tmp_path / "killed")
-    tests = str(Path(__file__).parent)
-    code = KILLED.format(tests=tests, folder=str(tmp_path / "killed"), changes=changes)
-    done = python("-c", code, cwd=tmp_path)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    train_and_be_killed(tmp_path / "killed", 2, **changes)
     found = []
     for folder in ("killed", "whole"):
         run = prepared(tmp_path / folder, **changes)

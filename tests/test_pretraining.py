@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pattern_shop import NAME, pattern_settings, prepared, write_pattern_shop
-from shop import python
+from pattern_shop import NAME, pattern_settings, prepared, train_and_be_killed, write_pattern_shop
 
 from recbole_mmm4rec import cli, quick_start
 from recbole_mmm4rec.errors import UserError
@@ -78,29 +76,10 @@ def test_nothing_is_written_where_nothing_is_wanted(tmp_path: Path) -> None:
     assert names(tmp_path) == ["", "-last"]
 
 
-KILLED = """
-import os, signal, sys
-sys.argv = sys.argv[:1]
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from pattern_shop import prepared
-run = prepared(Path({folder!r}), stage="pretrain", **{changes!r})
-train = run.trainer._train_epoch
-def epoch(data, number, **rest):
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return train(data, number, **rest)
-run.trainer._train_epoch = epoch
-run.trainer.fit(run.train, run.valid)
-"""
-
-
 def test_it_goes_on_after_it_was_killed(tmp_path: Path) -> None:
     changes = {"epochs": 5, "pretrain_checkpoint_every": 2}
     write_pattern_shop(tmp_path)
-    tests = str(Path(__file__).parent)
-    done = python("-c", KILLED.format(tests=tests, folder=str(tmp_path), changes=changes), cwd=tmp_path)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    train_and_be_killed(tmp_path, 3, stage="pretrain", **changes)
     assert names(tmp_path)[:2] == ["", "-epoch0002"]
     run = pretraining(tmp_path, **changes)
     assert run.trainer.start_epoch in (2, 3)  # the state of epoch 3 is written when epoch 4 begins, or as the best
