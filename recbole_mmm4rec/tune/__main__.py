@@ -179,6 +179,7 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
             search_with_ray(board, options)
     finally:
         board.close()
+        trials = Trials(trials.path)  # as it is on disk: Ctrl-C may have come when the last line was just written
         leader = write_results(study, trials.all(), out)
     if leader is None:
         print(f"no trial has a score; {out / 'trials.csv'} says why", file=sys.stderr)

@@ -15,6 +15,7 @@ class Trials:
         path: the file; it need not exist.
 
     Attributes:
+        path: the file.
         by_id: text of a combination (:func:`~recbole_mmm4rec.tune.space.same_text`) to its last record.
 
     Raises:
@@ -22,6 +23,7 @@ class Trials:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = JsonLines(path, "a trial")
         self.by_id: dict[str, Record] = {record["id"]: record for record in self._file.records}
 

@@ -19,6 +19,7 @@ from shop import settings, write_shop
 from recbole_mmm4rec.benchmark.fingerprint import RESULTS
 from recbole_mmm4rec.cli import main as run_recbole
 from recbole_mmm4rec.command import alone
+from recbole_mmm4rec.json_lines import JsonLines
 from recbole_mmm4rec.tune.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -129,6 +130,18 @@ def test_ctrl_c_writes_what_there_is(folder: Path) -> None:
     assert "Traceback" not in said
     assert len(rows(folder / "out")) == len(trials(folder / "out"))
     assert (folder / "out/best.yaml").is_file()
+
+
+def test_ctrl_c_just_after_a_line_was_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    append = JsonLines.append
+
+    def interrupted(self: JsonLines, record: dict[str, Any]) -> None:
+        append(self, record)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JsonLines, "append", interrupted)
+    assert main(command()) == 130
+    assert len(rows(folder / "out")) == len(trials(folder / "out")) == 1
 
 
 def test_eight_trials_tell_what_matters(folder: Path) -> None:
