@@ -125,8 +125,9 @@ class Pretraining:
         return cls(trainer) if is_pretraining(trainer.config) else None
 
     def checkpoints(self) -> list[str]:
-        """The files named by epoch, in their order."""
-        return [str(file) for file in sorted(self.stem.parent.glob(f"{self.stem.name}-epoch*.pth"))]
+        """The files named by epoch, in the order of the epochs, which may have more digits than others."""
+        files = self.stem.parent.glob(f"{self.stem.name}-epoch*.pth")
+        return sorted((str(file) for file in files), key=lambda name: (len(name), name))
 
     def begin(self, saved: bool) -> None:
         """Make room for a training that starts anew: what another one has left would be gone on with after a kill.

@@ -49,7 +49,9 @@ def _is_clipping(value: Any) -> bool:
 
 def _is_names(value: Any) -> bool:
     if isinstance(value, str):
-        return value.strip("[] ") != ""
+        inside = value.strip()
+        inside = inside[1:-1] if inside[:1] == "[" and inside[-1:] == "]" else inside
+        return inside.strip() != "" and not set("[]") & set(inside)
     return value is None or (isinstance(value, list) and all(isinstance(name, str) and name for name in value))
 
 

@@ -165,6 +165,7 @@ def test_rates_move_the_weights(tmp_path: Path) -> None:
         ({"frozen": ["all"]}, ["frozen=['all'] leaves nothing to train"]),
         ({"frozen": ["all"], "unfreeze_after": 1}, ["frozen=['all'] leaves nothing to train"]),
         ({"frozen": 3}, ["frozen=3: it must be a list of names"]),
+        ({"frozen": "[ssd"}, ["frozen='[ssd': it must be a list of names"]),
         ({"learning_rates": {"id": 0.5}}, ["learning_rates: 'id' is no part", "did you mean 'ids'"]),
         ({"learning_rates": {"new": 0.5}}, ["learning_rates: 'new' needs a checkpoint"]),
         ({"learning_rates": {"ids": 0}}, ["learning_rates={'ids': 0}: it must be names with factors above 0"]),

@@ -63,8 +63,12 @@ def test_checkpoints_by_epoch(tmp_path: Path) -> None:
         kept = torch.load(file, weights_only=False)
         assert kept["epoch"] == 4
         assert all(torch.equal(kept["state_dict"][name], weight) for name, weight in weights.items())
-    for file in run.trainer.pretraining.checkpoints():
+    files = run.trainer.pretraining.checkpoints()
+    for file in files:
         assert prepared(tmp_path, pretrained=file).trainer.transferred
+    much_later = Path(f"{run.trainer.pretraining.stem}-epoch10000.pth")
+    much_later.touch()
+    assert run.trainer.pretraining.checkpoints() == [*files, str(much_later)]
 
 
 def test_nothing_is_written_where_nothing_is_wanted(tmp_path: Path) -> None:

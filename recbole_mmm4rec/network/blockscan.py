@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recbole_mmm4rec.network.blockconv import Taps, blocks, convolve, convolve_backward
 from recbole_mmm4rec.network.ragged import BlockLayout, Piece
 
 # (l, l) matrices pay up to this length; longer sequences are scanned in chunks
@@ -46,116 +47,9 @@ def pair_weights(dt: Tensor, A: Tensor, layout: BlockLayout, pairs: tuple[Tensor
     return (torch.exp(span) * dt.index_select(0, s)).t().contiguous()
 
 
-def _blocks(x: Tensor, piece: Piece, rows: slice, length: int) -> Tensor:
-    """(n, length, channels) view of a packed tensor."""
-    return x[rows].view(piece.count, length, x.shape[1])
-
-
 def _split_heads(x: Tensor, count: int) -> Tensor:
     """(n, l, count·width) → (n, count, l, width) view."""
     return x.unflatten(2, (count, -1)).transpose(1, 2)
-
-
-class _Taps:
-    """A convolution's weights, and the bias of the Linear before it, which needs no pass of its own.
-
-    Attributes:
-        taps: (K, channels), the newest last.
-        before: (channels,) what is missing in the input at every token, None where nothing is.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, before: Tensor | None, longest: int, dtype: torch.dtype) -> None:
-        """weight (channels, K), bias (channels,), before (channels,) or None, for sequences of up to ``longest``."""
-        self.taps = weight.t().to(dtype).contiguous()
-        self.before = None if before is None else before.to(dtype)
-        self.bias = bias.to(dtype)
-        if self.before is None:
-            self._offsets = None
-        else:  # position t sees t + 1 inputs, K at most
-            seen = (self.taps.flip(0) * self.before).cumsum(0)
-            steps = torch.arange(longest, device=weight.device).clamp_(max=len(self.taps) - 1)
-            self._offsets = self.bias + seen.index_select(0, steps)  # (longest, channels)
-
-    def input(self, x: Tensor, piece: Piece) -> Tensor:
-        """A block's input (n, l, channels): complete and with zeros at idle tokens where it has any."""
-        return self.complete(_blocks(x, piece, piece.tokens, piece.length), piece)
-
-    def complete(self, block: Tensor, piece: Piece) -> Tensor:
-        """:meth:`input` from the block's tokens (n, l, channels) as they are."""
-        if piece.busy is None:
-            return block
-        return (block if self.before is None else block + self.before) * piece.busy
-
-    def offset(self, piece: Piece) -> Tensor:
-        """What the convolution of :meth:`input` starts from: (channels,) or (l, channels)."""
-        return self.bias if self._offsets is None or piece.busy is not None else self._offsets[: piece.length]
-
-
-def convolve(x: Tensor, taps: Tensor, offset: Tensor, out: Tensor) -> None:
-    """Causal depthwise convolution of a block: x (n, l, channels), taps (K, channels), newest last, offset → out."""
-    last = len(taps) - 1
-    torch.addcmul(offset, x, taps[last], out=out)
-    for shift in range(1, min(last, x.shape[1] - 1) + 1):
-        out[:, shift:].addcmul_(x[:, :-shift], taps[last - shift])
-
-
-def convolve_backward(
-    dy: Tensor, x: Tensor, conv: _Taps, piece: Piece, dx: Tensor, dtaps: Tensor, dbias: Tensor
-) -> None:
-    """Gradient of :func:`convolve`: fills dx (n, l, channels), adds to dtaps (K, channels) and dbias (channels,).
-
-    Args:
-        dy: (n, l, channels).
-        x: what :meth:`_Taps.input` gives.
-        conv: the weights; piece: the block.
-    """
-    taps, last = conv.taps, len(conv.taps) - 1
-    sums = dy.sum(0)  # (l, channels)
-    dbias += sums.sum(0)
-    missing = conv.before if piece.busy is None else None
-    torch.mul(dy, taps[last], out=dx)
-    for shift in range(min(last, x.shape[1] - 1) + 1):
-        reached, seen = (dy[:, shift:], x[:, :-shift]) if shift else (dy, x)
-        if shift:
-            dx[:, :-shift].addcmul_(reached, taps[last - shift])
-        gradient = torch.mul(reached, seen).sum((0, 1))
-        if missing is not None:
-            gradient.addcmul_(missing, sums[shift:].sum(0))
-        dtaps[last - shift] += gradient
-    if piece.busy is not None:
-        dx.mul_(piece.busy)
-
-
-class _BlockConv(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, layout: BlockLayout) -> Tensor:
-        conv = _Taps(weight, bias, None, layout.longest, x.dtype)
-        y, before = torch.empty_like(x), torch.empty_like(x)
-        for piece in layout.pieces:
-            made = _blocks(before, piece, piece.tokens, piece.length)
-            convolve(conv.input(x, piece), conv.taps, conv.offset(piece), made)
-            torch.ops.aten.silu.out(before[piece.tokens], out=y[piece.tokens])
-        ctx.save_for_backward(x, before, weight)
-        ctx.layout, ctx.conv = layout, conv
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, before, weight = ctx.saved_tensors
-        arriving, dx = grads[0].contiguous(), torch.empty_like(x)
-        dtaps, dbias = torch.zeros_like(weight.t()), torch.zeros_like(weight[:, 0])
-        for piece in ctx.layout.pieces:
-            shape = (piece, piece.tokens, piece.length)
-            dy = torch.ops.aten.silu_backward(arriving[piece.tokens], before[piece.tokens])
-            dy = dy.view(piece.count, piece.length, -1)
-            convolve_backward(dy, ctx.conv.input(x, piece), ctx.conv, piece, _blocks(dx, *shape), dtaps, dbias)
-        return dx, dtaps.t(), dbias, None
-
-
-def block_conv(x: Tensor, weight: Tensor, bias: Tensor, layout: BlockLayout) -> Tensor:
-    """SiLU of the causal depthwise convolution of x (T, channels) with weight (channels, K): (T, channels)."""
-    return _BlockConv.apply(x, weight, bias, layout)
 
 
 # up to this length, libraries' batched products take several times as long as their few passes one by one
@@ -211,14 +105,14 @@ class _BlockScan(torch.autograd.Function):
         backward: bool,
     ) -> Tensor:
         ctx.parts = []
-        conv = _Taps(conv_weight, conv_bias, missing, layout.longest, xb.dtype)
+        conv = Taps(conv_weight, conv_bias, missing, layout.longest, xb.dtype)
         ctx.layout, ctx.groups, ctx.conv, ctx.types = layout, groups, conv, (conv_weight.dtype, conv_bias.dtype)
         before, gated = torch.empty_like(xb) if backward else None, torch.empty_like(z)
         for piece in layout.pieces:
             if before is None:
                 block = torch.empty(piece.count, piece.length, xb.shape[1], dtype=xb.dtype, device=xb.device)
             else:
-                block = _blocks(before, piece, piece.tokens, piece.length)
+                block = blocks(before, piece, piece.tokens, piece.length)
             if tokens is None:
                 given = conv.input(xb, piece)
             else:
@@ -228,7 +122,7 @@ class _BlockScan(torch.autograd.Function):
             y = _times(parts.mixing, parts.x)  # (n, H, w, P)
             gate = F.silu(z[piece.kept])
             out, factor = (
-                _split_heads(_blocks(part, piece, rows, piece.wanted), weight.shape[0])
+                _split_heads(blocks(part, piece, rows, piece.wanted), weight.shape[0])
                 for part, rows in ((gated, piece.kept), (gate, slice(None)))
             )
             torch.mul(y, factor, out=out)
@@ -255,7 +149,7 @@ class _BlockScan(torch.autograd.Function):
         if c is None:
             C = activated(before[:, piece.length - piece.wanted :, inner + states :], groups)
         else:
-            C = _split_heads(_blocks(c, piece, piece.kept, piece.wanted), groups).contiguous()
+            C = _split_heads(blocks(c, piece, piece.kept, piece.wanted), groups).contiguous()
         scores = _inner(C, B)
         share = weight[:, piece.pairs].view(heads, piece.count, piece.wanted, piece.length).transpose(0, 1)
         mixing = torch.empty(share.shape, dtype=share.dtype, device=share.device)
@@ -278,10 +172,10 @@ class _BlockScan(torch.autograd.Function):
         dbias = torch.zeros(xb.shape[1], dtype=ctx.types[1], device=xb.device)
         for piece, (parts, y, factor) in zip(layout.pieces, ctx.parts, strict=True):
             shape, kept = (piece, piece.tokens, piece.length), (piece, piece.kept, piece.wanted)
-            dgated, gate, dgate = (_split_heads(_blocks(part, *kept), heads) for part in (arriving, z, dz))
+            dgated, gate, dgate = (_split_heads(blocks(part, *kept), heads) for part in (arriving, z, dz))
             torch.ops.aten.silu_backward.grad_input(dgated * y, gate, grad_input=dgate)
             dy = torch.mul(dgated, factor, out=torch.empty_like(y))
-            block = _blocks(before, *shape)
+            block = blocks(before, *shape)
             dmixing = _inner(dy, parts.x)  # (n, H, w, l)
             dskip[piece.kept].view(piece.count, piece.wanted, heads).copy_(
                 dmixing.diagonal(piece.length - piece.wanted, -2, -1).transpose(1, 2)
@@ -307,8 +201,8 @@ class _BlockScan(torch.autograd.Function):
                 dact[:, :unseen, inner + states :] = 0
                 through_silu(dC, inner + states, slice(unseen, None))
             else:
-                _split_heads(_blocks(dc, *kept), groups).copy_(dC)
-            convolve_backward(dact, conv.input(xb, piece), conv, piece, _blocks(dxb, *shape), dtaps, dbias)
+                _split_heads(blocks(dc, *kept), groups).copy_(dC)
+            convolve_backward(dact, conv.input(xb, piece), conv, piece, blocks(dxb, *shape), dtaps, dbias)
         return dxb, dz, dc, dweight, dskip, dtaps.t(), dbias, None, None, None, None, None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from recbole_mmm4rec.network import kernels
-from recbole_mmm4rec.network.blockscan import block_conv
+from recbole_mmm4rec.network.blockconv import block_conv
 from recbole_mmm4rec.network.ragged import Ragged
 
 # up to this many positions, one small product with a banded matrix beats PyTorch's convolution of a few rows
