@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from shop import REPOSITORY, settings, write_shop
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from recbole_mmm4rec import quick_start
 from recbole_mmm4rec.build import build, make_config
@@ -183,6 +184,10 @@ def test_a_killed_process_is_named_before_those_that_fail_for_it() -> None:
     processes = [Ended(1), Ended(-signal.SIGTERM), Ended(-signal.SIGKILL)]
     said = launch._what_happened(processes, {"offset": 0, "world_size": 3}, RuntimeError("connection closed by peer"))
     assert said.startswith("process 2 of 3 was ended by SIGKILL")
+    # the others were too slow to end and were killed as well
+    error = ProcessExitedException("", error_index=1, error_pid=1, exit_code=-signal.SIGKILL)
+    said = launch._what_happened([Ended(-signal.SIGKILL)] * 2, {"offset": 0, "world_size": 2}, error)
+    assert said.startswith("process 1 of 2 was ended by SIGKILL")
 
 
 @pytest.fixture

@@ -127,7 +127,8 @@ def _what_happened(processes: list[Any], place: Mapping[str, Any], error: Except
     ours = (-signal.SIGTERM, -signal.SIGKILL)
     codes = [process.exitcode for process in processes]
     killed = [at for at, code in enumerate(codes) if code is not None and code < 0 and code != -signal.SIGTERM]
-    at = killed[0] if killed else int(getattr(error, "error_index", 0))
+    noticed = int(getattr(error, "error_index", 0))  # ended while nobody had stopped it
+    at = noticed if noticed in killed or not killed else killed[0]
     number, size, code = at + place["offset"], place["world_size"], codes[at]
     if code in ours or (code is not None and code < 0):
         why = f"was ended by {signal.Signals(-code).name}"
