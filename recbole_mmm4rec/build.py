@@ -73,6 +73,19 @@ def make_config(
     return config
 
 
+@contextmanager
+def same_devices() -> Iterator[None]:
+    """Undo what RecBole's configuration does to the list of GPUs, which processes started later need."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
 def build(config: Config, *, count_flops: bool = True) -> Run:
     """Data, model and trainer of a configuration.
 

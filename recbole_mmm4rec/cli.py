@@ -154,17 +154,11 @@ def _run(raw: dict[str, str]) -> str | None:
 
 
 def _config_of(model: str, dataset: str, files: Sequence[str], settings: Mapping[str, Any]) -> Any:
-    """RecBole's configuration of the run; RecBole hides GPUs for it, which processes started later need."""
-    from recbole_mmm4rec.build import make_config
+    """RecBole's configuration of the run."""
+    from recbole_mmm4rec.build import make_config, same_devices
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    try:
-        with _hidden_arguments():
-            return make_config(model, dataset, files, {key: _shielded(value) for key, value in settings.items()})
-    finally:
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        if visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    with same_devices(), _hidden_arguments():
+        return make_config(model, dataset, files, {key: _shielded(value) for key, value in settings.items()})
 
 
 def _launch_settings(given: dict[str, Any]) -> dict[str, Any]:

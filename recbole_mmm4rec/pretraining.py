@@ -18,7 +18,7 @@ from recbole_mmm4rec.stages import is_pretraining
 
 logger = logging.getLogger(__name__)
 
-_NO_MATTER = frozenset(
+NO_MATTER = frozenset(
     (
         *("checkpoint_dir", "data_path", "feature_path", "dataset_save_path", "dataloaders_save_path", "device"),
         *("show_progress", "state", "worker", "log_wandb", "wandb_project", "gpu_id", "use_gpu", "eval_batch_size"),
@@ -45,7 +45,7 @@ def run_id(config: Any) -> str:
         config: RecBole's configuration, after its data set was made. ``epochs`` counts only where the learning rate
             depends on it, so that a finished run can be made longer.
     """
-    settings = {key: value for key, value in config.final_config_dict.items() if key not in _NO_MATTER}
+    settings = {key: value for key, value in config.final_config_dict.items() if key not in NO_MATTER}
     if config["lr_schedule"] in (None, "constant"):
         settings.pop("epochs", None)
     text = "\n".join(f"{key}={settings[key]!r}" for key in sorted(settings))

@@ -20,8 +20,9 @@ _KEYS = ("title", *_NEEDED, *_LIMITS, "protocol", "published", "compare", "permu
 _DATA_SET_KEYS = ("name", "settings", "max_seconds")
 _MODEL_KEYS = ("name", "model", "settings", "datasets", "only", "pretrained", "search")
 _PRETRAINED_KEYS = ("dataset", "settings", "seed", "max_seconds")
-_PER_RUN = ("seed", "checkpoint_dir", "show_progress", "state", "gpu_id", "use_gpu")
+_PER_RUN = ("seed", "checkpoint_dir", "show_progress", "state", "reproducibility", "worker")
 """Keys of the protocol that the command itself sets."""
+_DEVICES = ("gpu_id", "use_gpu")
 METRICS = ("hit", "ndcg", "mrr")
 """Metrics of the rank of one target; others are not offered."""
 
@@ -275,6 +276,10 @@ def _model_settings(file: Located, place: Place, value: Any, model: str) -> dict
 
 def _check_protocol(file: Located, settings: Mapping[str, Any], place: Place) -> None:
     for key, value in settings.items():
+        if key in _DEVICES:
+            file.fail((*place, key), f"{key}: say it in the environment, CUDA_VISIBLE_DEVICES=0 or, for none, empty")
+        if key == "load_col" and (not isinstance(value, dict) or set(value) != {"inter"}):
+            file.fail((*place, key), f"load_col: {value}: a benchmark loads columns of interactions (inter) alone")
         if key in _PER_RUN or key not in PROTOCOL:
             complaint = "the command sets it" if key in _PER_RUN else "it is a setting of models, not of the protocol"
             file.fail((*place, key), f"{key}: {complaint}")

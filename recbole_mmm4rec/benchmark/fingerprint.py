@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,37 @@ RESULTS = 2
 _FILES = (".inter", ".item", ".user", ".kg", ".link", ".net")
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path, features: Path | None = None) -> str:
     """The hash of a data set: its atomic files and feature stores, byte by byte.
 
     Args:
         folder: ``DATA_PATH/NAME``.
+        features: where its stores are; ``features`` in its folder by default.
     """
+    features = features or folder / "features"
     files = sorted(file for file in folder.glob(f"{folder.name}*.*") if file.suffix in _FILES)
-    stores = (folder / "features").glob("*/*")
+    stores = features.glob("*/*")
     files += sorted(file for file in stores if file.is_file() and not file.parent.name.startswith("."))
     total = hashlib.sha256()
     for file in files:
-        total.update(f"{file.relative_to(folder)}\n{file.stat().st_size}\n".encode())
+        name = file.relative_to(folder) if file.parent == folder else Path("features") / file.relative_to(features)
+        total.update(f"{name}\n{file.stat().st_size}\n".encode())
         with file.open("rb") as content:
             while part := content.read(2**20):
                 total.update(part)
     return total.hexdigest()[:16]
+
+
+def resolved(settings: Mapping[str, Any], left_out: Collection[str]) -> str:
+    """The hash of all settings of a run as RecBole resolves them, defaults among them, and of what computes with them.
+
+    Args:
+        settings: RecBole's final configuration.
+        left_out: keys that do not change a result, or that stand in a run's identity for themselves.
+    """
+    lines = [f"{key}={settings[key]!r}" for key in sorted(settings) if key not in left_out]
+    lines += [f"{name} {version(name)}" for name in ("recbole", "torch")]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def identity(parts: Mapping[str, Any]) -> str:

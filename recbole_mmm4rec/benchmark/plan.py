@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,19 @@ from recbole.data import create_dataset
 from recbole.utils import calculate_valid_score, init_seed
 
 from recbole_mmm4rec.baselines import check_comparable, protocol
-from recbole_mmm4rec.benchmark.config import METRICS, Benchmark, Pretraining, Row
-from recbole_mmm4rec.benchmark.fingerprint import fingerprint, identity
+from recbole_mmm4rec.benchmark.checks import check_protocol, check_users, data_mark, parts_of
+from recbole_mmm4rec.benchmark.config import Benchmark, Pretraining, Row
+from recbole_mmm4rec.benchmark.fingerprint import identity, resolved
 from recbole_mmm4rec.benchmark.records import Record, Records
-from recbole_mmm4rec.build import check_data_files, make_config, refused
+from recbole_mmm4rec.build import check_data_files, make_config, refused, same_devices
+from recbole_mmm4rec.compat.caches import FINGERPRINT_KEY
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.pretraining import NO_MATTER
 
 _OF_THE_MACHINE = (
     "checkpoint_dir", "gpu_id", "use_gpu", "show_progress", "state", "worker", "data_path", "seed", "reproducibility"
 )  # fmt: skip
+_NOT_RESOLVED = NO_MATTER | {*_OF_THE_MACHINE, FINGERPRINT_KEY}
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Job:
         dataset, model, settings, seed, max_seconds: what is trained.
         protocol: the settings shared by all models.
         fingerprint: of the data set.
+        resolved: of all settings, defaults among them, and of the versions of RecBole and PyTorch.
         pretrained: identity of the pre-training that comes first, or None.
         expected: ``users`` and ``items`` that the data set must have; empty for a pre-training.
     """
@@ -65,6 +70,7 @@ class Job:
     max_seconds: float | None
     protocol: Mapping[str, Any]
     fingerprint: str
+    resolved: str
     pretrained: str | None = None
     expected: Mapping[str, int] = field(default_factory=dict)
 
@@ -90,15 +96,18 @@ class Plan:
         shops: data set to :class:`Shop`.
 
     Raises:
-        UserError: a data set is missing, or a model's settings cannot be used on it.
+        UserError: a data set is missing, a model's settings cannot be used on it, or a pre-training would see what is
+            tested.
     """
 
     def __init__(self, benchmark: Benchmark, data_path: Path) -> None:
         self.benchmark, self.data_path = benchmark, data_path
-        self.shops = {dataset.name: self._shop(dataset.name) for dataset in benchmark.datasets}
-        self._sources = {row.pretrained.dataset: self._source(row) for row in benchmark.rows if row.pretrained}
-        for row, dataset in self.cells():
-            self._check(row, dataset)
+        self._resolved: dict[str, str] = {}
+        with same_devices():
+            self.shops = {dataset.name: self._shop(dataset.name) for dataset in benchmark.datasets}
+            self._sources = {row.name: self._source(row) for row in benchmark.rows if row.pretrained}
+            for row, dataset in self.cells():
+                self._check(row, dataset)
 
     def cells(self) -> Iterator[tuple[Row, str]]:
         """Every row with each of its data sets, data set by data set."""
@@ -108,34 +117,45 @@ class Plan:
     def _given(self, dataset: str) -> dict[str, Any]:
         given = {"data_path": str(self.data_path), "metric_decimal_place": 15}
         own = next((found.settings for found in self.benchmark.datasets if found.name == dataset), {})
-        return plain({**given, **self.benchmark.protocol, **own})
+        settings = plain({**given, **self.benchmark.protocol, **own})
+        if settings.get("feature_path"):
+            settings["feature_path"] = str(Path(settings["feature_path"]).resolve())  # runs start in other folders
+        return settings
 
     def _shop(self, name: str) -> Shop:
         config = make_config("SASRec", name, config_dict={**_shared_defaults(), **self._given(name)})
-        _check_protocol(config, name)
+        check_protocol(config, name)
         check_data_files(config)
         init_seed(config["seed"], config["reproducibility"])
         with refused((ValueError, NotImplementedError)):
             dataset = create_dataset(config)
+        rows = [row for row, of in self.cells() if of == name]
+        check_users(dataset, name, {row.name: row.model for row in rows})
         counts = {"users": dataset.user_num - 1, "items": dataset.item_num - 1, "interactions": dataset.inter_num}
         shared = {key: value for key, value in protocol(config).items() if key not in _OF_THE_MACHINE}
-        mark = fingerprint(Path(config["data_path"]))
+        mark = data_mark(config)
         offered = [f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]]
         for metric in self.benchmark.compare:
             if metric not in offered:
                 raise UserError(f"compare: {metric!r} is not among the metrics {', '.join(offered)} of {name!r}")
         return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower())
 
-    def _source(self, row: Row) -> str:
-        """The fingerprint of a data set for pre-training; its settings are checked."""
+    def _source(self, row: Row) -> tuple[str, str]:
+        """The fingerprint of a data set for pre-training, and that of its settings, which are checked."""
         assert row.pretrained is not None
         name, settings = row.pretrained.dataset, plain(row.pretrained.settings)
+        tested = parts_of(self.data_path, name) & set(row.datasets)
+        if tested:
+            raise UserError(
+                f"model {row.name!r}: pre-trained on {name!r}, which holds what is tested on {sorted(tested)[0]!r}; "
+                "pre-train on other data, or write `only:` with other data sets"
+            )
         try:
             config = make_config(row.model, name, config_dict={**self._given(name), **settings, "stage": "pretrain"})
             check_data_files(config)
         except UserError as error:
             raise UserError(f"model {row.name!r}, pre-training on {name!r}: {error}") from error
-        return fingerprint(Path(config["data_path"]))
+        return data_mark(config), resolved(config.final_config_dict, _NOT_RESOLVED)
 
     def _check(self, row: Row, dataset: str) -> None:
         """Let RecBole read the settings of a row before anything runs."""
@@ -145,6 +165,8 @@ class Plan:
             try:
                 config = make_config(row.model, dataset, config_dict={**shared, **settings})
                 check_comparable([row.model], config)
+                mark = resolved(config.final_config_dict, _NOT_RESOLVED)
+                self._resolved[_cell_key(row, dataset, trial)] = mark
             except UserError as error:
                 raise UserError(f"model {row.name!r} on {dataset!r}: {error}") from error
 
@@ -162,7 +184,8 @@ class Plan:
             seed=first.seed,
             max_seconds=first.max_seconds,
             protocol=self._source_protocol(first),
-            fingerprint=self._sources[first.dataset],
+            fingerprint=self._sources[row.name][0],
+            resolved=self._sources[row.name][1],
         )
 
     def _source_protocol(self, first: Pretraining) -> dict[str, Any]:
@@ -187,6 +210,7 @@ class Plan:
             max_seconds=self.benchmark.dataset(dataset).max_seconds,
             protocol=shop.protocol,
             fingerprint=shop.fingerprint,
+            resolved=self._resolved[_cell_key(row, dataset, trial)],
             pretrained=first.id if first else None,
             expected={key: shop.statistics[key] for key in ("users", "items")},
         )
@@ -212,21 +236,28 @@ class Plan:
     def _score(self, dataset: str, record: Record) -> float:
         return float(calculate_valid_score(record["valid"], self.shops[dataset].valid_metric))
 
-    def waiting(self, records: Records) -> list[Job]:
-        """The runs that are not done and wait for nothing, each once, failed ones among them."""
+    def waiting(self, records: Records, lost: Callable[[str], bool] = lambda identity: False) -> list[Job]:
+        """The runs that are not done and wait for nothing, each once, failed ones among them.
+
+        Args:
+            records: those that are done.
+            lost: whether the model of a pre-training that is done, by its identity, is gone: it is needed again
+                where a run waits for it.
+        """
         found: dict[str, Job] = {}
         for row, dataset in self.cells():
             first = self.pretraining(row)
             if first is not None and records.done(first) is None:
                 found.setdefault(first.id, first)
                 continue
+            before = first if first is not None and lost(first.id) else None
             trial = self.chosen(row, dataset, records)
             jobs = self.trials(row, dataset)
             if trial is not None:
                 jobs += [self.run(row, dataset, seed, trial) for seed in self.benchmark.seeds]
-            for job in jobs:
-                if records.done(job) is None:
-                    found.setdefault(job.id, job)
+            missing = [job for job in jobs if records.done(job) is None]
+            for job in missing if before is None else [before] * bool(missing):
+                found.setdefault(job.id, job)
         return list(found.values())
 
     def progress(self, records: Records) -> tuple[int, int]:
@@ -244,6 +275,10 @@ class Plan:
         return sum(records.done(job) is not None for job in jobs.values()), len(jobs) + later
 
 
+def _cell_key(row: Row, dataset: str, trial: Mapping[str, Any]) -> str:
+    return json.dumps([row.name, dataset, dict(trial)], sort_keys=True)
+
+
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy of plain values, as JSON keeps them."""
     copied: dict[str, Any] = json.loads(json.dumps(dict(settings)))
@@ -256,19 +291,3 @@ def _shared_defaults() -> dict[str, Any]:
 
     wanted = ("MAX_ITEM_LIST_LENGTH", "load_col", "metrics", "topk", "valid_metric", "eval_batch_size", "stopping_step")
     return {key: default_settings("MMM4Rec")[key] for key in wanted}
-
-
-def _check_protocol(config: Any, dataset: str) -> None:
-    """One target a user, ranked among all items: what per-user ranks and tests need."""
-    given = config["eval_args"]
-    split, modes = given["split"], given["mode"]
-    if split != {"LS": "valid_and_test"} or set(modes.values() if isinstance(modes, dict) else [modes]) != {"full"}:
-        raise UserError(
-            f"eval_args on {dataset!r}: split={split}, mode={modes}: a benchmark leaves one item out and ranks all: "
-            "split {'LS': 'valid_and_test'}, mode full"
-        )
-    if config["eval_step"] < 1:
-        raise UserError(f"eval_step on {dataset!r}: {config['eval_step']} is no validation; write 1 or more")
-    names = {str(name).lower() for name in config["metrics"]}
-    if not names <= set(METRICS):
-        raise UserError(f"metrics on {dataset!r}: {config['metrics']}: only Hit, NDCG and MRR can be compared")

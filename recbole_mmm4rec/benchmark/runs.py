@@ -63,7 +63,7 @@ class Runner:
 
     def _run(self, bar: Any) -> None:
         while True:
-            ready = [job for job in self.plan.waiting(self.records) if self._may_start(job)]
+            ready = [job for job in self.plan.waiting(self.records, self._is_lost) if self._may_start(job)]
             for job in ready[: self.jobs - len(self.running)]:
                 self.running[job.id] = self._start(job)
                 self.tried.add(job.id)
@@ -96,6 +96,9 @@ class Runner:
     def checkpoint(self, identity: str) -> Path:
         """Where a pre-training's model lies."""
         return self.out / "pretrained" / f"{identity}.pth"
+
+    def _is_lost(self, identity: str) -> bool:
+        return not self.checkpoint(identity).is_file()
 
     def _start(self, job: Job) -> _Running:
         folder = self.out / "work" / job.id
@@ -143,6 +146,8 @@ class Runner:
         record = {"id": job.id, **asdict(job), **told, "date": date}
         self.records.add(record)
         shutil.rmtree(held.folder, ignore_errors=True)
+        if job.kind == "pretraining" and record["status"] == "done":
+            shutil.rmtree(self.checkpoint(job.id).with_suffix(""), ignore_errors=True)  # its other checkpoints
         return record
 
 

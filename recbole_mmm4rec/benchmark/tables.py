@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from recbole_mmm4rec.benchmark.published import Published
+from recbole_mmm4rec.benchmark.records import Record
 from recbole_mmm4rec.benchmark.results import Cell, Comparison, Table
 
 NAMES = {"hit": "Hit", "ndcg": "NDCG", "mrr": "MRR"}
@@ -77,8 +78,8 @@ def statistics_line(table: Table) -> str:
         f"{shop.name}: {users} users, {items} items, {count} interactions after filters "
         f"(fingerprint {shop.fingerprint}). The last item of each user is the test, the last but one validation; "
         f"ranked among all {candidates}, the history not masked; at most {shop.protocol['MAX_ITEM_LIST_LENGTH']} "
-        f"items of history; training ends after {shop.protocol['stopping_step']} validations without a better "
-        f"{metric_name(shop.valid_metric)}.{fast}"
+        f"items of history; more than {shop.protocol['stopping_step']} validations in a row without a better "
+        f"{metric_name(shop.valid_metric)} end a training.{fast}"
     )
 
 
@@ -89,6 +90,9 @@ def notes(table: Table) -> list[str]:
         limits = sorted({record["max_seconds"] for cell in table.cells for record in cell.records if record["time_up"]})
         spelt = ", ".join(f"{limit:g}" for limit in limits)
         found.append(f"† Training was ended by the limit of {spelt} s: it might still have got better.")
+    places = {_place(record) for cell in table.cells for record in cell.records if "threads" in record}
+    if len(places) > 1:
+        found.append(f"Runs of this table differ in what they computed on: {'; '.join(sorted(places))}.")
     for cell in table.cells:
         if cell.row.trials and cell.records:
             told = ", ".join(f"{key} {value}" for key, value in cell.trial.items())
@@ -103,6 +107,13 @@ def notes(table: Table) -> list[str]:
             )
         found += [f"Failed: {error}" for error in cell.errors]
     return found
+
+
+def _place(record: Record) -> str:
+    """Where a run was computed: under a limit of time, runs are comparable on the same place alone."""
+    environment = record.get("environment", {})
+    card = environment.get("graphics card", "none") if record["device"] != "cpu" else "no graphics card"
+    return f"{record['threads']} threads of {environment.get('processor', 'a processor')}, {card}"
 
 
 def markdown(table: Table, published: Sequence[Published]) -> str:

@@ -68,6 +68,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         given |= {"stage": "pretrain", "checkpoint_dir": str(Path(job["checkpoint_file"]).with_suffix(""))}
     if job["pretrained_file"]:
         given["pretrained"] = job["pretrained_file"]
+    if (devices := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        given["gpu_id"] = devices  # RecBole would choose the first one, whatever is visible
     config = make_config(job["model"], job["dataset"], config_dict={**job["protocol"], **job["settings"], **given})
     before = resident()
     run = build(config, count_flops=False)
@@ -91,8 +93,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     if job["kind"] == "run":
         result |= _test(run, Path(job["users_file"]))
     else:
-        os.replace(run.trainer.saved_model_file, job["checkpoint_file"])
-        shutil.rmtree(config["checkpoint_dir"])
+        with whole_file(job["checkpoint_file"]) as file, open(run.trainer.saved_model_file, "rb") as best:
+            shutil.copyfileobj(best, file)  # a kill before the record is written finds everything as it was
     gpu = torch.cuda.max_memory_allocated() if config["device"].type == "cuda" else None
     return {
         **result,

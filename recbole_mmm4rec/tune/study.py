@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,9 +157,9 @@ def _plain(fixed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> Study:
-    from recbole_mmm4rec.build import check_data_files
+    from recbole_mmm4rec.build import check_data_files, same_devices
 
-    with _same_devices():
+    with same_devices():
         first = {one.key: one.examples[0] for one in space}
         config = _config(model, dataset, {**fixed})
         check_data_files(config)
@@ -206,19 +205,6 @@ def settings_file(settings: Mapping[str, Any]) -> Iterator[str]:
         file = Path(folder) / "settings.yaml"
         file.write_text(yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=False), encoding="utf-8")
         yield str(file)
-
-
-@contextmanager
-def _same_devices() -> Iterator[None]:
-    """Undo what RecBole's configuration does to the list of GPUs: Ray is to see them all."""
-    name = "CUDA_VISIBLE_DEVICES"
-    before = os.environ.get(name)
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
 
 
 def claim(study: Study, out: Path) -> None:

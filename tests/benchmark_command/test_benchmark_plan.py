@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from pattern_shop import NAME, write_pattern_shop
 from tiny_benchmark import OURS, SASREC, finished, tiny_plan
 
-from recbole_mmm4rec.benchmark import published
+from recbole_mmm4rec.benchmark import fingerprint, published
 from recbole_mmm4rec.benchmark.plan import Job, Plan
 from recbole_mmm4rec.benchmark.records import Records
 from recbole_mmm4rec.benchmark.results import collect
@@ -71,6 +73,44 @@ def test_other_data_runs_again(shop: Path, tmp_path: Path) -> None:
     assert not ids(tiny_plan(copy), records) & before
 
 
+def test_other_defaults_and_versions_run_again(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(tmp_path / "runs.jsonl")
+    models = {"models": [{"model": "SASRec", "settings": SASREC}]}
+    before = ids(tiny_plan(shop, **models), records)
+    original = fingerprint.version
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "version", lambda name: "9" if name == "torch" else original(name))
+        assert not ids(tiny_plan(shop, **models), records) & before
+    hashed = fingerprint.resolved
+
+    def with_another_default(settings: Any, left_out: Any) -> str:
+        assert "attn_dropout_prob" in settings  # that no one has written down
+        return hashed({**settings, "attn_dropout_prob": 0.123}, left_out)
+
+    monkeypatch.setattr("recbole_mmm4rec.benchmark.plan.resolved", with_another_default)
+    assert not ids(tiny_plan(shop, **models), records) & before
+
+
+def test_features_elsewhere_count(shop: Path, tmp_path: Path) -> None:
+    records, elsewhere = Records(tmp_path / "runs.jsonl"), tmp_path / "stores"
+    shutil.copytree(shop / NAME / "features", elsewhere)
+    there = os.path.relpath(elsewhere)
+    plan = tiny_plan(shop, protocol={"feature_path": there})
+    assert plan.shops[NAME].protocol["feature_path"] == str(elsewhere)
+    assert plan.shops[NAME].fingerprint == tiny_plan(shop).shops[NAME].fingerprint
+    (elsewhere / "text" / "manifest.json").write_text("{}")
+    assert not ids(tiny_plan(shop, protocol={"feature_path": there}), records) & ids(plan, records)
+
+
+def test_graphics_cards_are_as_they_were(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    tiny_plan(shop)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    tiny_plan(shop)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
 def test_rows_of_equal_runs_share_them(shop: Path, tmp_path: Path) -> None:
     models = [{"name": name, "model": "SASRec", "settings": SASREC} for name in ("a", "b")]
     assert len(tiny_plan(shop, models=models).waiting(Records(tmp_path / "runs.jsonl"))) == 2
@@ -115,12 +155,20 @@ def collect_cells(plan: Plan, records: Records, out: Path, done: list[Job]) -> A
     return collect(plan, records, out)[0].cells
 
 
+def renamed(shop: Path, name: str) -> None:
+    """The pattern shop once more, under another name."""
+    if not (shop / name).exists():
+        shutil.copytree(shop / NAME, shop / name)
+        (shop / name / f"{NAME}.inter").rename(shop / name / f"{name}.inter")
+
+
 def test_pre_training_comes_first(shop: Path, tmp_path: Path) -> None:
-    first = {"dataset": NAME, "settings": OURS}
+    renamed(shop, "source")
+    first = {"dataset": "source", "settings": OURS}
     models = [{"name": str(at), "model": "MMM4Rec", "settings": OURS, "pretrained": first} for at in range(2)]
     plan, records = tiny_plan(shop, models=models), Records(tmp_path / "runs.jsonl")
     (pretraining,) = plan.waiting(records)
-    assert (pretraining.kind, pretraining.dataset, pretraining.seed) == ("pretraining", NAME, 1)
+    assert (pretraining.kind, pretraining.dataset, pretraining.seed) == ("pretraining", "source", 1)
     records.add(finished(pretraining))
     waiting = plan.waiting(records)
     assert [(job.kind, job.seed, job.pretrained) for job in waiting] == [
@@ -129,6 +177,31 @@ def test_pre_training_comes_first(shop: Path, tmp_path: Path) -> None:
     ]
     scratch = tiny_plan(shop, models=[{"model": "MMM4Rec", "settings": OURS}])
     assert not ids(scratch, records) & {job.id for job in waiting}
+    assert plan.waiting(records, lost=lambda identity: identity == pretraining.id) == [pretraining]
+    for job in waiting:
+        records.add(finished(job))
+    assert plan.waiting(records, lost=lambda identity: True) == []  # nothing needs its model any more
+
+
+def test_pre_training_never_sees_what_is_tested(shop: Path) -> None:
+    renamed(shop, "mix")
+    note = {"source": "merge", "options": {"sets": [NAME, "source"], "separator": ":"}}
+    (shop / "mix" / "mix.prep.json").write_text(json.dumps(note))
+    for source in (NAME, "mix"):
+        row = {"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": source, "settings": OURS}}
+        with pytest.raises(UserError, match=f"pre-trained on '{source}', which holds what is tested on 'pattern'"):
+            tiny_plan(shop, models=[row])
+
+
+def test_users_whom_only_some_models_would_test(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    with (tmp_path / NAME / f"{NAME}.inter").open("a") as file:
+        file.write("short\ts0c0\t1600000000\nshort\ts1c1\t1600000001\n")
+    with pytest.raises(UserError, match="1 users have two interactions, of which 'Pop' tests the last one"):
+        tiny_plan(tmp_path)
+    assert tiny_plan(tmp_path, models=[{"model": "SASRec", "settings": SASREC}]).shops[NAME].statistics["users"] == 41
+    filtered = {"name": NAME, "settings": {"user_inter_num_interval": "[3,inf)"}}
+    assert tiny_plan(tmp_path, datasets=[filtered]).shops[NAME].statistics["users"] == 40
 
 
 @pytest.mark.parametrize(
@@ -138,6 +211,11 @@ def test_pre_training_comes_first(shop: Path, tmp_path: Path) -> None:
         ({"models": [{"model": "SASRec", "settings": {"learning_rate": -1}}]}, "model 'SASRec' on 'pattern': learning"),
         ({"protocol": {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}}, "leaves one item out and ranks all"),
         ({"protocol": {"eval_args": {"mode": "uni10"}}}, "leaves one item out and ranks all"),
+        (
+            {"protocol": {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"}}},
+            "order=RO.* write order: TO",
+        ),
+        ({"protocol": {"benchmark_filename": ["a", "b", "c"]}}, "benchmark_filename on 'pattern'"),
         ({"protocol": {"eval_step": 0}}, "eval_step on 'pattern': 0 is no validation"),
         ({"protocol": {"candidates": "all"}}, "--baselines=Pop"),
         (

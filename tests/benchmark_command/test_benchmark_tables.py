@@ -78,6 +78,14 @@ def test_a_time_limit_is_told() -> None:
     assert "†" not in markdown(THREE, [])
 
 
+def test_runs_of_different_machines_are_told() -> None:
+    one = cell("A", [0.1], [0.1], device="cpu", threads=1, environment={"processor": "X, 2 cores"})
+    two = cell("B", [0.1], [0.1], device="cpu", threads=2, environment={"processor": "X, 2 cores"})
+    assert notes(table(one, one)) == []
+    (told,) = notes(table(one, two))
+    assert "1 threads of X, 2 cores, no graphics card; 2 threads of X, 2 cores" in told
+
+
 def test_latex() -> None:
     text = latex(THREE, [QUOTED])
     assert r"A\_1 & \textbf{.1300 $\pm$ .0141} & \underline{.0500 $\pm$ .0000} \\" in text
