@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from recbole_mmm4rec.command import INTERRUPTED
 from recbole_mmm4rec.errors import LostProcessError, UserError, did_you_mean
 
 DEFAULT_MODEL = "MMM4Rec"
@@ -51,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; ``sys.argv``'s by default.
 
     Returns:
-        Exit status: 0; 2 after a mistake of the user's, 1 after the loss of one of several processes, each told in one
-        line on stderr.
+        Exit status: 0; 2 after a mistake of the user's, 1 after the loss of one of several processes, 130 when
+        interrupted, each told in one line on stderr.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("-h", "--help") for argument in arguments):
@@ -67,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LostProcessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        goes_on = "the same command goes on after the last epoch that was noted"
+        print(f"interrupted; with --resume=True {goes_on}", file=sys.stderr)
+        return INTERRUPTED
     if result is not None:
         print(result)
     return 0

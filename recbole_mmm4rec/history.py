@@ -123,6 +123,8 @@ def _with_validation_first(trainer: Any, fit: Any) -> Any:
         given.apply_defaults()
         begins = trainer.start_epoch == 0 and not trainer.valid_history  # no checkpoint of it, not even of epoch 0
         goes_on = given.arguments.get("saved") and waits_for(trainer.config)
+        if begins and getattr(trainer, "pretraining", None) is not None:
+            trainer.pretraining.begin(bool(given.arguments.get("saved")))  # which removes what was there before
         if begins and not goes_on and given.arguments.get("valid_data"):
             _validate_first(trainer, **{name: given.arguments[name] for name in _USED})
         return fit(*args, **kwargs)

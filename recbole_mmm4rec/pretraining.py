@@ -103,8 +103,11 @@ class Pretraining:
         self.saved = True
         self.stem = Path(config["checkpoint_dir"]) / f"{config['model']}-pretrain-{config['dataset']}-{run_id(config)}"
         self._written = -1
+        # processes that torchrun has started again go on with what they wrote
+        self._anew = config["resume"] is False and not group.restarted()
+        self._begun = False
         trainer.saved_model_file = str(self._file(""))
-        newest = group.same(self._newest() if group.is_main() else None) if config["resume"] is not False else None
+        newest = group.same(self._newest() if group.is_main() else None) if not self._anew else None
         if newest is not None:
             if not newest.is_file():
                 raise UserError(
@@ -136,7 +139,8 @@ class Pretraining:
             saved: whether anything is to be written.
         """
         self.saved = saved
-        if saved and self.trainer.config["resume"] is False and group.is_main():
+        begun, self._begun = self._begun, True
+        if saved and self._anew and not begun and group.is_main():
             for file in (*map(Path, self.checkpoints()), self._file("-last"), self._file("")):
                 file.unlink(missing_ok=True)
 

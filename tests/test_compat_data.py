@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,19 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
         write(b"half", OSError("disk full"))
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["file"]
     assert (tmp_path / "new" / "file").read_bytes() == b"old"
+
+
+def test_parts_that_a_killed_process_left_are_removed(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    left, alive, other = (
+        tmp_path / f".{name}.tmp" for name in (f"file.{process.pid}", f"file.{os.getppid()}", f"files.{process.pid}")
+    )
+    for part in (left, alive, other):
+        part.touch()
+    with whole_file(tmp_path / "file", durable=True) as file:
+        file.write(b"new")
+    assert [part.exists() for part in (left, alive, other)] == [False, True, True]
 
 
 def test_a_download_in_one_process_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

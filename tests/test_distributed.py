@@ -122,6 +122,19 @@ def test_metrics_are_those_of_one_process_with_the_same_weights(pair: Pair, home
     assert second["tensorboard"] is None
 
 
+def refusal(changed: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        build(make_config("SASRec", "one", config_dict={**changed, **place()}), count_flops=False)
+    return str(caught.value)
+
+
+def test_more_processes_than_users_are_refused(pair: Pair, home: Path) -> None:
+    """A process without users would leave the evaluation, and the others wait for it."""
+    write_shop(home, "one", users=1)
+    told = pair(refusal, settings(home))
+    assert told == ["2 processes (nproc, world_size): an evaluation has 1 users; use fewer processes"] * 2
+
+
 def bpr_gradients(changed: dict[str, Any], users: list[int]) -> tuple[float, np.ndarray]:
     """Loss and gradient of RecBole's BPR on a batch, of which each process has its part."""
     run = build(make_config("BPR", "shop", config_dict={**changed, **place()}), count_flops=False)

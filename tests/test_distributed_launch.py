@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,22 @@ def write_settings(folder: Path, **changes: Any) -> dict[str, Any]:
     return changed
 
 
+_STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """Leave no process behind, whatever becomes of a test."""
+    yield
+    while _STARTED:
+        run = _STARTED.pop()
+        if run.poll() is None:
+            for process in (*psutil.Process(run.pid).children(recursive=True), run):
+                process.kill()
+
+
 def started(folder: Path, *command: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    run = subprocess.Popen(
         [sys.executable, *command],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
@@ -44,6 +58,18 @@ def started(folder: Path, *command: str, **environment: str) -> subprocess.Popen
         stderr=subprocess.STDOUT,
         text=True,
     )
+    _STARTED.append(run)
+    return run
+
+
+def workers_of(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that train."""
+    children = psutil.Process(run.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
@@ -60,14 +86,14 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on(folder: Path,
     changed = write_settings(folder)
     run = started(folder, SCRIPT, "-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--epochs=100000", "--nproc=2")
     (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
-    workers = [child for child in psutil.Process(run.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    workers = workers_of(run)
     assert len(workers) == 2
     workers[1].kill()
     output, _ = run.communicate(timeout=60)
     assert run.returncode == 1
     last = output.strip().splitlines()[-1]
     assert re.match(r"error: process 1 of 2 was ended by SIGKILL .*; the others were stopped\. .*--resume=True", last)
-    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+    assert all(map(is_gone, workers))
 
     done = torch.load(file, weights_only=True)["epoch"] + 1
     monkeypatch.chdir(folder)
@@ -77,6 +103,20 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on(folder: Path,
     )
     assert [entry.epoch for entry in result["valid_history"]] == list(range(1, done + 3))
     assert not file.exists()  # the result is known, nothing is left to go on with
+
+
+def test_ctrl_c_for_the_parent_alone_ends_all(folder: Path) -> None:
+    """As a stop button, or ``timeout -s INT``, sends it."""
+    write_settings(folder)
+    run = started(folder, SCRIPT, "-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--epochs=100000", "--nproc=2")
+    wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
+    workers = workers_of(run)
+    assert len(workers) == 2
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert output.strip().splitlines()[-1].startswith("interrupted; with --resume=True the same command goes on")
+    assert all(map(is_gone, workers))
 
 
 @pytest.mark.usefixtures("own_folder")
@@ -121,9 +161,8 @@ def test_torchrun_starts_again_after_the_last_epoch(folder: Path) -> None:
     assert run.returncode == 0, output
     (done,) = re.findall(r"goes on after epoch (\d+), from", output)
     assert done in ("4", "5")  # process 0 may have been about to note its fifth
-    epochs = re.findall(r"epoch (\d+) training", re.sub(r"\x1b\[[\d;]*m", "", output))
-    again = epochs.index(done)  # the first one after the restart
-    assert epochs[again:] == [str(number) for number in range(int(done), 30)]
+    again = re.sub(r"\x1b\[[\d;]*m", "", output).partition("goes on after epoch")[2]
+    assert re.findall(r"epoch (\d+) training", again) == [str(number) for number in range(int(done), 30)]
     assert output.count("SASRec on shop") == 1
     assert [file.name for file in (folder / "saved").glob("*")] != []
     assert not list((folder / "saved").glob("*-last.pth"))
@@ -138,6 +177,11 @@ def fill_the_pipe(number: int, queue: Any) -> None:
     queue.put("x" * 2**20)
 
 
+def end_badly(number: int, queue: Any) -> None:
+    queue.put({"result": 1})
+    raise RuntimeError("the cable is cut")
+
+
 def fail(number: int, queue: Any) -> None:
     raise RuntimeError("the cable is cut")
 
@@ -147,6 +191,8 @@ def test_what_becomes_of_a_process_that_was_started(capsys: pytest.CaptureFixtur
     assert len(launch.start(fill_the_pipe, (), place)) == 2**20
     with pytest.raises(UserError, match="topk=0: too little"):
         launch.start(refuse, (), place)
+    assert launch.start(end_badly, (), place) == {"result": 1}
+    assert "warning: process 0 of 1 failed: RuntimeError: the cable is cut after the" in capsys.readouterr().err
     with pytest.raises(LostProcessError, match=r"^process 3 of 5 failed: RuntimeError: the cable is cut; the others"):
         launch.start(fail, (), {"nproc": 1, "offset": 3, "world_size": 5})
     assert "Traceback" in capsys.readouterr().err

@@ -141,6 +141,24 @@ def test_one_that_begins_anew_leaves_nothing_of_the_one_before(tmp_path: Path) -
     assert pretraining(tmp_path, **changes).trainer.start_epoch == 1
 
 
+def test_epoch_0_stays_the_best_where_the_training_begins_anew(tmp_path: Path) -> None:
+    run = pretraining(tmp_path, epochs=1, resume=False, evaluate_first=True, learning_rate=1e-12)
+    scores = iter([0.9, 0.1])
+    run.trainer._valid_epoch = lambda *args, **kwargs: ((score := next(scores)), {"hit@10": score})
+    run.trainer.fit(run.train, run.valid)
+    assert torch.load(run.trainer.saved_model_file, weights_only=False)["epoch"] == -1
+
+
+def test_processes_that_torchrun_starts_again_never_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"epochs": 4, "pretrain_checkpoint_every": 1, "resume": False}
+    stopped(tmp_path, 3, **changes)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    run = pretraining(tmp_path, **changes)
+    assert run.trainer.start_epoch in (2, 3)  # the third is known if it was the best one
+    run.trainer.fit(run.train, run.valid)
+    assert {"-epoch0001", "-epoch0002", "-epoch0004"} <= set(names(tmp_path))
+
+
 def test_epoch_0_is_validated_once(tmp_path: Path) -> None:
     changes = {"epochs": 1, "evaluate_first": True}
     stopped(tmp_path, 0, **changes)

@@ -12,7 +12,16 @@ from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.benchmark.config import METRICS
 from recbole_mmm4rec.benchmark.fingerprint import fingerprint
+from recbole_mmm4rec.compat.caches import FINGERPRINT_KEY
 from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.pretraining import NO_MATTER
+
+OF_THE_MACHINE = (
+    "checkpoint_dir", "gpu_id", "use_gpu", "show_progress", "state", "worker", "data_path", "seed", "reproducibility"
+)  # fmt: skip
+"""Keys of the protocol that do not change a result, or that each run has for itself."""
+NOT_RESOLVED = NO_MATTER | {*OF_THE_MACHINE, FINGERPRINT_KEY}
+"""Keys that are no part of the hash of all settings."""
 
 
 def data_mark(config: Any) -> str:

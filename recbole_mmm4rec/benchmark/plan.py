@@ -12,19 +12,19 @@ from recbole.data import create_dataset
 from recbole.utils import calculate_valid_score, init_seed
 
 from recbole_mmm4rec.baselines import check_comparable, protocol
-from recbole_mmm4rec.benchmark.checks import check_protocol, check_users, data_mark, parts_of
+from recbole_mmm4rec.benchmark.checks import (
+    NOT_RESOLVED,
+    OF_THE_MACHINE,
+    check_protocol,
+    check_users,
+    data_mark,
+    parts_of,
+)
 from recbole_mmm4rec.benchmark.config import Benchmark, Pretraining, Row
 from recbole_mmm4rec.benchmark.fingerprint import identity, resolved
 from recbole_mmm4rec.benchmark.records import Record, Records
 from recbole_mmm4rec.build import check_data_files, make_config, refused, same_devices
-from recbole_mmm4rec.compat.caches import FINGERPRINT_KEY
 from recbole_mmm4rec.errors import UserError
-from recbole_mmm4rec.pretraining import NO_MATTER
-
-_OF_THE_MACHINE = (
-    "checkpoint_dir", "gpu_id", "use_gpu", "show_progress", "state", "worker", "data_path", "seed", "reproducibility"
-)  # fmt: skip
-_NOT_RESOLVED = NO_MATTER | {*_OF_THE_MACHINE, FINGERPRINT_KEY}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Plan:
         rows = [row for row, of in self.cells() if of == name]
         check_users(dataset, name, {row.name: row.model for row in rows})
         counts = {"users": dataset.user_num - 1, "items": dataset.item_num - 1, "interactions": dataset.inter_num}
-        shared = {key: value for key, value in protocol(config).items() if key not in _OF_THE_MACHINE}
+        shared = {key: value for key, value in protocol(config).items() if key not in OF_THE_MACHINE}
         mark = data_mark(config)
         offered = [f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]]
         for metric in self.benchmark.compare:
@@ -155,7 +155,7 @@ class Plan:
             check_data_files(config)
         except UserError as error:
             raise UserError(f"model {row.name!r}, pre-training on {name!r}: {error}") from error
-        return data_mark(config), resolved(config.final_config_dict, _NOT_RESOLVED)
+        return data_mark(config), resolved(config.final_config_dict, NOT_RESOLVED)
 
     def _check(self, row: Row, dataset: str) -> None:
         """Let RecBole read the settings of a row before anything runs."""
@@ -165,7 +165,7 @@ class Plan:
             try:
                 config = make_config(row.model, dataset, config_dict={**shared, **settings})
                 check_comparable([row.model], config)
-                mark = resolved(config.final_config_dict, _NOT_RESOLVED)
+                mark = resolved(config.final_config_dict, NOT_RESOLVED)
                 self._resolved[_cell_key(row, dataset, trial)] = mark
             except UserError as error:
                 raise UserError(f"model {row.name!r} on {dataset!r}: {error}") from error
@@ -190,7 +190,7 @@ class Plan:
 
     def _source_protocol(self, first: Pretraining) -> dict[str, Any]:
         own = self._given(first.dataset)
-        return {key: value for key, value in own.items() if key not in _OF_THE_MACHINE}
+        return {key: value for key, value in own.items() if key not in OF_THE_MACHINE}
 
     def run(self, row: Row, dataset: str, seed: int, trial: Mapping[str, Any]) -> Job:
         """One run of a row.

@@ -98,6 +98,11 @@ def split_batches(module: ModuleType) -> None:
         part = (group.rank(), group.world())
         order: batches.JointBatches | batches.OwnUsers
         if type(self).__name__ in ("FullSortEvalDataLoader", "NegSampleEvalDataLoader"):
+            if 0 < self.sample_size < group.world():  # a process without any would not take part
+                raise UserError(
+                    f"{group.world()} processes (nproc, world_size): an evaluation has {self.sample_size} users; use "
+                    "fewer processes"
+                )
             order = batches.OwnUsers(self.sample_size, self.step, part)
         else:  # traditional models count in every process what they are shown
             part = (0, 1) if config["MODEL_TYPE"] == module.ModelType.TRADITIONAL else part

@@ -28,6 +28,11 @@ def active() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+def restarted() -> bool:
+    """Whether ``torchrun`` has started this process in place of one that ended."""
+    return int(os.environ.get(RESTARTS, "0")) > 0
+
+
 def rank() -> int:
     """Number of this process over all machines, from 0; 0 without a group."""
     return dist.get_rank() if active() else 0

@@ -113,7 +113,16 @@ def start(function: Callable[..., None], arguments: tuple[Any, ...], place: Mapp
         for result in results:
             if isinstance(result, UserError):
                 raise result from None
-        raise LostProcessError(_what_happened(context.processes, place, error)) from None
+        told = _what_happened(context.processes, place, error)
+        if not results:
+            raise LostProcessError(f"{told}; the others were stopped. {GO_ON}") from None
+        print(f"warning: {told} after the result was known", file=sys.stderr)
+    except BaseException:  # Ctrl-C for this process alone: the others would train on
+        for process in context.processes:
+            process.kill()
+        for process in context.processes:
+            process.join()
+        raise
     return results[-1] if results else None
 
 
@@ -137,7 +146,7 @@ def _what_happened(processes: list[Any], place: Mapping[str, Any], error: Except
         print(error, file=sys.stderr)
         last = str(error).strip().splitlines()[-1]
         why = f"failed: {last}"
-    return f"process {number} of {size} {why}; the others were stopped. {GO_ON}"
+    return f"process {number} of {size} {why}"
 
 
 GO_ON = "The same command with --resume=True goes on after the last finished epoch"

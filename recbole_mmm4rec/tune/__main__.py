@@ -209,7 +209,7 @@ def _test(study: Any, leader: Any, out: Path) -> bool:
     if found["status"] == "failed":
         print(f"--test-best: the training failed: {found['error']}", file=sys.stderr)
         return False
-    with whole_file(file) as whole:
+    with whole_file(file, durable=True) as whole:
         whole.write(json.dumps({"trial": leader["trial"], **found}).encode())
     return True
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from recbole_mmm4rec.errors import UserError
 from recbole_mmm4rec.tune.search import Board
+from recbole_mmm4rec.tune.study import Study
 
 TRIAL_KEYS = ("status", "error", "score", "bigger", "valid", "best_epoch", "epochs", "history", "seconds")
 
@@ -253,7 +254,7 @@ def _classes() -> Any:
             reports = self.reports.pop(trial.trial_id, [])
             found = self.found.pop(trial.trial_id, None)
             if found is None and error is None and reports:
-                found = _of_reports(reports, self.board.study.bigger)
+                found = _of_reports(reports, self.board.study)
             elif found is None:
                 seconds = reports[-1]["time_total_s"] if reports else 0.0
                 found = {"status": "failed", "error": error or "it ended without a result", "seconds": seconds}
@@ -262,12 +263,13 @@ def _classes() -> Any:
     return SimpleNamespace(Searcher=ProposalSearcher, Recorder=TrialRecorder)
 
 
-def _of_reports(reports: list[dict[str, Any]], bigger: bool) -> dict[str, Any]:
-    """What a trial that ASHA has ended had reached."""
+def _of_reports(reports: list[dict[str, Any]], study: Study) -> dict[str, Any]:
+    """What a trial that ASHA has ended had reached; it also ends one that has all its epochs and is behind others."""
+    bigger = study.bigger
     sign = 1 if bigger else -1
     top = max(reports, key=lambda report: (sign * report["now"], report["epoch"]))
     return {
-        "status": "stopped",
+        "status": "done" if reports[-1]["epoch"] >= study.epochs else "stopped",
         "error": "",
         "score": top["now"],
         "bigger": bigger,

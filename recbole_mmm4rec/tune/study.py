@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from recbole_mmm4rec.benchmark.fingerprint import RESULTS, fingerprint
+from recbole_mmm4rec.benchmark.fingerprint import RESULTS, file_hash, resolved
 from recbole_mmm4rec.compat.config import model_names, read_yaml
 from recbole_mmm4rec.compat.tools import whole_file
 from recbole_mmm4rec.config_keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
@@ -58,6 +58,7 @@ class Study:
         fixed: settings that all trials share, from files and the command line.
         space: what is searched.
         data: hash of the data set's files.
+        resolved: of the fixed settings with their defaults, of what the training starts from, and of versions.
         valid_metric: the metric that is searched for, in RecBole's spelling.
         bigger: whether more of it is better.
         epochs: upper limit of a trial's epochs.
@@ -68,6 +69,7 @@ class Study:
     fixed: Mapping[str, Any]
     space: Space
     data: str
+    resolved: str
     valid_metric: str
     bigger: bool
     epochs: int
@@ -86,6 +88,8 @@ class Study:
             "valid_metric": self.valid_metric,
             "fixed settings": dict(self.fixed),
             "space": describe(self.space),
+            # last: told where nothing else differs
+            "defaults of settings, versions of RecBole and PyTorch, content of pretrained": self.resolved,
         }
         copied: dict[str, Any] = json.loads(json.dumps(plain))
         return copied
@@ -157,6 +161,7 @@ def _plain(fixed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> Study:
+    from recbole_mmm4rec.benchmark.checks import NOT_RESOLVED, data_mark
     from recbole_mmm4rec.build import check_data_files, same_devices
 
     with same_devices():
@@ -172,6 +177,7 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
                     raise UserError(f"{one.where}: {one.key}={value!r}: {error}") from None
         if not config["eval_args"]["split"]:
             raise UserError("eval_args: there is no split, hence no validation to choose by")
+        source = config["pretrained"]
         if config["eval_step"] < 1:
             raise UserError(f"eval_step={config['eval_step']}: there is no validation to choose by; write 1 or more")
     return Study(
@@ -179,7 +185,8 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
         dataset,
         fixed,
         space,
-        fingerprint(Path(config["data_path"])),
+        data_mark(config),
+        resolved({**config.final_config_dict, "pretrained": source and file_hash(source)}, NOT_RESOLVED),
         config["valid_metric"].lower(),
         bool(config["valid_metric_bigger"]),
         int(config["epochs"]),
@@ -218,7 +225,7 @@ def claim(study: Study, out: Path) -> None:
     if not file.is_file():
         if (out / "trials.jsonl").exists():
             raise UserError(f"--out {out}: trials without study.json, which says of what; name another folder")
-        with whole_file(file) as whole:
+        with whole_file(file, durable=True) as whole:
             whole.write(json.dumps(now, indent=2, ensure_ascii=False).encode())
         return
     try:

@@ -248,8 +248,11 @@ def test_another_search_does_not_go_on_in_the_folder(
     with (folder / "shop/shop.inter").open("a") as file:
         file.write("u1\ti1\t1600000000\n")
     assert "files of the data set" in refusal()
-    monkeypatch.setattr("recbole_mmm4rec.tune.study.RESULTS", 0)
     (folder / "shop/shop.inter").write_bytes(inter)
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_mmm4rec.benchmark.fingerprint.version", lambda name: "0")
+        assert "defaults of settings, versions of RecBole and PyTorch, content of pretrained: " in refusal()
+    monkeypatch.setattr("recbole_mmm4rec.tune.study.RESULTS", 0)
     assert f"results of this package's version: {RESULTS} there, 0 here" in refusal()
 
 

@@ -13,7 +13,7 @@ from pattern_shop import NAME, pattern_settings, write_pattern_shop
 
 from recbole_mmm4rec.tune.__main__ import main
 from recbole_mmm4rec.tune.proposals import Proposals
-from recbole_mmm4rec.tune.ray_search import RayOptions, _asha, _classes
+from recbole_mmm4rec.tune.ray_search import RayOptions, _asha, _classes, _of_reports
 from recbole_mmm4rec.tune.search import Board
 from recbole_mmm4rec.tune.space import make_parameter
 from recbole_mmm4rec.tune.study import Study
@@ -72,7 +72,7 @@ def test_no_cluster_is_one_line(line: list[str], capsys: pytest.CaptureFixture[s
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
     space = [make_parameter("a", "choice", [1, 2, 3], "here")]
-    study = Study("Pop", "shop", {}, space, "", "hit@10", True, 4)
+    study = Study("Pop", "shop", {}, space, "", "", "hit@10", True, 4)
     (tmp_path / "out").mkdir()
     trials = Trials(tmp_path / "out/trials.jsonl")
     return Board(study, Proposals(space, "exhaustive", 0, None, trials), tmp_path / "out")
@@ -86,6 +86,15 @@ def test_a_trial_that_ray_lost_is_a_failed_one(board: Board, tmp_path: Path) -> 
         recorder.on_trial_error(1, [], trial)
     told = [record["error"] for record in board.records.all()]
     assert told == ["Ray: Failure # 1 The actor died unexpectedly", "Ray: it was lost"]
+    board.close()
+
+
+@pytest.mark.parametrize(("epochs", "status"), [(3, "stopped"), (4, "done")])
+def test_a_trial_with_all_its_epochs_was_not_ended_early(board: Board, epochs: int, status: str) -> None:
+    reports = [
+        {"epoch": epoch, "now": 0.5, "valid": {"hit@10": 0.5}, "time_total_s": 1.0} for epoch in range(1, epochs + 1)
+    ]
+    assert _of_reports(reports, board.study)["status"] == status
     board.close()
 
 
