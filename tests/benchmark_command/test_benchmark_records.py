@@ -17,7 +17,7 @@ from recbole_mmm4rec.errors import UserError
 def job(**changes: Any) -> Job:
     """A job that nobody runs."""
     parts = {"label": "x", "kind": "run", "dataset": "d", "model": "Pop", "settings": {}, "seed": 1}
-    return Job(**{**parts, "max_seconds": None, "protocol": {}, "fingerprint": "f", **changes})
+    return Job(**{**parts, "max_seconds": None, "protocol": {}, "fingerprint": "f", "resolved": "r", **changes})
 
 
 def test_records_are_found_again(tmp_path: Path) -> None:
@@ -80,6 +80,13 @@ def test_a_run_counts_under_limits_that_would_not_have_ended_it(
 def test_what_makes_a_run_another() -> None:
     same = job(label="another name", max_seconds=3)
     assert same.id == job().id
-    others = [job(seed=2), job(settings={"a": 1}), job(protocol={"topk": [1]}), job(fingerprint="g"), job(model="BPR")]
+    others = [
+        job(seed=2),
+        job(settings={"a": 1}),
+        job(protocol={"topk": [1]}),
+        job(fingerprint="g"),
+        job(resolved="s"),
+        job(model="BPR"),
+    ]
     others += [job(dataset="e"), job(pretrained="p"), job(kind="pretraining"), job(kind="pretraining", max_seconds=3)]
     assert len({job().id, *(other.id for other in others)}) == 1 + len(others)
