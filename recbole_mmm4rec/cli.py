@@ -69,12 +69,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        goes_on = "the same command goes on after the last epoch that was noted"
-        print(f"interrupted; with --resume=True {goes_on}", file=sys.stderr)
+        print(f"interrupted; {_after_a_break(parse_arguments(arguments))}", file=sys.stderr)
         return INTERRUPTED
     if result is not None:
         print(result)
     return 0
+
+
+def _after_a_break(given: Mapping[str, str]) -> str:
+    """What to do after an interruption: epochs are noted with ``resume``, by several processes and in pre-training."""
+    if given.get("resume", "").lower() == "true" or given.get("stage") == "pretrain":
+        return "the same command goes on after the last finished epoch"
+    if given.get("nproc", "1") != "1" or "world_size" in given or "TORCHELASTIC_RESTART_COUNT" in os.environ:
+        return "with --resume=True the same command goes on after the last finished epoch"
+    return "a training with --resume=True can go on after such a break"
 
 
 def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:

@@ -268,3 +268,23 @@ def test_gpus_stay_visible_to_processes_that_start_later(tmp_path: Path, monkeyp
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         cli._config_of("BPR", "shop", [], settings(tmp_path))
         assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "a training with --resume=True can go on"),
+        ({"resume": "True"}, "the same command goes on"),
+        ({"stage": "pretrain"}, "the same command goes on"),
+        ({"nproc": "2"}, "with --resume=True the same command goes on"),
+    ],
+)
+def test_what_to_do_after_an_interruption(
+    given: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(arguments: dict[str, str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupted)
+    assert cli.main([f"--{key}={value}" for key, value in given.items()]) == 130
+    assert capsys.readouterr().err.startswith(f"interrupted; {told}")
