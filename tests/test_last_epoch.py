@@ -11,6 +11,7 @@ from shop import settings, write_shop
 
 from recbole_mmm4rec.build import Run, build, make_config
 from recbole_mmm4rec.distributed.last_epoch import last_file
+from recbole_mmm4rec.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -144,3 +145,12 @@ def test_the_best_model_is_one_of_the_noted_epochs(tmp_path: Path) -> None:
     assert score == 0.5
     assert checkpoint(again)["epoch"] == 0
     assert not list((tmp_path / "saved").glob("*.epoch*"))
+
+
+def test_a_damaged_note_is_told(tmp_path: Path) -> None:
+    killed(prepared(tmp_path, epochs=3), 2)
+    run = prepared(tmp_path, epochs=3)
+    note = last_file(run.trainer.config)
+    note.write_bytes(note.read_bytes()[:-2000])
+    with pytest.raises(UserError, match=r"-last\.pth is damaged; remove it to begin anew"):
+        trained(run)

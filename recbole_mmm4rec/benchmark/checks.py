@@ -30,17 +30,25 @@ def data_mark(config: Any) -> str:
     return fingerprint(Path(config["data_path"]), Path(features) if features else None)
 
 
-def parts_of(data_path: Path, name: str) -> set[str]:
+def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) -> set[str]:
     """A data set and, where ``dataset_prep merge`` made it, those that it was made of.
 
     Args:
         data_path: the folder above the data sets.
         name: of the data set.
+        known: sets that it is a part of.
+
+    Raises:
+        UserError: the record of its preparation is damaged.
     """
     record = data_path / name / f"{name}.prep.json"
-    told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    parts = told["options"]["sets"] if told.get("source") == "merge" else ()
-    return {name}.union(*(parts_of(data_path, part) for part in parts if part != name))
+    try:
+        told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        parts = list(told["options"]["sets"]) if told.get("source") == "merge" else []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{record} is damaged; prepare the data set again") from None
+    known |= {name}
+    return {name}.union(*(parts_of(data_path, part, known) for part in parts if part not in known))
 
 
 def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:

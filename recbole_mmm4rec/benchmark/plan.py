@@ -256,7 +256,9 @@ class Plan:
             if trial is not None:
                 jobs += [self.run(row, dataset, seed, trial) for seed in self.benchmark.seeds]
             missing = [job for job in jobs if records.done(job) is None]
-            for job in missing if before is None else [before] * bool(missing):
+            if missing and before is not None:
+                missing = [before]
+            for job in missing:
                 found.setdefault(job.id, job)
         return list(found.values())
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.compat.tools import whole_file
 from recbole_mmm4rec.distributed import group
+from recbole_mmm4rec.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +136,7 @@ class LastEpoch:
 
         return aside
 
-    def _waiting(self, epoch: int | str) -> Path:
+    def _waiting(self, epoch: int) -> Path:
         return Path(f"{self.trainer.saved_model_file}.epoch{epoch}")
 
     def _take_best(self, epoch: int) -> None:
@@ -180,7 +182,10 @@ class LastEpoch:
         """
         state = None
         if group.is_main() and self.file.is_file():
-            state = torch.load(self.file, map_location="cpu", weights_only=True)
+            try:
+                state = torch.load(self.file, map_location="cpu", weights_only=True)
+            except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+                raise UserError(f"{self.file} is damaged; remove it to begin anew") from error
         state = group.same(state)
         trainer = self.trainer
         if state is None:

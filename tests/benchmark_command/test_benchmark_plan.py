@@ -193,6 +193,14 @@ def test_pre_training_never_sees_what_is_tested(shop: Path) -> None:
             tiny_plan(shop, models=[row])
 
 
+def test_a_damaged_record_of_a_preparation(shop: Path) -> None:
+    renamed(shop, "mix")
+    (shop / "mix" / "mix.prep.json").write_text('{"source": "mer')
+    row = {"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": "mix", "settings": OURS}}
+    with pytest.raises(UserError, match=r"mix.prep.json is damaged; prepare the data set again"):
+        tiny_plan(shop, models=[row])
+
+
 def test_users_whom_only_some_models_would_test(tmp_path: Path) -> None:
     write_pattern_shop(tmp_path)
     with (tmp_path / NAME / f"{NAME}.inter").open("a") as file:
