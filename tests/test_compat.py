@@ -19,7 +19,7 @@ import torch
 from recbole.config import Config, configurator
 from recbole.data import create_dataset
 from recbole.model.general_recommender.lightgcn import LightGCN
-from recbole.utils import get_flops, get_model, get_trainer
+from recbole.utils import ensure_dir, get_flops, get_model, get_trainer
 from shop import prepare, python, settings, write_shop
 
 from recbole_mmm4rec import compat
@@ -153,6 +153,17 @@ def test_pop_counts_interactions(tmp_path: Path, batch_size: int) -> None:
     assert counts.max() > 1
     assert torch.equal(model.item_cnt[:, 0], counts)
     assert model.max_cnt == counts.max()
+
+
+def test_a_folder_that_another_process_made_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "saved").mkdir()
+    monkeypatch.setattr("os.path.exists", lambda path: False)  # as it was when this process looked
+    ensure_dir(str(tmp_path / "saved"))
+    ensure_dir(str(tmp_path / "log" / "SASRec"))
+    assert (tmp_path / "log" / "SASRec").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError):
+        ensure_dir(str(tmp_path / "file"))
 
 
 def test_a_model_that_cannot_be_profiled_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -159,7 +159,9 @@ def test_torchrun_starts_again_after_the_last_epoch(folder: Path) -> None:
     run = started(folder, *launcher, "dying.py", *arguments)
     output, _ = run.communicate(timeout=120)
     assert run.returncode == 0, output
-    (done,) = re.findall(r"goes on after epoch (\d+), from", output)
+    numbers = re.findall(r"goes on after epoch (\d+), from", output)
+    assert len(numbers) == 1, output
+    (done,) = numbers
     assert done in ("4", "5")  # process 0 may have been about to note its fifth
     again = re.sub(r"\x1b\[[\d;]*m", "", output).partition("goes on after epoch")[2]
     assert re.findall(r"epoch (\d+) training", again) == [str(number) for number in range(int(done), 30)]

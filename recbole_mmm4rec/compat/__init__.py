@@ -28,6 +28,7 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         "recbole.utils.utils": (
             f"{_HERE}.config:name_unknown_models",
             f"{_HERE}.environment:survive_failed_profiling",
+            f"{_HERE}.environment:make_folders_together",
         ),
         "recbole.utils.argument_list": (f"{_HERE}.caches:compare_data_files",),
         "recbole.config.configurator": (

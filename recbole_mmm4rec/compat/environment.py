@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -61,6 +62,15 @@ def survive_failed_profiling(module: ModuleType) -> None:
         return get_flops
 
     replace_function(module.get_flops, make)
+
+
+def make_folders_together(module: ModuleType) -> None:
+    """Let several processes make the same folder at once.
+
+    Broken: ``ensure_dir`` (utils/utils.py:44) looks and then makes; of two processes of one training that find no
+    ``checkpoint_dir``, the slower one ended with ``FileExistsError``.
+    """
+    replace_function(module.ensure_dir, lambda _: lambda dir_path: os.makedirs(dir_path, exist_ok=True))
 
 
 @contextmanager
