@@ -51,9 +51,9 @@ class TiSSDLayer(nn.Module):
         out, signal = self.ssd(x, signal, ragged, plan, projected)
         return self._after(plan.kept(x), out), signal
 
-    def prefixes(self, x: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor) -> Tensor:
+    def prefixes(self, x: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor, backend: str) -> Tensor:
         """The layer's output at the end of every prefix: x (T', D), signal (B, H, L) → (T', D)."""
-        return self._after(x, self.ssd.prefixes(x, signal, shared, prefixes))
+        return self._after(x, self.ssd.prefixes(x, signal, shared, prefixes, backend))
 
     def _after(self, x: Tensor, out: Tensor) -> Tensor:
         h = self.norm(residual(x, out, self.drop, self.training))

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from recbole_mmm4rec.network.blockconv import Taps, blocks, convolve, convolve_backward
 from recbole_mmm4rec.network.ragged import BlockLayout, Piece
+from recbole_mmm4rec.network.seqscan import sequence_scan, serves
 
 # (l, l) matrices pay up to this length; longer sequences are scanned in chunks
 MAX_LENGTH = 64
@@ -218,6 +219,7 @@ def block_scan(
     groups: int,
     layout: BlockLayout,
     tokens: Tensor | None = None,
+    compiled: bool = False,
 ) -> Tensor:
     """``SSD(SiLU(conv(·)))·SiLU(z)`` at the wanted positions, the skip included.
 
@@ -233,6 +235,7 @@ def block_scan(
         groups: G.
         layout: blocks of the T tokens.
         tokens: (T,) int64, the row of ``xb`` of each token, where ``xb`` is a table of all items; no gradients then.
+        compiled: by numba's loops over sequences (:mod:`.seqscan`) where they can take this and are faster.
 
     Returns:
         (S, E) in the dtype of xb.
@@ -241,5 +244,7 @@ def block_scan(
     backward = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in given)
     if backward and tokens is not None:
         raise RuntimeError("block_scan of a table of items has no gradients")
+    if compiled and serves(xb, z, c, weight, layout):
+        return sequence_scan(*given, missing, groups, layout, tokens)
     out: Tensor = _BlockScan.apply(*given, missing, groups, layout, tokens, backward)
     return out

@@ -15,7 +15,7 @@ TIME_PADDINGS = ("masked", "zero_stamp")
 D_SKIPS = ("scaled", "mamba")
 WHITENINGS = ("none", "zca")
 # "recurrence", the slow step-by-step form, is the truth that the others are tested against
-SSD_BACKENDS = ("auto", "torch", "mamba_ssm", "recurrence")
+SSD_BACKENDS = ("auto", "torch", "numba", "mamba_ssm", "recurrence")
 
 
 def _setting(

@@ -65,7 +65,7 @@ class PackedConv(nn.Module):
             fused = kernels.conv_silu(x, self.weight, self.bias, ragged.seq_idx)
             if fused is not None:
                 return fused
-        if backend == "torch":
+        if backend in kernels.DENSE:
             return block_conv(x, self.weight, self.bias, ragged.layout())
         y = _PackedConv.apply(x, self.weight.to(x.dtype), self.bias.to(x.dtype), ragged.cols)
         return F.silu(y)

@@ -23,6 +23,9 @@ from recbole_mmm4rec.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+DENSE = ("torch", "numba")
+"""The backends that take a batch as dense blocks of sequences of one length, or one such sequence after the other."""
+
 
 def interpreted() -> bool:
     """Whether Triton runs its kernels in its interpreter, on any device."""
@@ -85,7 +88,9 @@ def choose_backend(requested: str, device_type: str) -> str:
     Raises:
         UserError: "mamba_ssm" was asked for and cannot run here.
     """
-    if requested in ("torch", "recurrence"):
+    if requested == "numba":
+        _refuse_numba(device_type)
+    if requested in ("torch", "numba", "recurrence"):
         logger.info("SSD backend: %s on %s (as configured)", requested, device_type)
         return requested
     on_gpu = device_type == "cuda"
@@ -104,9 +109,22 @@ def choose_backend(requested: str, device_type: str) -> str:
         return "mamba_ssm"
     if on_gpu:
         logger.warning("SSD backend: torch on cuda, because %s; the extra [gpu] brings the faster kernels", kernel)
+    elif device_type == "cpu" and importlib.util.find_spec("numba") is not None:
+        logger.info("SSD backend: numba on cpu (mamba-ssm's kernels need a GPU)")
+        return "numba"
     else:
-        logger.info("SSD backend: torch on %s (mamba-ssm's kernels need a GPU)", device_type)
+        logger.info(
+            "SSD backend: torch on %s (mamba-ssm's kernels need a GPU; the extra [cpu] has faster loops)",
+            device_type,
+        )
     return "torch"
+
+
+def _refuse_numba(device_type: str) -> None:
+    if device_type != "cpu":
+        raise UserError(f"ssd_backend: numba cannot run: its loops are a processor's, and the device is {device_type}")
+    if importlib.util.find_spec("numba") is None:
+        raise UserError("ssd_backend: numba cannot run: it is not installed; install the extra [cpu], or set auto")
 
 
 def _conv_words(on_gpu: bool) -> str:

@@ -20,7 +20,7 @@ from recbole_mmm4rec.network.blockscan import MAX_LENGTH
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.dropout import dropout
 from recbole_mmm4rec.network.items import ItemTables
-from recbole_mmm4rec.network.kernels import choose_backend
+from recbole_mmm4rec.network.kernels import DENSE, choose_backend
 from recbole_mmm4rec.network.ragged import Ragged
 from recbole_mmm4rec.network.shared import SharedPrefixes
 from recbole_mmm4rec.network.softmax import aligned_product
@@ -166,10 +166,10 @@ class MMM4RecNetwork(nn.Module):
         if not signals:  # nothing looks ahead: one pass gives the vectors of all prefixes
             return self._encode(streams, [], {}, base, Plan(backend)).index_select(0, shared.ends)
         prefixes = shared.prefix_of_token
-        short = backend == "torch" and base.longest <= MAX_LENGTH
+        short = backend in DENSE and base.longest <= MAX_LENGTH
         if len(streams) == len(self.layers) == 1 and prefixes is not None and short:
             ((_, stream),) = streams.items()
-            return self._first.prefixes(stream, signals[0], shared, prefixes).index_select(0, shared.ends)
+            return self._first.prefixes(stream, signals[0], shared, prefixes, backend).index_select(0, shared.ends)
         block = self._first.ssd
         projected = {m: Projected(block.project(stream), shared.expand) for m, stream in streams.items()}
         expanded = {m: stream.index_select(0, shared.expand) for m, stream in streams.items()}

@@ -30,7 +30,7 @@ def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, 
         A: (H,) float32, negative.
         B: (T, G, N) and C: (T, G, N); head h reads group ⌊h·G/H⌋.
         ragged: the layout of the T tokens.
-        backend: "torch", "mamba_ssm" or "recurrence".
+        backend: "torch", "mamba_ssm" or "recurrence"; "numba" does here what "torch" does.
         chunk: block length, no effect on the result.
 
     Returns:
@@ -38,7 +38,7 @@ def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, 
     """
     if backend == "mamba_ssm":
         return kernels.scan(x, dt, A, B, C, ragged.seq_idx, chunk)
-    if backend == "torch":
+    if backend in kernels.DENSE:
         return dual_form(x, dt, A, B, C, ragged, min(chunk, DUAL_FORM_CHUNK))
     return recurrence(x, dt, A, B, C, ragged)
 

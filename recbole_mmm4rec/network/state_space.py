@@ -36,7 +36,7 @@ class Plan:
 
     def in_blocks(self, ragged: Ragged) -> bool:
         """Whether a batch is scanned in dense blocks, see :mod:`.blockscan`."""
-        return self.backend == "torch" and ragged.longest <= MAX_LENGTH
+        return self.backend in kernels.DENSE and ragged.longest <= MAX_LENGTH
 
     def kept(self, x: Tensor) -> Tensor:
         """(T, …) → (S, …)."""
@@ -127,7 +127,7 @@ class StateSpace(nn.Module):
             (t, s), later = layout.pairs
             weight = pair_weights(dt, self.A, layout, (t, s), later)
             taps = (conv.weight, conv.bias, missing, config.n_groups)
-            return block_scan(xb, z, c, weight, skip, *taps, layout, tokens), None
+            return block_scan(xb, z, c, weight, skip, *taps, layout, tokens, plan.backend == "numba"), None
         xb = conv(xb if missing is None else xb + missing, ragged, plan.backend)
         E, GN = config.inner_width, config.group_width
         x, B = xb[:, :E].unflatten(1, (config.n_heads, -1)), xb[:, E : E + GN].unflatten(1, (config.n_groups, -1))
@@ -153,6 +153,7 @@ class StateSpace(nn.Module):
         shared: SharedPrefixes,
         prefixes: Tensor,
         missing: Tensor | None,
+        backend: str,
     ) -> Tensor:
         """:meth:`mix` at the last position of every prefix of the sequences in ``shared.base``.
 
@@ -165,6 +166,7 @@ class StateSpace(nn.Module):
             shared: how they belong together.
             prefixes: (T',) int64, :attr:`~SharedPrefixes.prefix_of_token`.
             missing: the bias that ``xb`` still lacks.
+            backend: "torch" or "numba".
 
         Returns:
             (T', E), before the norm; row t belongs to the prefix that ends at t.
@@ -173,7 +175,8 @@ class StateSpace(nn.Module):
         pairs, later = shared.pair_tokens(prefixes), layout.pairs[1]
         weight = pair_weights(dt, self.A, shared.ragged.layout(), pairs, later)
         skip = self.skip_weight(dt.index_select(0, shared.ragged.last.index_select(0, prefixes)))
-        return block_scan(xb, z, None, weight, skip, conv.weight, conv.bias, missing, self.config.n_groups, layout)
+        taps = (conv.weight, conv.bias, missing, self.config.n_groups)
+        return block_scan(xb, z, None, weight, skip, *taps, layout, None, backend == "numba")
 
     def output(self, y: Tensor, z: Tensor | None, backend: str) -> Tensor:
         """The gate where it is still to be applied, RMSNorm over all E, then the output Linear.
@@ -254,13 +257,13 @@ class TiSSD(StateSpace):
         y, gate = self.mix(xBC, z, None, self.step_size(dt, scale, ragged), self.conv, ragged, plan, missing, tokens)
         return self.output(y, gate, plan.backend), self.time_gate(signal, scale) if self.time_gate is not None else None
 
-    def prefixes(self, u: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor) -> Tensor:
+    def prefixes(self, u: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor, backend: str) -> Tensor:
         """The block's output at the end of every prefix: u (T', D), signal (B, H, L) → (T', D)."""
         assert self.time_scale is not None
         z, xBC, dt = self.project(u, bare=True)
         scale = self.time_scale(signal)
         steps = self.step_size(dt.index_select(0, shared.expand), scale, shared.ragged)
-        gated = self.mix_prefixes(xBC, z, steps, self.conv, shared, prefixes, self._wide_bias)
+        gated = self.mix_prefixes(xBC, z, steps, self.conv, shared, prefixes, self._wide_bias, backend)
         return self.output(gated, None, "torch")
 
 

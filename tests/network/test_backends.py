@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import subprocess
 import sys
@@ -29,17 +30,36 @@ def only_record(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
     return record
 
 
-def test_auto_on_a_cpu_is_torch_and_says_why_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("chosen", "installed"), [("numba", True), ("torch", False)])
+def test_auto_on_a_cpu_says_once_what_it_is_and_why(
+    chosen: str, installed: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed:
+        _hide_numba(monkeypatch)
     network, batch = make_network(small_config()), make_batch(9)
     network(*batch.args())
     network(*batch.args())
     record = only_record(caplog)
     assert record.levelno == logging.INFO
-    assert "torch on cpu" in record.message
+    assert f"{chosen} on cpu" in record.message
     assert "need a GPU" in record.message
+    assert ("[cpu]" in record.message) == (not installed)
 
 
-@pytest.mark.parametrize("backend", ["torch", "recurrence"])
+def _hide_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "numba" else found(name, *more))
+
+
+def test_numba_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"ssd_backend: numba cannot run: .* the device is cuda"):
+        kernels.choose_backend("numba", "cuda")
+    _hide_numba(monkeypatch)
+    with pytest.raises(UserError, match=r"ssd_backend: numba cannot run: .* install the extra \[cpu\], or set auto"):
+        kernels.choose_backend("numba", "cpu")
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba", "recurrence"])
 def test_configured_backend_is_said(backend: str, caplog: pytest.LogCaptureFixture) -> None:
     make_network(small_config(ssd_backend=backend))(*make_batch(9).args())
     assert f"{backend} on cpu (as configured)" in only_record(caplog).message

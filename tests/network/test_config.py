@@ -14,7 +14,7 @@ WHOLE = "a whole number, at least 1"
 SHARE = "a number from 0.0 to below 1.0"
 EITHER = "True or False"
 FUSION = "one of static, dynamic_shared, dynamic_instance"
-BACKEND = "one of auto, torch, mamba_ssm, recurrence"
+BACKEND = "one of auto, torch, numba, mamba_ssm, recurrence"
 
 # key, values refused, what the message says would be accepted
 REFUSED: list[tuple[str, list[Any], str]] = [

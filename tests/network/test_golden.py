@@ -16,7 +16,7 @@ from recbole_mmm4rec.published import network_from_published, our_name
 SCORES = {"zero_stamp": "output.scores", "masked": "output.scores_masked_padding"}
 GRADIENTS = {"zero_stamp": "grad", "masked": "grad_masked_padding"}
 PADDINGS = tuple(SCORES)
-FAST = [(backend, padding) for backend in ("torch", "recurrence") for padding in PADDINGS]
+FAST = [(backend, padding) for backend in ("torch", "numba", "recurrence") for padding in PADDINGS]
 
 
 def assert_gradients(found: Mapping[str, Tensor | None], wanted: Mapping[str, Tensor], tolerance: float) -> None:
