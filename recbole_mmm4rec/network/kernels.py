@@ -110,7 +110,10 @@ def choose_backend(requested: str, device_type: str) -> str:
     if on_gpu:
         logger.warning("SSD backend: torch on cuda, because %s; the extra [gpu] brings the faster kernels", kernel)
     elif device_type == "cpu" and importlib.util.find_spec("numba") is not None:
-        logger.info("SSD backend: numba on cpu (mamba-ssm's kernels need a GPU)")
+        logger.info(
+            "SSD backend: numba on cpu (mamba-ssm's kernels need a GPU); the first training after an installation "
+            "compiles for half a minute"
+        )
         return "numba"
     else:
         logger.info(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_mmm4rec.network.ragged import BlockLayout
+from recbole_mmm4rec.network.ragged import BlockLayout, Ragged
 from recbole_mmm4rec.network.threads import run_on_threads
 
 # pieces of work, more than there are threads, so that none waits long for the last; always as many, so that sums come
@@ -30,9 +30,12 @@ def serves(xb: Tensor, z: Tensor, c: Tensor | None, weight: Tensor, layout: Bloc
     )
 
 
-def _array(x: Tensor | None) -> Any:
-    if x is None:
-        return np.empty((0, 0), np.float32)
+def _or_nothing(x: Tensor | None, like: Tensor) -> Tensor:
+    """An empty tensor where there is none: compiled loops take one type."""
+    return like.new_empty([0] * like.dim()) if x is None else x
+
+
+def _array(x: Tensor) -> Any:
     x = x.detach().contiguous()
     return x.view(torch.uint16).numpy() if x.dtype == torch.bfloat16 else x.numpy()
 
@@ -96,25 +99,18 @@ class _SequenceScan(torch.autograd.Function):
         heads, inner = weight.shape[0], z.shape[1]
         states = xb.shape[1] - inner if c is not None else (xb.shape[1] - inner) // 2
         sizes = (heads, inner // heads, groups, states // groups)
-        rounded = [conv_weight.t(), conv_bias, missing]  # to the precision of the products, as blocks are
-        small = [None if part is None else part.to(xb.dtype).float() for part in rounded]
-        arrays = [_array(part) for part in (xb, z, c, weight, skip.float(), *small[:2])]
-        lacking = np.empty(0, np.float32) if missing is None else _array(small[2])
+        given = [_array(part) for part in (xb, z, _or_nothing(c, z), weight, skip.float())]
+        # to the precision of the products, as blocks are
+        narrow = (conv_weight.t(), conv_bias, _or_nothing(missing, conv_bias))
+        taps, bias, lacking = (_array(part.to(xb.dtype).float()) for part in narrow)
         rows = np.empty(0, np.int64) if tokens is None else tokens.numpy()
         gated = torch.empty(z.shape, dtype=z.dtype)
         half = xb.dtype == torch.bfloat16
-        ctx.parts = plan_of(layout)
-        ctx.rest = (lacking, sizes, half)
-        out = _array(gated)
-        _run(
-            scan,
-            [(part, arrays[0], rows, *arrays[1:], *ctx.rest, out) for part in ctx.parts],
-            layout.longest,
-            xb.shape[1],
-        )
-        ctx.longest = layout.longest
+        ctx.parts, ctx.longest = plan_of(layout), layout.longest
+        ctx.rest = (taps, bias, lacking, sizes, half)
+        fixed = (given[0], rows, *given[1:], *ctx.rest, _array(gated))
+        _run(scan, [(part, *fixed) for part in ctx.parts], ctx.longest, xb.shape[1])
         ctx.save_for_backward(xb, z, c, weight, skip, conv_weight, conv_bias)
-        ctx.small = arrays[5:]
         return gated
 
     @staticmethod
@@ -123,13 +119,14 @@ class _SequenceScan(torch.autograd.Function):
         from recbole_mmm4rec.network.sequence_kernels import scan_backward
 
         xb, z, c, weight, skip, conv_weight, conv_bias = ctx.saved_tensors
-        arrays = [_array(part) for part in (xb, z, c, weight, skip.float())]
-        dxb, dz, dc = (None if part is None else torch.empty(part.shape, dtype=part.dtype) for part in (xb, z, c))
+        given = [_array(part) for part in (xb, z, _or_nothing(c, z), weight, skip.float())]
+        dxb, dz = (torch.empty(part.shape, dtype=part.dtype) for part in (xb, z))
+        dc = None if c is None else torch.empty(c.shape, dtype=c.dtype)
         dweight, dskip = torch.empty(weight.shape), torch.empty(skip.shape)
         dtaps = torch.zeros(len(ctx.parts), conv_weight.shape[1], conv_weight.shape[0])
         dbias = torch.zeros(len(ctx.parts), len(conv_bias))
-        filled = [_array(part) for part in (grads[0].to(xb.dtype), dxb, dz, dc, dweight, dskip)]
-        fixed = (*arrays, *ctx.small, *ctx.rest, *filled)
+        filled = [_array(part) for part in (grads[0].to(xb.dtype), dxb, dz, _or_nothing(dc, z), dweight, dskip)]
+        fixed = (*given, *ctx.rest, *filled)
         sums = zip(ctx.parts, dtaps.numpy(), dbias.numpy(), strict=True)
         _run(scan_backward, [(part, *fixed, *own) for part, *own in sums], ctx.longest, xb.shape[1])
         taps, bias = dtaps.sum(0).t().to(conv_weight.dtype), dbias.sum(0).to(conv_bias.dtype)
@@ -140,3 +137,12 @@ def sequence_scan(*args: Any) -> Tensor:
     """The arguments and the result of :func:`~recbole_mmm4rec.network.blockscan.block_scan`."""
     out: Tensor = _SequenceScan.apply(*args)
     return out
+
+
+def compile_all() -> None:
+    """Compile the loops for both precisions and keep them, which takes half a minute at the first time."""
+    for dtype in (torch.float32, torch.bfloat16):
+        layout = Ragged(torch.tensor([2, 1]), 2).layout()
+        given = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in ((3, 3), (3, 1))]
+        small = [torch.zeros(shape, requires_grad=True) for shape in ((1, 5), (3, 1), (3, 4), (3,))]
+        sequence_scan(*given, None, *small, None, 1, layout, None).sum().backward()

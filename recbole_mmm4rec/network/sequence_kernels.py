@@ -16,10 +16,25 @@ import numpy as np
 from numba import njit
 from numba.extending import intrinsic
 
-_EXACT = {"contract", "nsz", "arcp"}
-# sums may be added up in any order; not where the order is what keeps the digits
-_compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath=_EXACT | {"reassoc"})
-_in_order = njit(nogil=True, cache=True, error_model="numpy", fastmath=_EXACT)
+
+def _compiling(function: Any, *flags: str) -> Any:
+    """A function compiled when it is first called, and kept on disk where there is a place for that."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp", *flags}}
+    try:
+        return njit(function, cache=True, **options)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return njit(function, **options)
+
+
+def _compiled(function: Any) -> Any:
+    """Sums may be added up in any order."""
+    return _compiling(function, "reassoc")
+
+
+def _in_order(function: Any) -> Any:
+    """The order is what keeps the digits."""
+    return _compiling(function)
+
 
 _ONE = np.float32(1.0)
 _LOG2_E, _LN_2 = np.float32(1.44269504), np.float32(0.693147181)

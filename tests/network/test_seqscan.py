@@ -14,7 +14,7 @@ from torch import Tensor
 
 from network.models import make_batch, make_network, small_config
 from network.test_shared import prefix_batch
-from recbole_mmm4rec.network import blockscan, seqscan, threads
+from recbole_mmm4rec.network import blockscan, seqscan, sequence_kernels, threads
 from recbole_mmm4rec.network.blockscan import block_scan, pair_weights
 from recbole_mmm4rec.network.ragged import BlockLayout, Ragged
 from recbole_mmm4rec.network.sequence_kernels import _store, sigmoid
@@ -164,6 +164,18 @@ def test_work_is_shared_and_errors_are_raised(team: bool, monkeypatch: pytest.Mo
 
     with pytest.raises(ValueError, match="three"):
         threads.run_on_threads(fail, 3)
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sequence_kernels.njit
+
+    def njit(function: Any, cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(function, **options)
+
+    monkeypatch.setattr(sequence_kernels, "njit", njit)
+    assert sequence_kernels._compiled(lambda x: x + 1)(1) == 2
 
 
 def test_sigmoid_over_its_whole_range() -> None:
