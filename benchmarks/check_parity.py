@@ -45,6 +45,8 @@ INPUTS = ("item_seq", "length", "timestamp", "label")
 def ways(device: str) -> Iterator[tuple[str, str]]:
     """Backends and ways of computing that run on a device."""
     yield from (("recurrence", "plain"), ("recurrence", "padded"), ("torch", "plain"))
+    if device == "cpu":
+        yield "numba", "plain"
     if device == "cuda":
         yield from (("mamba_ssm", "plain"), ("mamba_ssm", "padded"), ("mamba_ssm", "graphed"))
 
