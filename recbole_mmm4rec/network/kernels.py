@@ -109,7 +109,7 @@ def choose_backend(requested: str, device_type: str) -> str:
         return "mamba_ssm"
     if on_gpu:
         logger.warning("SSD backend: torch on cuda, because %s; the extra [gpu] brings the faster kernels", kernel)
-    elif device_type == "cpu" and importlib.util.find_spec("numba") is not None:
+    elif device_type == "cpu" and not _numba():
         logger.info(
             "SSD backend: numba on cpu (mamba-ssm's kernels need a GPU); the first training after an installation "
             "compiles for half a minute"
@@ -117,17 +117,28 @@ def choose_backend(requested: str, device_type: str) -> str:
         return "numba"
     else:
         logger.info(
-            "SSD backend: torch on %s (mamba-ssm's kernels need a GPU; the extra [cpu] has faster loops)",
+            "SSD backend: torch on %s (mamba-ssm's kernels need a GPU%s)",
             device_type,
+            f", and {_numba()}; the extra [cpu] has faster loops" if device_type == "cpu" else "",
         )
     return "torch"
+
+
+@functools.cache
+def _numba() -> str:
+    """Why numba's loops cannot run; empty where they can."""
+    try:
+        importlib.import_module("numba")
+    except ImportError as error:  # also one that this NumPy is too new for
+        return f"numba cannot be imported ({error})"
+    return ""
 
 
 def _refuse_numba(device_type: str) -> None:
     if device_type != "cpu":
         raise UserError(f"ssd_backend: numba cannot run: its loops are a processor's, and the device is {device_type}")
-    if importlib.util.find_spec("numba") is None:
-        raise UserError("ssd_backend: numba cannot run: it is not installed; install the extra [cpu], or set auto")
+    if _numba():
+        raise UserError(f"ssd_backend: numba cannot run: {_numba()}; install the extra [cpu], or set auto")
 
 
 def _conv_words(on_gpu: bool) -> str:

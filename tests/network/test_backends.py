@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import subprocess
 import sys
@@ -23,6 +22,7 @@ def _fresh_choice(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     kernels.choose_backend.cache_clear()
     yield
     kernels.choose_backend.cache_clear()
+    kernels._numba.cache_clear()
 
 
 def only_record(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
@@ -47,15 +47,17 @@ def test_auto_on_a_cpu_says_once_what_it_is_and_why(
 
 
 def _hide_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "numba" else found(name, *more))
+    kernels._numba.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
 
 
 def test_numba_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"ssd_backend: numba cannot run: .* the device is cuda"):
         kernels.choose_backend("numba", "cuda")
     _hide_numba(monkeypatch)
-    with pytest.raises(UserError, match=r"ssd_backend: numba cannot run: .* install the extra \[cpu\], or set auto"):
+    with pytest.raises(
+        UserError, match=r"ssd_backend: numba cannot run: .*import of numba.*; install the extra \[cpu\], or set auto"
+    ):
         kernels.choose_backend("numba", "cpu")
 
 
