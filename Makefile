@@ -56,7 +56,7 @@ lint: install
 	$(BIN)/codespell recbole_mmm4rec dataset_prep benchmarks properties tests/*.py docs *.md
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

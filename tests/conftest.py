@@ -19,6 +19,15 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _PATHS))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors this small lose more to handing over than they win
 
 
+# files that take minutes, each by one process: begun last, they would leave the others idle
+_LONG = ("test_distributed_launch.py", "test_tune_command.py", "test_tune_ray.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _elsewhere_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Logs that RecBole writes where it stands do not land in the repository."""
