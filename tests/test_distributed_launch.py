@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from ending import end_badly, fail, fill_the_pipe, refuse
 from shop import REPOSITORY, settings, write_shop
 from torch.multiprocessing.spawn import ProcessExitedException
 
@@ -168,24 +169,6 @@ def test_torchrun_starts_again_after_the_last_epoch(folder: Path) -> None:
     assert output.count("SASRec on shop") == 1
     assert [file.name for file in (folder / "saved").glob("*")] != []
     assert not list((folder / "saved").glob("*-last.pth"))
-
-
-def refuse(number: int, queue: Any) -> None:
-    queue.put(UserError("topk=0: too little"))
-    raise SystemExit(2)
-
-
-def fill_the_pipe(number: int, queue: Any) -> None:
-    queue.put("x" * 2**20)
-
-
-def end_badly(number: int, queue: Any) -> None:
-    queue.put({"result": 1})
-    raise RuntimeError("the cable is cut")
-
-
-def fail(number: int, queue: Any) -> None:
-    raise RuntimeError("the cable is cut")
 
 
 def test_what_becomes_of_a_process_that_was_started(capsys: pytest.CaptureFixture[str]) -> None:
