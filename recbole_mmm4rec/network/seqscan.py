@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from recbole_mmm4rec.network.ragged import BlockLayout, Ragged
 from recbole_mmm4rec.network.threads import run_on_threads
+
+logger = logging.getLogger(__name__)
 
 # pieces of work, more than there are threads, so that none waits long for the last; always as many, so that sums come
 # out the same on any number of threads
@@ -133,16 +137,35 @@ class _SequenceScan(torch.autograd.Function):
         return dxb, dz, dc, dweight, dskip.to(skip.dtype), taps, bias, None, None, None, None
 
 
-def sequence_scan(*args: Any) -> Tensor:
+def sequence_scan(xb: Tensor, *others: Any) -> Tensor:
     """The arguments and the result of :func:`~recbole_mmm4rec.network.blockscan.block_scan`."""
-    out: Tensor = _SequenceScan.apply(*args)
+    _make_ready(xb.dtype)
+    out: Tensor = _SequenceScan.apply(xb, *others)
     return out
+
+
+@cache
+def _make_ready(dtype: torch.dtype) -> None:
+    """Load the loops for one precision, or compile them; kept ones that cannot be read are made again."""
+    from recbole_mmm4rec.network.sequence_kernels import forget_kept
+
+    try:
+        _try_out(dtype)
+    except Exception as error:  # a file that was cut off fails in many ways
+        logger.warning("kept loops cannot be read (%s: %s): compiling them again", type(error).__name__, error)
+        forget_kept()
+        _try_out(dtype)
+
+
+def _try_out(dtype: torch.dtype) -> None:
+    with torch.inference_mode(False), torch.enable_grad():
+        layout = Ragged(torch.tensor([2, 1]), 2).layout()
+        given = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in ((3, 3), (3, 1))]
+        small = [torch.zeros(shape, requires_grad=True) for shape in ((1, 5), (3, 1), (3, 4), (3,))]
+        _SequenceScan.apply(*given, None, *small, None, 1, layout, None).sum().backward()
 
 
 def compile_all() -> None:
     """Compile the loops for both precisions and keep them, which takes half a minute at the first time."""
-    for dtype in (torch.float32, torch.bfloat16):
-        layout = Ragged(torch.tensor([2, 1]), 2).layout()
-        given = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in ((3, 3), (3, 1))]
-        small = [torch.zeros(shape, requires_grad=True) for shape in ((1, 5), (3, 1), (3, 4), (3,))]
-        sequence_scan(*given, None, *small, None, 1, layout, None).sum().backward()
+    _make_ready(torch.float32)
+    _make_ready(torch.bfloat16)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
 
@@ -391,3 +392,10 @@ def scan_backward(
             for later in range(t, min(length, t + last + 1)):
                 _add_product(back[later], taps[last - later + t], sums)
             _store(sums, sums_bits, half, dxb[seq[0] + t])
+
+
+def forget_kept() -> None:
+    """Let everything here be compiled again, and its files be written anew."""
+    for value in list(globals().values()):
+        if isinstance(value, Dispatcher):
+            value._cache.flush()

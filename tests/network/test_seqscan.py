@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Barrier, get_ident
 from typing import Any
 
@@ -176,6 +180,23 @@ def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(sequence_kernels, "njit", njit)
     assert sequence_kernels._compiled(lambda x: x + 1)(1) == 2
+
+
+def test_kept_loops_that_were_cut_off_are_made_again(tmp_path: Path) -> None:
+    names = "from recbole_mmm4rec.network.seqscan import _make_ready; import torch; _make_ready(torch.float32)"
+    command = [sys.executable, "-c", names]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def run() -> str:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    assert "cannot be read" not in run()
+    (kept,) = tmp_path.rglob("*.scan-*.nbc")
+    kept.write_bytes(kept.read_bytes()[:5000])
+    assert "compiling them again" in run()
+    assert run() == ""
 
 
 def test_sigmoid_over_its_whole_range() -> None:
