@@ -16,7 +16,7 @@ $(STAMP): setup.cfg constraints.txt pyproject.toml
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps -c constraints.txt mamba-ssm causal-conv1d \
 	> $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }
-	$(BIN)/python -c 'from recbole_mmm4rec.network.seqscan import compile_all; compile_all()'
+	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.seqscan import compile_all; compile_all()'
 	touch $@
 
 # From nothing to MMM4Rec's test metrics on MovieLens 100K, beside those of RecBole's Pop.
@@ -26,8 +26,8 @@ run: install
 	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop
 
 # All benchmarks: DATA is the folder of scientific/ and office/ with sequences.tsv.gz and items.tsv.gz (docs/data.md). Killed
-# or interrupted, the same command goes on. Results: benchmark/scientific, benchmark/ml-100k, benchmark/demo.
-BENCHMARK := $(BIN)/python -m recbole_mmm4rec.benchmark
+# or interrupted, the same command goes on. Results: comparison/scientific, comparison/ml-100k, comparison/demo.
+COMPARE := $(BIN)/python -m recbole_mmm4rec.compare
 benchmark-data:
 	@for file in scientific/sequences scientific/items office/sequences office/items; do \
 	test -f "$(DATA)/$$file.tsv.gz" || { echo "error: DATA=$(DATA): there is no $(DATA)/$$file.tsv.gz; docs/data.md says how to get it, \`make benchmark-quick\` needs no files" >&2; exit 2; }; done
@@ -39,15 +39,15 @@ benchmark: benchmark-data install
 	$(BIN)/python -m dataset_prep demo
 	$(BIN)/python -m dataset_prep embed demo --text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0
 	failed=0; for name in scientific ml-100k demo; do \
-	$(BENCHMARK) --config properties/benchmark/$$name.yaml --jobs 2 || failed=$$?; test $$failed -lt 2 || exit $$failed; done; exit $$failed
+	$(COMPARE) --config properties/compare/$$name.yaml --jobs 2 || failed=$$?; test $$failed -lt 2 || exit $$failed; done; exit $$failed
 
-# The same at reduced size, without any file (4 min 24 s on two cores of an Intel Xeon, installation not counted). Results: benchmark/quick.
+# The same at reduced size, without any file (4 min 24 s on two cores of an Intel Xeon, installation not counted). Results: comparison/quick.
 benchmark-quick: install
 	$(BIN)/python -m dataset_prep recbole ml-100k
 	$(BIN)/python -m dataset_prep embed ml-100k
 	$(BIN)/python -m dataset_prep demo --name demo-small --users 1000 --items 480
 	$(BIN)/python -m dataset_prep embed demo-small --text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0
-	$(BENCHMARK) --config properties/benchmark/quick.yaml --jobs 2
+	$(COMPARE) --config properties/compare/quick.yaml --jobs 2
 
 lint: install
 	$(BIN)/ruff check .

@@ -159,7 +159,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _check_contract(parser: argparse.ArgumentParser, path: Path) -> None:
     """Find out before the first measurement that a file does not offer what it has to."""
     from benchmarks import contract
-    from recbole_mmm4rec.errors import UserError
+    from recbole_mmm4rec.base.errors import UserError
 
     try:
         contract.load(path)

@@ -92,8 +92,8 @@ def prepare(cell: Cell, folder: Path) -> tuple[Callable[[], Any], Callable[[], i
     import torch
 
     from benchmarks import shop_batches
-    from recbole_mmm4rec import optim
     from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
+    from recbole_mmm4rec.training import optim
 
     torch.manual_seed(0)
     row_wise = cell.loss in ("sampled", "in-batch")
@@ -131,7 +131,7 @@ def prepare(cell: Cell, folder: Path) -> tuple[Callable[[], Any], Callable[[], i
 
 def features(items: int, folder: Path) -> Any:
     """Random features (I+1, F) float16, mapped from a file that is written once for each size."""
-    from recbole_mmm4rec.frozen import FrozenTable
+    from recbole_mmm4rec.network.ops.frozen import FrozenTable
 
     path = folder / f"features_{items}.npy"
     if not path.exists():
@@ -153,8 +153,8 @@ def make_loss(cell: Cell) -> Any:
     """The module that is called with the item side, the encoder and the labels."""
     import torch
 
-    from recbole_mmm4rec.network.chunked import CHUNK_LOGITS
-    from recbole_mmm4rec.objectives import FullCatalogue, InBatch, Sampled
+    from recbole_mmm4rec.losses.chunked import CHUNK_LOGITS
+    from recbole_mmm4rec.losses.objectives import FullCatalogue, InBatch, Sampled
 
     if cell.loss in RIVALS:
         return Rival.of(cell.loss)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import suite
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 
 
 def main(name: str, cell: str, options: str, result: str) -> int:

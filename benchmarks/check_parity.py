@@ -25,10 +25,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import recbole_mmm4rec
-from recbole_mmm4rec.cuda_graphs import GraphedLoss
-from recbole_mmm4rec.errors import UserError
-from recbole_mmm4rec.network import MMM4RecNetwork, kernels
-from recbole_mmm4rec.published import network_from_published, our_name
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.network import MMM4RecNetwork
+from recbole_mmm4rec.network.ops import kernels
+from recbole_mmm4rec.training.cuda_graphs import GraphedLoss
+from recbole_mmm4rec.transfer.published import network_from_published, our_name
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 BOUNDS = {"recurrence": (1e-5, 1e-4), "torch": (1e-5, 1e-4), "numba": (1e-5, 1e-4), "mamba_ssm": (1e-4, 1e-3)}

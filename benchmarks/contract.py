@@ -47,9 +47,9 @@ from typing import Any
 
 from torch import Tensor
 
-from recbole_mmm4rec import published
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network import MMM4RecNetwork
+from recbole_mmm4rec.transfer import published
 
 FUNCTIONS = ("train_step", "score")
 LARGEST_DIFFERENCE = 1e-3

@@ -115,7 +115,7 @@ def run_case(kind: str, folder: Path, name: str) -> dict[str, Any]:
     model = "SASRec"
     if kind == "ours":
         importlib.import_module("recbole_mmm4rec")
-        for module in ("recbole_mmm4rec.dataset", "pyarrow.csv", "pyarrow.compute"):
+        for module in ("recbole_mmm4rec.data.dataset", "pyarrow.csv", "pyarrow.compute"):
             importlib.import_module(module)
         model = "MMM4Rec"
     data = importlib.import_module("recbole.data")
@@ -218,7 +218,10 @@ def _user_token(user: int) -> str:
 
 def write_vectors(folder: Path, tokens: list[str]) -> None:
     """A store of four-dimensional text vectors of all items: MMM4Rec's data set needs one."""
-    from recbole_mmm4rec.features import store_path, write_store  # not at the top: RecBole's process must not see it
+    from recbole_mmm4rec.features.store import (  # not at the top: RecBole's process must not see it
+        store_path,
+        write_store,
+    )
 
     write_store(
         store_path(folder, "text"),

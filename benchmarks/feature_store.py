@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import processor
-from recbole_mmm4rec.features import FeatureStore, store_path, write_store
+from recbole_mmm4rec.features.store import FeatureStore, store_path, write_store
 
 LIMIT_MIB = 1024
 STEPS = ("write", "align", "stream")

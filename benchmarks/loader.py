@@ -67,7 +67,7 @@ def measure(dataset: str, settings: dict[str, Any], count: int) -> list[tuple[fl
         For each epoch its seconds, those of its steps, and those of fetching its batches alone.
     """
     importlib.import_module("recbole_mmm4rec")
-    build = importlib.import_module("recbole_mmm4rec.build")
+    build = importlib.import_module("recbole_mmm4rec.run.build")
     run = build.build(build.make_config("MMM4Rec", dataset, None, settings), count_flops=False)
     steps: list[float] = []
     step = run.trainer._step

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from benchmarks.contract import Setup
 from benchmarks.shop_batches import Batch
-from recbole_mmm4rec import optim
-from recbole_mmm4rec.allocator import keep_freed_memory
+from recbole_mmm4rec.losses.cross_entropies import full_cross_entropy
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
-from recbole_mmm4rec.network.losses import full_cross_entropy
+from recbole_mmm4rec.training import optim
+from recbole_mmm4rec.training.allocator import keep_freed_memory
 
 
 class Ours:

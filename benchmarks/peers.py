@@ -20,7 +20,7 @@ from benchmarks import figures
 from benchmarks.machine import ROOT, version
 from benchmarks.race import PATIENCE, K, Race
 from benchmarks.suite import Options, say
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 
 TITLE = "Peers"
 ABOUT = f"""\
@@ -100,7 +100,7 @@ def dataset_folder(options: Options) -> Path:
 
 def run_recbole_model(name: str, folder: Path, max_seconds: float) -> dict[str, Any]:
     """Train a model of RecBole's, or ours, through the plug-in."""
-    from recbole_mmm4rec import build
+    from recbole_mmm4rec.run import build
 
     logging.disable(logging.WARNING)
     settings = {**SETTINGS, "data_path": str(folder.parent), "checkpoint_dir": ".", "eval_args": LEAVE_ONE_OUT}
@@ -154,7 +154,7 @@ def arrays(folder: Path, length: int) -> dict[str, np.ndarray]:
     """
     import pandas as pd
 
-    from recbole_mmm4rec.features import FeatureStore, store_path
+    from recbole_mmm4rec.features.store import FeatureStore, store_path
 
     table = pd.read_csv(folder / f"{folder.name}.inter", sep="\t", dtype={"user_id:token": str, "item_id:token": str})
     table.columns = [name.partition(":")[0] for name in table.columns]

@@ -99,8 +99,8 @@ def plain(folder: Path) -> dict[str, float]:
 def ours(folder: Path) -> dict[str, float]:
     """The data set by ``python -m dataset_prep amazon``; reading ends with sorted, distinct interactions here, too."""
     start = time.perf_counter()
-    from dataset_prep import amazon_reviews
-    from dataset_prep.amazon import AmazonOptions, prepare_amazon
+    from dataset_prep.sources.amazon import reviews as amazon_reviews
+    from dataset_prep.sources.amazon.command import AmazonOptions, prepare_amazon
 
     read = {"read": 0.0}
     inner = amazon_reviews.read_reviews

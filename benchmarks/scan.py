@@ -12,10 +12,10 @@ from torch import Tensor
 from benchmarks import figures
 from benchmarks.suite import Options, say
 from benchmarks.turns import timed
-from recbole_mmm4rec.errors import UserError
-from recbole_mmm4rec.network.kernels import choose_backend
-from recbole_mmm4rec.network.ragged import Ragged
-from recbole_mmm4rec.network.ssd import ssd
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.network.ops.kernels import choose_backend
+from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.ssd import ssd
 
 TITLE = "The scan by length"
 HEADS, WIDTH, GROUPS, STATE = 8, 64, 8, 64  # the paper's H, P, G, N

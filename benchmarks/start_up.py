@@ -38,8 +38,9 @@ def mark(marks=[]):
 
 sys.path.insert(0, {root!r})
 import recbole_mmm4rec
-from recbole_mmm4rec import cli, quick_start
-import recbole_mmm4rec.build as build
+from recbole_mmm4rec.run import cli
+from recbole_mmm4rec.run import quick_start
+import recbole_mmm4rec.run.build as build
 
 mark()
 started, data = quick_start.start_log, build.build_data

@@ -18,7 +18,7 @@ from benchmarks import contract, figures, shop_batches
 from benchmarks.ours import Ours
 from benchmarks.suite import Options, say
 from benchmarks.turns import Contestant, enter
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network import NetworkConfig
 
 TITLE = "Training steps and scoring"

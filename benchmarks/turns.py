@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import contract, shop_batches
 from benchmarks.ours import Ours
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 
 
 @dataclass

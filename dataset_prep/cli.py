@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from dataset_prep import amazon, demo, embed_command, images_command, inspect_set, merge, sequences, table
-from dataset_prep.filter_arguments import add_filters, filters_of
-from dataset_prep.times import PER_SECOND
-from recbole_mmm4rec.errors import UserError, did_you_mean
+from dataset_prep.embed import command as embed_command
+from dataset_prep.files.times import PER_SECOND
+from dataset_prep.filters.arguments import add_filters, filters_of
+from dataset_prep.images import command as images_command
+from dataset_prep.inspect import command as inspect_set
+from dataset_prep.sources import sequences, table
+from dataset_prep.sources.amazon import command as amazon
+from dataset_prep.sources.demo import command as demo
+from dataset_prep.sources.merge import command as merge
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
 
 EXAMPLES = """examples:
   python -m dataset_prep recbole ml-100k
@@ -164,7 +170,7 @@ def _add_sequences(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_recbole(arguments: argparse.Namespace) -> str:
-    from dataset_prep.recbole_source import prepare_recbole
+    from dataset_prep.sources.recbole_sets import prepare_recbole
 
     name = arguments.name or arguments.set
     filters = filters_of(arguments)

@@ -4,8 +4,8 @@ Importing this package is enough: RecBole then knows the model ``MMM4Rec`` with 
 default settings, and its known defects are repaired. The import itself is light: neither PyTorch nor RecBole is loaded.
 """
 
-from recbole_mmm4rec import plugin
+from recbole_mmm4rec.plugin.finder import register
 
 __version__ = "0.1.0"
 
-plugin.register()
+register()

@@ -13,13 +13,13 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
-from recbole_mmm4rec.neighbours import Addition, Neighbours
+from recbole_mmm4rec.data.user_batches import ORIGIN
+from recbole_mmm4rec.losses.objectives import make_objective
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
 from recbole_mmm4rec.network.items import ItemSide
 from recbole_mmm4rec.network.network import ItemInputs
-from recbole_mmm4rec.objectives import make_objective
-from recbole_mmm4rec.transfer import ENCODERS, note_encoders
-from recbole_mmm4rec.user_batches import ORIGIN
+from recbole_mmm4rec.scoring.neighbours import Addition, Neighbours
+from recbole_mmm4rec.transfer.loading import ENCODERS, note_encoders
 
 INPUT_BYTES = 512 * 2**20
 """Most bytes of the first layer's inputs of all items that an evaluation keeps."""
@@ -78,7 +78,7 @@ class MMM4Rec(SequentialRecommender):
 
         Args:
             config: RecBole's configuration.
-            dataset: a :class:`~recbole_mmm4rec.dataset.MMM4RecDataset`, for its ``features`` and ``present``.
+            dataset: a :class:`~recbole_mmm4rec.data.dataset.MMM4RecDataset`, for its ``features`` and ``present``.
 
         Raises:
             UserError: settings or features that do not fit.

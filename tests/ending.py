@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 
 
 def refuse(number: int, queue: Any) -> None:

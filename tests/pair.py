@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 import recbole_mmm4rec  # noqa: F401  (RecBole works only when repaired)
-from recbole_mmm4rec.build import build, make_config
 from recbole_mmm4rec.distributed import group
+from recbole_mmm4rec.run.build import build, make_config
 
 
 def free_port() -> int:

@@ -13,8 +13,8 @@ import numpy as np
 from shop import python
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
-from recbole_mmm4rec.build import Run, build, make_config
-from recbole_mmm4rec.features import write_store
+from recbole_mmm4rec.features.store import write_store
+from recbole_mmm4rec.run.build import Run, build, make_config
 
 NAME = "pattern"
 SHAPES, COLOURS = 5, 6

@@ -11,8 +11,8 @@ import yaml
 from pattern_shop import ITEMS, NAME, pattern_settings, prepared, write_pattern_shop
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
-from recbole_mmm4rec.errors import UserError
-from recbole_mmm4rec.quick_start import load_data_and_model, run_recbole
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.run.quick_start import load_data_and_model, run_recbole
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

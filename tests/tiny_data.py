@@ -11,8 +11,8 @@ import numpy as np
 from recbole.config import Config
 
 import recbole_mmm4rec  # noqa: F401 (RecBole works only when repaired)
-from recbole_mmm4rec.dataset import MMM4RecDataset
-from recbole_mmm4rec.features import hash_inputs, write_store
+from recbole_mmm4rec.data.dataset import MMM4RecDataset
+from recbole_mmm4rec.features.store import hash_inputs, write_store
 
 NAME = "tiny"
 Row = tuple[Any, ...]

@@ -1,1 +1,1 @@
-"""Models beside each other: ``python -m recbole_mmm4rec.benchmark``."""
+"""The former name of :mod:`recbole_mmm4rec.compare`; gone in the next version."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.compat.tools import replace_function
-from recbole_mmm4rec.errors import UserError, did_you_mean
 
 
 def literal(text: str) -> Any:
@@ -87,7 +87,7 @@ def model_modules() -> dict[str, str]:
     """Full names of the modules of RecBole's models and ours, by lower-case model name."""
     import recbole.model
 
-    from recbole_mmm4rec.plugin import MODEL_MODULE, MODELS
+    from recbole_mmm4rec.plugin.finder import MODEL_MODULE, MODELS
 
     found = {name.lower(): MODEL_MODULE for name in MODELS}
     for package in pkgutil.iter_modules(recbole.model.__path__):
@@ -102,7 +102,7 @@ def model_names() -> list[str]:
     """Names of all models that RecBole knows, ours among them, in RecBole's spelling."""
     import recbole
 
-    from recbole_mmm4rec.plugin import MODELS
+    from recbole_mmm4rec.plugin.finder import MODELS
 
     folder = Path(recbole.__path__[0]) / "properties" / "model"
     return sorted({*MODELS, *(file.stem for file in folder.glob("*.yaml"))})
@@ -119,7 +119,7 @@ def name_unknown_models(module: ModuleType) -> None:
         def get_model(model_name: str) -> Any:
             hint = did_you_mean(model_name, model_names())
             unknown = UserError(f"model={model_name!r} is not a model of RecBole or of this plug-in{hint}")
-            from recbole_mmm4rec.plugin import MODELS
+            from recbole_mmm4rec.plugin.finder import MODELS
 
             if model_name.lower() not in model_modules():
                 raise unknown

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.distributed import batches, group, joint
-from recbole_mmm4rec.errors import UserError
 
 _COLLECTED = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 _NO_GRADIENTS = ("DECISIONTREE",)

@@ -49,7 +49,7 @@ def replace_quick_start(module: ModuleType) -> None:
     Broken: ``load_data_and_model`` (quick_start/quick_start.py:250) loads in a way that PyTorch 2.6 refuses;
     ``objective_function`` reports to ray even where no ray runs, and inside ray returns a second report.
     """
-    from recbole_mmm4rec import quick_start
+    from recbole_mmm4rec.run import quick_start
 
     replace_function(module.load_data_and_model, lambda _: quick_start.load_data_and_model)
     replace_function(module.objective_function, lambda _: quick_start.objective_function)

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from recbole_mmm4rec.errors import LostProcessError
+from recbole_mmm4rec.base.errors import LostProcessError
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for another one that is alive, for example while that one reads its data."""

@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.distributed import group
 from recbole_mmm4rec.distributed.batches import counted
-from recbole_mmm4rec.errors import UserError
 
 BUCKET_BYTES = 16 * 2**20
 """Small gradients are summed over the processes together, as many as fit here; a larger one where it stands."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 
-from recbole_mmm4rec.errors import LostProcessError, UserError
+from recbole_mmm4rec.base.errors import LostProcessError, UserError
 
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What ``torchrun`` tells each process that it starts."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbole_mmm4rec.frozen import FrozenTable, pieces
+from recbole_mmm4rec.network.ops.frozen import FrozenTable, pieces
 
 SHRINKAGE = 0.01
 """Share of the mean variance added to each direction's, so that directions of nearly none aren't blown up."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
 
 FUSIONS = ("static", "dynamic_shared", "dynamic_instance")
 TIME_PADDINGS = ("masked", "zero_stamp")

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from recbole_mmm4rec.network import kernels
-from recbole_mmm4rec.network.blockconv import block_conv
-from recbole_mmm4rec.network.ragged import Ragged
+from recbole_mmm4rec.network.ops import kernels
+from recbole_mmm4rec.network.ops.blockconv import block_conv
+from recbole_mmm4rec.network.ops.ragged import Ragged
 
 # up to this many positions, one small product with a banded matrix beats PyTorch's convolution of a few rows
 _BAND = 64

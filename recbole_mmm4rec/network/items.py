@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_mmm4rec.errors import UserError
-from recbole_mmm4rec.frozen import FrozenTable, Rows, pieces
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network.adapters import Experts, Whitening
 from recbole_mmm4rec.network.config import NetworkConfig
-from recbole_mmm4rec.network.directions import EPS, sum_of_directions
-from recbole_mmm4rec.network.project import project
+from recbole_mmm4rec.network.ops.directions import EPS, sum_of_directions
+from recbole_mmm4rec.network.ops.frozen import FrozenTable, Rows, pieces
+from recbole_mmm4rec.network.ops.project import project
 
 # the order in which modalities are stacked: text first, as in the published fusion weights
 MODALITIES = ("text", "image")

@@ -14,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_mmm4rec.frozen import FrozenTable
-from recbole_mmm4rec.network.blocks import CrossLayer, TiSSDLayer
-from recbole_mmm4rec.network.blockscan import MAX_LENGTH
 from recbole_mmm4rec.network.config import NetworkConfig
-from recbole_mmm4rec.network.dropout import dropout
 from recbole_mmm4rec.network.items import ItemTables
-from recbole_mmm4rec.network.kernels import DENSE, choose_backend
-from recbole_mmm4rec.network.ragged import Ragged
-from recbole_mmm4rec.network.shared import SharedPrefixes
-from recbole_mmm4rec.network.softmax import aligned_product
+from recbole_mmm4rec.network.layers import CrossLayer, TiSSDLayer
+from recbole_mmm4rec.network.ops.blockscan import MAX_LENGTH
+from recbole_mmm4rec.network.ops.constant_shapes import BACKENDS, StaticRagged
+from recbole_mmm4rec.network.ops.dropout import dropout
+from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.kernels import DENSE, choose_backend
+from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.shared_prefixes import SharedPrefixes
+from recbole_mmm4rec.network.ops.softmax import aligned_product
 from recbole_mmm4rec.network.state_space import Plan, Projected
-from recbole_mmm4rec.network.static import BACKENDS, StaticRagged
 from recbole_mmm4rec.network.time_path import TimeInput, time_gaps
 
 

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_mmm4rec.network import kernels
-from recbole_mmm4rec.network.blockscan import MAX_LENGTH, block_scan, pair_weights
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.conv import PackedConv
-from recbole_mmm4rec.network.linear import normed_linear, split_linear
-from recbole_mmm4rec.network.ragged import Ragged
-from recbole_mmm4rec.network.shared import SharedPrefixes
-from recbole_mmm4rec.network.ssd import ssd, ssd_last
+from recbole_mmm4rec.network.ops import kernels
+from recbole_mmm4rec.network.ops.blockscan import MAX_LENGTH, block_scan, pair_weights
+from recbole_mmm4rec.network.ops.linear import normed_linear, split_linear
+from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.shared_prefixes import SharedPrefixes
+from recbole_mmm4rec.network.ops.ssd import ssd, ssd_last
 from recbole_mmm4rec.network.time_path import TimeGate, TimeScale
 
 

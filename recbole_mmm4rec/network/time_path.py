@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.conv import RowConv
-from recbole_mmm4rec.network.dropout import dropout
+from recbole_mmm4rec.network.ops.dropout import dropout
 
 
 def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

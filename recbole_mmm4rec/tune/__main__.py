@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_mmm4rec.command import Parser, alone, check_installed, ended, whole
-from recbole_mmm4rec.errors import UserError, nearest
+from recbole_mmm4rec.base.errors import UserError, nearest
+from recbole_mmm4rec.run.command import Parser, alone, check_installed, ended, whole
 
 _EXAMPLES = """\
 examples:
@@ -79,7 +79,7 @@ def _share(text: str) -> float:
 
 
 def _run(chosen: argparse.Namespace, rest: Sequence[str]) -> int:
-    from recbole_mmm4rec.cli import DEFAULT_MODEL, parse_arguments, parse_value
+    from recbole_mmm4rec.run.cli import DEFAULT_MODEL, parse_arguments, parse_value
 
     options = _ray_options(chosen)
     if chosen.search_seed < 0:
@@ -112,7 +112,7 @@ def _check_options(rest: Iterable[str], options: Mapping[str, Any], model: str) 
         options: their names, with low lines.
         model: whose settings are no mistakes.
     """
-    from recbole_mmm4rec.config_keys import known_keys
+    from recbole_mmm4rec.settings.keys import known_keys
 
     for word in rest:
         key = word.partition("=")[0].removeprefix("--")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.tune.search import Board
 from recbole_mmm4rec.tune.study import Study
 

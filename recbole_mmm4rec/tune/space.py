@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 
 Params = dict[str, Any]
 

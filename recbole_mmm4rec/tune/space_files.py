@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_mmm4rec.errors import UserError, did_you_mean
-from recbole_mmm4rec.plugin import properties_dir
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.plugin.finder import properties_dir
 from recbole_mmm4rec.tune.space import Parameter, make_parameter
 
 KINDS = ("choice", "uniform", "quniform", "loguniform")
@@ -72,7 +72,7 @@ def _read_lines(path: Path) -> list[Parameter]:
 
 def _read_again(kind: str, told: Any) -> Any:
     """Choices as RecBole takes them: it reads texts once more, so that ``'[64, 32]'`` is a list there."""
-    from recbole_mmm4rec.cli import parse_value
+    from recbole_mmm4rec.run.cli import parse_value
 
     if kind != "choice" or not isinstance(told, list):
         return told
@@ -90,7 +90,7 @@ def _read_yaml(path: Path) -> list[Parameter]:
     import yaml
 
     from recbole_mmm4rec.compat.config import read_yaml
-    from recbole_mmm4rec.config_keys import yaml_loader
+    from recbole_mmm4rec.settings.keys import yaml_loader
 
     content = read_yaml(path, yaml_loader())
     root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml_loader())

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from recbole_mmm4rec.benchmark.fingerprint import RESULTS, file_hash, resolved
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.compat.config import model_names, read_yaml
 from recbole_mmm4rec.compat.tools import whole_file
-from recbole_mmm4rec.config_keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
-from recbole_mmm4rec.errors import UserError, did_you_mean
+from recbole_mmm4rec.run.identity import RESULTS, file_hash, resolved
+from recbole_mmm4rec.settings.keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
 from recbole_mmm4rec.tune.space import Params, Space, describe
 
 UNSEARCHABLE = (
@@ -161,8 +161,8 @@ def _plain(fixed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> Study:
-    from recbole_mmm4rec.benchmark.checks import NOT_RESOLVED, data_mark
-    from recbole_mmm4rec.build import check_data_files, same_devices
+    from recbole_mmm4rec.compare.checks import NOT_RESOLVED, data_mark
+    from recbole_mmm4rec.run.build import check_data_files, same_devices
 
     with same_devices():
         first = {one.key: one.examples[0] for one in space}
@@ -194,7 +194,7 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
 
 
 def _config(model: str, dataset: str, settings: Mapping[str, Any]) -> Any:
-    from recbole_mmm4rec.build import make_config
+    from recbole_mmm4rec.run.build import make_config
 
     with settings_file(settings) as file:
         return make_config(model, dataset, [file])

@@ -10,7 +10,7 @@ from functools import wraps
 from time import perf_counter
 from typing import Any
 
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.tune.study import settings_file
 
 Told = Callable[[int, float, dict[str, float]], None]
@@ -49,8 +49,8 @@ def train(settings: Mapping[str, Any], told: Told | None = None) -> dict[str, An
         UserError: for settings that do not fit together.
         FloatingPointError: the validation metric is not a number.
     """
-    from recbole_mmm4rec.build import build, make_config
-    from recbole_mmm4rec.history import best_epoch
+    from recbole_mmm4rec.checkpoints.history import best_epoch
+    from recbole_mmm4rec.run.build import build, make_config
 
     with settings_file(settings) as file:
         config = make_config(settings["model"], settings["dataset"], [file], {"show_progress": False})
@@ -116,7 +116,7 @@ def retrain_and_test(settings: Mapping[str, Any], checkpoint_dir: str) -> dict[s
     Returns:
         ``valid``, ``test`` (metric to value) and ``model_file``.
     """
-    from recbole_mmm4rec.quick_start import run_recbole
+    from recbole_mmm4rec.run.quick_start import run_recbole
 
     changes = {"show_progress": False, "checkpoint_dir": checkpoint_dir}
     with settings_file({**settings, **changes}) as file:

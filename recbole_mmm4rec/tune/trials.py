@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from recbole_mmm4rec.json_lines import JsonLines, Record
+from recbole_mmm4rec.base.json_lines import JsonLines, Record
 
 
 class Trials:

@@ -12,7 +12,7 @@ from reference import plain
 
 from benchmarks import cell, contract, shop_batches, steps
 from benchmarks.suite import Options
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 
 PADDED = Path(__file__).resolve().parents[1] / "reference" / "padded.py"
 

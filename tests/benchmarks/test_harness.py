@@ -18,8 +18,8 @@ import torch
 from benchmarks import __main__ as harness
 from benchmarks import figures, machine, page, peers, race, results_log, scripts, suite
 from benchmarks.suite import Options
-from recbole_mmm4rec.errors import UserError
-from recbole_mmm4rec.features import store_path, write_store
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.features.store import store_path, write_store
 
 
 def report(found: Mapping[str, Any]) -> str:

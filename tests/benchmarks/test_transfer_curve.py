@@ -15,12 +15,12 @@ import yaml
 from pattern_shop import COLOURS, ITEMS, NAME, SHAPES, TINY_MODEL, write_pattern_shop
 from shop import python
 
-from benchmarks import transfer
-from benchmarks.transfer_plan import Checkpoints, plan
-from benchmarks.transfer_report import Found, fine_tuned, fit, trends, zero_shot
-from benchmarks.transfer_sets import Source, prepare_sources
-from recbole_mmm4rec.errors import UserError
-from recbole_mmm4rec.features import hash_inputs, write_store
+from benchmarks.transfer import __main__ as transfer
+from benchmarks.transfer.plan import Checkpoints, plan
+from benchmarks.transfer.report import Found, fine_tuned, fit, trends, zero_shot
+from benchmarks.transfer.sets import Source, prepare_sources
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.features.store import hash_inputs, write_store
 
 SOURCES = ("food", "home")
 
@@ -118,7 +118,7 @@ def test_a_wrong_number_is_refused(data: Path, capsys: pytest.CaptureFixture[str
 
 KILLED = """
 import os, signal, sys
-from benchmarks import transfer
+from benchmarks.transfer import __main__ as transfer
 carry_out, done = transfer.carry_out, []
 def counted(*arguments):
     if len(done) == 8:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
-from recbole_mmm4rec.published import our_name
+from recbole_mmm4rec.transfer.published import our_name
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ITEMS = 23

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from network.models import ITEMS, make_batch, make_features, make_network, make_present, randomise, small_config
-from recbole_mmm4rec.errors import UserError
-from recbole_mmm4rec.frozen import FrozenTable
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.losses.chunked import chunked_cross_entropy
+from recbole_mmm4rec.losses.cross_entropies import full_cross_entropy
 from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.network.adapters import SHRINKAGE, zca
-from recbole_mmm4rec.network.chunked import chunked_cross_entropy
-from recbole_mmm4rec.network.losses import full_cross_entropy
+from recbole_mmm4rec.network.ops.frozen import FrozenTable
 
 
 def correlated(count: int = 400, width: int = 6) -> Tensor:

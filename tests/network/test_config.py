@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network import NetworkConfig
 
 WHOLE = "a whole number, at least 1"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from network.models import ITEMS, make_batch, make_features, make_network, small_config
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network import MMM4RecNetwork
 
 

@@ -10,8 +10,8 @@ from reference import plain
 from torch import Tensor
 
 from network.models import golden, part, relative
-from recbole_mmm4rec.network.losses import full_cross_entropy, in_batch_cross_entropy
-from recbole_mmm4rec.published import network_from_published, our_name
+from recbole_mmm4rec.losses.cross_entropies import full_cross_entropy, in_batch_cross_entropy
+from recbole_mmm4rec.transfer.published import network_from_published, our_name
 
 SCORES = {"zero_stamp": "output.scores", "masked": "output.scores_masked_padding"}
 GRADIENTS = {"zero_stamp": "grad", "masked": "grad_masked_padding"}

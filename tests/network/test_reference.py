@@ -25,9 +25,10 @@ from network.models import (
     relative,
     small_config,
 )
-from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig, blocks, time_path
+from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig, time_path
+from recbole_mmm4rec.network import layers as blocks
 from recbole_mmm4rec.network import network as network_module
-from recbole_mmm4rec.network.dropout import dropout
+from recbole_mmm4rec.network.ops.dropout import dropout
 
 BOTH = plain.TEXT_AND_IMAGE
 DROPOUTS = {"embedding_drop_prob": 0.12, "dropout_prob": 0.25, "time_dropout_prob": 0.38}

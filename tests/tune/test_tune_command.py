@@ -16,10 +16,10 @@ import pytest
 import yaml
 from shop import settings, write_shop
 
-from recbole_mmm4rec.benchmark.fingerprint import RESULTS
-from recbole_mmm4rec.cli import main as run_recbole
-from recbole_mmm4rec.command import alone
-from recbole_mmm4rec.json_lines import JsonLines
+from recbole_mmm4rec.base.json_lines import JsonLines
+from recbole_mmm4rec.run.cli import main as run_recbole
+from recbole_mmm4rec.run.command import alone
+from recbole_mmm4rec.run.identity import RESULTS
 from recbole_mmm4rec.tune.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -208,7 +208,7 @@ def test_a_wrong_argument_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_is_not_installed_is_told_at_once(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recbole_mmm4rec.command.find_spec", lambda name: None if name == "matplotlib" else True)
+    monkeypatch.setattr("recbole_mmm4rec.run.command.find_spec", lambda name: None if name == "matplotlib" else True)
     assert main(command()) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said == "error: matplotlib is not installed: pip install 'recbole-mmm4rec[tune]'"
@@ -250,7 +250,7 @@ def test_another_search_does_not_go_on_in_the_folder(
     assert "files of the data set" in refusal()
     (folder / "shop/shop.inter").write_bytes(inter)
     with monkeypatch.context() as patch:
-        patch.setattr("recbole_mmm4rec.benchmark.fingerprint.version", lambda name: "0")
+        patch.setattr("recbole_mmm4rec.run.identity.version", lambda name: "0")
         assert "defaults of settings, versions of RecBole and PyTorch, content of pretrained: " in refusal()
     monkeypatch.setattr("recbole_mmm4rec.tune.study.RESULTS", 0)
     assert f"results of this package's version: {RESULTS} there, 0 here" in refusal()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_mmm4rec.errors import UserError
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.tune.proposals import Proposals
 from recbole_mmm4rec.tune.space import Parameter, make_parameter, same_text
 from recbole_mmm4rec.tune.trials import Trials, best

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pattern_shop import NAME, pattern_settings, write_pattern_shop
 
-from recbole_mmm4rec.quick_start import run_recbole
+from recbole_mmm4rec.run.quick_start import run_recbole
 from recbole_mmm4rec.tune import trial
 from recbole_mmm4rec.tune.worker import Worker
 
@@ -40,8 +40,8 @@ def test_a_trial_finds_what_a_run_finds_and_tells_every_epoch(settings: dict[str
 
 def test_no_trial_sees_the_test_set(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is evaluated is the validation set, and going through the test set's loader would raise."""
-    from recbole_mmm4rec import build
-    from recbole_mmm4rec.trainer import MMM4RecTrainer
+    from recbole_mmm4rec.run import build
+    from recbole_mmm4rec.training.trainer import MMM4RecTrainer
 
     made: list[Any] = []
     evaluated: list[Any] = []
@@ -90,7 +90,7 @@ def test_what_fails_is_told(settings: dict[str, Any], monkeypatch: pytest.Monkey
 
 
 def test_a_metric_that_is_no_number_is_a_failure(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from recbole_mmm4rec.trainer import MMM4RecTrainer
+    from recbole_mmm4rec.training.trainer import MMM4RecTrainer
 
     monkeypatch.setattr(MMM4RecTrainer, "_valid_epoch", lambda *_, **__: (float("nan"), {"hit@10": float("nan")}))
     assert trial.attempt(settings)["error"].startswith("FloatingPointError: ")

@@ -1,0 +1,1 @@
+"""What pre-training brings against the amount of source data."""

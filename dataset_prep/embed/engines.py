@@ -1,0 +1,206 @@
+"""Encoding shards: in this process, or on the actors of a Ray cluster; in order, and with the same bytes."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset_prep.embed.spec import Encoder, EncoderSpec, Load, Source
+from dataset_prep.images.files import BadPictureError
+from recbole_mmm4rec.base.errors import UserError
+
+DECODERS = 4  # threads that read and decode pictures while a batch is computed
+KNOCK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A shard's vectors.
+
+    Attributes:
+        good: (n,) positions in the shard of the inputs with a vector, ascending.
+        vectors: (n, dim) float32.
+        failed: reasons by the positions of the others.
+    """
+
+    good: list[int]
+    vectors: np.ndarray
+    failed: dict[int, str]
+
+
+def encode_shard(
+    encoder: Encoder, sources: Sequence[Source], batch_size: int, done: Callable[[int], object]
+) -> Encoded:
+    """Encodes a shard in its order; a picture that cannot be used takes no place in a batch.
+
+    Args:
+        encoder: of texts or of pictures.
+        sources: texts, or pictures as files or bytes.
+        batch_size: inputs at a time.
+        done: called with the number of inputs after each batch.
+    """
+    failed: dict[int, str] = {}
+    good: list[int] = []
+    blocks: list[np.ndarray] = []
+    batch: list[Any] = []
+    for position, prepared in enumerate(_prepared(encoder, sources, 2 * batch_size)):
+        if isinstance(prepared, BadPictureError):
+            failed[position] = str(prepared)
+            done(1)
+            continue
+        good.append(position)
+        batch.append(prepared)
+        if len(batch) == batch_size:
+            blocks.append(encoder.encode(batch))
+            done(len(batch))
+            batch = []
+    if batch:
+        blocks.append(encoder.encode(batch))
+        done(len(batch))
+    vectors = np.concatenate(blocks) if blocks else np.zeros((0, encoder.dim), dtype=np.float32)
+    return Encoded(good, vectors, failed)
+
+
+def encode_locally(
+    encoder: Encoder, shards: Iterable[Sequence[Source]], batch_size: int, done: Callable[[int], object]
+) -> Iterator[Encoded]:
+    """Encodes shards one after the other in this process."""
+    return (encode_shard(encoder, shard, batch_size, done) for shard in shards)
+
+
+class Worker:
+    """What runs in a Ray actor: an encoder of its own."""
+
+    def __init__(self, spec: EncoderSpec, load: Load):
+        self._encoder = load(spec)
+
+    def hash(self) -> str:
+        """sha256 over the weights that this worker found."""
+        return self._encoder.hash
+
+    def encode(self, sources: Sequence[Source], batch_size: int) -> Encoded:
+        """A shard, as in :func:`encode_shard`."""
+        return encode_shard(self._encoder, sources, batch_size, lambda _: None)
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """Where and how widely to encode.
+
+    Attributes:
+        address: of a running cluster, "auto" for the one on this machine.
+        workers: actors; None for one a GPU, or one a CPU where there is no GPU.
+    """
+
+    address: str = "auto"
+    workers: int | None = None
+
+
+def encode_on_ray(
+    cluster: RayCluster,
+    spec: EncoderSpec,
+    load: Load,
+    encoder: Encoder,
+    shards: Iterable[Sequence[Source]],
+    batch_size: int,
+    done: Callable[[int], object],
+) -> Iterator[Encoded]:
+    """Encodes shards on actors; results come in the order of the shards, two for each actor under way.
+
+    Args:
+        cluster: where.
+        spec, load: make the encoder on each actor.
+        encoder: this process's own; the actors' weights must be the same.
+        shards: texts, or pictures as files of this machine, whose bytes are sent.
+        batch_size: inputs at a time.
+        done: called with the number of inputs after each shard.
+
+    Raises:
+        UserError: no ray, no cluster, or an actor that cannot load the encoder or has other weights.
+    """
+    ray = _connect(cluster.address)
+    try:
+        workers = _start(ray, cluster.workers, spec, load, encoder.hash)
+        rest = iter(shards)
+        under_way: deque[tuple[int, Any]] = deque()
+        number = 0
+        while True:
+            for shard in islice(rest, 2 * len(workers) - len(under_way)):
+                sent = [source.read_bytes() if isinstance(source, Path) else source for source in shard]
+                under_way.append((len(shard), workers[number % len(workers)].encode.remote(sent, batch_size)))
+                number += 1
+            if not under_way:
+                return
+            size, result = under_way.popleft()
+            yield ray.get(result)
+            done(size)
+    except ray.exceptions.RayError as error:
+        raise UserError(f"--engine ray: a worker failed ({_last_line(error)})") from None
+    finally:
+        ray.shutdown()
+
+
+def _prepared(encoder: Encoder, sources: Sequence[Source], ahead: int) -> Iterator[Any]:
+    """Prepared inputs, or the error of each that has one; pictures are decoded ahead in threads."""
+    if all(isinstance(source, str) for source in sources):
+        yield from (encoder.prepare(source) for source in sources)
+        return
+
+    def prepare(source: Source) -> Any:
+        try:
+            return encoder.prepare(source)
+        except BadPictureError as error:
+            return error
+
+    rest = iter(sources)
+    with ThreadPoolExecutor(DECODERS) as pool:
+        waiting: deque[Future[Any]] = deque(pool.submit(prepare, source) for source in islice(rest, ahead))
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(prepare, source) for source in islice(rest, 1))
+
+
+def _connect(address: str) -> Any:
+    try:
+        import ray
+    except ImportError as error:  # absent, or without the pkg_resources it needs
+        raise UserError(f"--engine ray: ray cannot be imported ({error}): pip install ray 'setuptools<81'") from None
+    try:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"--ray-address {address}: no Ray cluster there ({_last_line(error)}); start one with 'ray start --head'"
+        ) from None
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Fails within seconds where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+
+
+def _start(ray: Any, count: int | None, spec: EncoderSpec, load: Load, expected: str) -> list[Any]:
+    resources = ray.cluster_resources()
+    gpus = 0 if spec.device == "cpu" else int(resources.get("GPU", 0))
+    count = count or gpus or int(resources.get("CPU", 1))
+    actor = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(Worker)
+    workers = [actor.remote(spec, load) for _ in range(count)]
+    for found in ray.get([worker.hash.remote() for worker in workers]):
+        if found != expected:
+            raise UserError(f"--engine ray: a worker has other weights of {spec.name}; install the same everywhere")
+    return workers
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()

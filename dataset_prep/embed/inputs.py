@@ -1,0 +1,84 @@
+"""What ``embed`` encodes: an item's text or picture, and the digest by which a change is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset_prep.embed.spec import Source
+from dataset_prep.files.atomic import hash_file
+from dataset_prep.images.files import find_pictures, picture_folder, picture_stem
+from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, report_path, write_report
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.features.store import hash_inputs, read_item_column
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Items and what there is to encode of each.
+
+    Attributes:
+        items: tokens in the order of the ``.item`` file.
+        sources: by item, a text or a picture's file; None where there is none.
+        digests: by item, sha256 of the source; empty where there is none.
+        hash: over all of them, for the manifest.
+    """
+
+    items: list[str]
+    sources: list[Source | None]
+    digests: list[bytes]
+    hash: str
+
+
+def read_texts(item_file: Path, column: str) -> Inputs:
+    """Texts of a column.
+
+    Raises:
+        UserError: no such file or column, or no item has text.
+    """
+    items, texts = read_item_column(item_file, column)
+    sources: list[Source | None] = [text if text.strip() else None for text in texts]
+    if not any(sources):
+        raise UserError(f"{item_file}: no item has text in column '{column}'; nothing to encode")
+    digests = [hashlib.sha256(text.encode()).digest() if text.strip() else b"" for text in texts]
+    return Inputs(items, sources, digests, hash_inputs(zip(items, texts, strict=True)))
+
+
+def read_pictures(item_file: Path) -> Inputs:
+    """Pictures in the folder ``images`` beside an ``.item`` file.
+
+    Raises:
+        UserError: no such file, or no item has a picture.
+    """
+    items, _ = read_item_column(item_file, "item_id")
+    folder = picture_folder(item_file.parent)
+    there = find_pictures(folder)
+    files = [there.get(picture_stem(item)) for item in items]
+    if not any(files):
+        name = item_file.stem
+        raise UserError(f"{folder}: no picture of any item; bring them with 'python -m dataset_prep images {name}'")
+    hashes = [hash_file(file) if file else "" for file in files]
+    digests = [bytes.fromhex(digest) for digest in hashes]
+    return Inputs(items, list(files), digests, hash_inputs(zip(items, hashes, strict=True)))
+
+
+def report_pictures(dataset_dir: Path, inputs: Inputs, reasons: dict[str, str]) -> None:
+    """Brings the report up to date: every item without a usable picture is in it.
+
+    Args:
+        dataset_dir: ``OUT/NAME``.
+        inputs: the pictures.
+        reasons: by item, why its picture cannot be used.
+    """
+    path = report_path(dataset_dir)
+    old = read_report(path)
+    entries = []
+    for item, source in zip(inputs.items, inputs.sources, strict=True):
+        if source is None:
+            known = old.get(item)
+            fetched = known is not None and known.stage == FETCH
+            entries.append(known if known and fetched else Missing(item, FETCH, "no picture", try_again=True))
+        elif item in reasons:
+            entries.append(Missing(item, EMBED, reasons[item]))
+    write_report(path, entries)

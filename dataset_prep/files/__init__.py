@@ -1,0 +1,1 @@
+"""Reading tables and writing prepared data sets."""

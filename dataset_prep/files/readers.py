@@ -1,0 +1,167 @@
+"""Reads CSV, TSV, JSON lines and Parquet as rows of strings, each with its place for messages."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
+
+SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+
+Row = tuple[str, list[str]]  # the place, and the values
+
+
+def read_rows(path: str | Path, columns: Sequence[str], optional: frozenset[str] = frozenset()) -> Iterator[Row]:
+    """Reads some columns of a table; every value comes as the text that stands in the file.
+
+    Args:
+        path: .csv, .tsv or .txt (TAB separated, nothing quoted), .jsonl or .json (one object a line), each of them
+            with or without .gz; or .parquet.
+        columns: names of the wanted columns; others are left out.
+        optional: those of ``columns`` whose value a JSON record may lack.
+
+    Yields:
+        A place ("FILE line N", "FILE row N" of a Parquet file) and the values in the order of ``columns``; a null is
+        an empty string.
+
+    Raises:
+        UserError: no such file, unknown suffix, a missing column, a malformed line, a broken archive or encoding.
+    """
+    path = Path(path)
+    kind, zipped = _kind(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if kind == "parquet":
+        return _parquet(path, columns)
+    return _text_rows(path, kind, zipped, columns, optional)
+
+
+def _kind(path: Path) -> tuple[str, bool]:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    if zipped:
+        suffixes.pop()
+    kind = SUFFIXES.get(suffixes[-1]) if suffixes else None
+    if kind is None or (zipped and kind == "parquet"):
+        known = ", ".join(SUFFIXES)
+        raise UserError(f"{path}: unknown kind of file; the name must end in {known} (text kinds may add .gz)")
+    return kind, zipped
+
+
+def _text_rows(path: Path, kind: str, zipped: bool, columns: Sequence[str], optional: frozenset[str]) -> Iterator[Row]:
+    with _opened(path, zipped) as handle:
+        if kind == "json":
+            yield from _json(path, handle, columns, optional)
+        else:
+            yield from _delimited(path, kind, handle, columns)
+
+
+@contextmanager
+def _opened(path: Path, zipped: bool) -> Iterator[io.TextIOWrapper]:
+    try:
+        with (
+            gzip.open(path, "rb") if zipped else path.open("rb") as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as handle,
+        ):
+            yield handle
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; convert it, for example with iconv -f latin1 -t utf-8") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: no gzip file, or cut off ({error}); fetch or pack it again") from None
+
+
+def _delimited(path: Path, kind: str, handle: IO[str], columns: Sequence[str]) -> Iterator[Row]:
+    if kind == "csv":
+        reader = csv.reader(handle, strict=True)
+    else:
+        reader = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
+    begin = 1
+    try:
+        header = next(reader, [])
+        at = [_find(str(path), name, header) for name in columns]
+        begin = reader.line_num + 1
+        for row in reader:
+            if len(row) == len(header):
+                yield f"{path} line {begin}", [row[position] for position in at]
+            elif row:
+                raise UserError(f"{path} line {begin}: {len(row)} fields where the header has {len(header)}")
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path} line {begin}: malformed {kind.upper()} ({error})") from None
+
+
+def _find(where: str, name: str, there: Sequence[str]) -> int:
+    hits = [position for position, column in enumerate(there) if column == name]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise UserError(f"{where}: column '{name}' is there {len(hits)} times; rename one")
+    listed = ", ".join(there) or "nothing"
+    raise UserError(f"{where}: no column '{name}' among {listed}{did_you_mean(name, there)} (see --columns)")
+
+
+def _json(path: Path, handle: IO[str], columns: Sequence[str], optional: frozenset[str]) -> Iterator[Row]:
+    seen: dict[str, None] = {}
+    for number, line in enumerate(handle, start=1):
+        if not line.strip():
+            continue
+        place = f"{path} line {number}"
+        try:
+            # Numbers stay the text they are: 007 is kept from strings, 1e400 and 2**70 from loss.
+            record = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+        except (ValueError, RecursionError):
+            raise UserError(f"{place}: no JSON; one object a line is wanted") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{place}: {type(record).__name__} where a JSON object is wanted, one a line")
+        seen.update(dict.fromkeys(record))
+        for name in columns:
+            if name not in record and name not in optional:
+                _find(place, name, list(record))
+        yield place, [_as_text(record.get(name), name, place) for name in columns]
+    for name in columns:
+        if name not in seen:
+            _find(str(path), name, list(seen))
+
+
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:  # absent, or a release that refuses this NumPy
+        raise UserError(f"{path}: reading Parquet needs pyarrow ({error}): pip install 'pyarrow<26'") from None
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = [field.name for field in file.schema_arrow]
+            for name in columns:
+                _find(str(path), name, names)
+            number = 0
+            for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
+                for values in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+                    number += 1
+                    place = f"{path} row {number}"
+                    yield place, [_as_text(v, name, place) for v, name in zip(values, columns, strict=True)]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: no Parquet file, or cut off ({str(error).splitlines()[0]})") from None
+
+
+def _as_text(value: Any, column: str, place: str) -> str:
+    if value is None or value != value:  # null, or the NaN that pandas writes for it
+        return ""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise UserError(f"{place}: {column} holds bytes that are no UTF-8 text") from None
+    if isinstance(value, list | dict | bool):
+        raise UserError(f"{place}: {column} holds a {type(value).__name__}; text or a number is wanted")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # what pandas makes of integers beside a null
+    return str(value)

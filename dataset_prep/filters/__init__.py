@@ -1,0 +1,1 @@
+"""Which interactions a data set keeps."""

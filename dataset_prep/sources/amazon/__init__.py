@@ -1,0 +1,1 @@
+"""Amazon's dumps of reviews and items."""

@@ -1,0 +1,178 @@
+"""``amazon``: the public Amazon review data sets of 2014, 2018 and 2023."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dataset_prep.files.prepared import Origin, Prepared, write_interactions_and_texts
+from dataset_prep.files.text import check_set_name
+from dataset_prep.filters.arguments import add_filters, filters_of
+from dataset_prep.filters.filters import Filters, filter_interactions, require_text
+from dataset_prep.sources.amazon.layouts import TEXT_FIELDS, YEARS
+from dataset_prep.sources.amazon.lines import BadLines
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
+
+K_CORE = 5
+MAX_BAD = 1_000
+FIELDS = tuple(TEXT_FIELDS)
+DEFAULT_FILTERS = Filters(k_core=K_CORE, require_text=True)
+
+EPILOG = f"""files: plain or gzip, told apart by their content
+  2014  one object a line, as JSON or as a Python literal (reviewerID, asin, unixReviewTime, overall)
+  2018  one JSON object a line with the same keys, or item,user,rating,timestamp without a header
+  2023  one JSON object a line (user_id, parent_asin, timestamp in milliseconds, rating), or CSV with that header
+
+text: {" ".join(f"{field.capitalize()}." for field in FIELDS)}
+
+example:
+  python -m dataset_prep amazon --reviews Industrial_and_Scientific.json.gz \\
+      --meta meta_Industrial_and_Scientific.json.gz --name scientific
+"""
+
+
+@dataclass(frozen=True)
+class AmazonOptions:
+    """How Amazon's files are read.
+
+    Attributes:
+        filters: which interactions stay.
+        text_fields: what makes the text, in this order; of ``FIELDS``.
+        year: 2014, 2018 or 2023; None to tell from each file.
+        time_unit: what a review's time stamp counts, "s" or "ms"; None for the year's own.
+        max_bad: unusable lines that are left out before the run stops.
+    """
+
+    filters: Filters = DEFAULT_FILTERS
+    text_fields: Sequence[str] = FIELDS
+    year: int | None = None
+    time_unit: str | None = None
+    max_bad: int = MAX_BAD
+
+
+def prepare_amazon(
+    reviews: Sequence[Path], metadata: Sequence[Path], name: str, out: Path, options: AmazonOptions, force: bool = False
+) -> Prepared:
+    """Makes a data set from Amazon's reviews and metadata.
+
+    Neither the order of lines nor that of files changes the result.
+
+    Args:
+        reviews: files of reviews.
+        metadata: files of metadata; may be empty if no text is required.
+        name: of the data set.
+        out: folder of data sets.
+        options: how the files are read.
+        force: replace another set of this name.
+
+    Raises:
+        UserError: something in the files cannot be used, nothing is left, or another set of this name is there.
+    """
+    check_set_name(name)
+    if options.filters.require_text and not metadata:
+        raise UserError("--meta is missing: give the metadata, or --no-require-text for a set without texts")
+    try:
+        from dataset_prep.sources.amazon.items import read_metadata
+        from dataset_prep.sources.amazon.reviews import ReadOptions, read_reviews
+    except ImportError as error:
+        raise UserError(f"amazon needs duckdb and lxml ({error}): pip install 'recbole-mmm4rec[prep]'") from None
+    bad = BadLines(options.max_bad)
+    filters = options.filters
+    reading = ReadOptions(options.year, options.time_unit, filters.min_rating is not None)
+    read = read_reviews(reviews, reading, bad, _spill_folder(out, name))
+    table, steps = filter_interactions(read.table, filters)
+    bad_items = BadLines(options.max_bad)
+    items = read_metadata(metadata, options.text_fields, set(table.items), bad_items)
+    if filters.require_text:
+        table, more = require_text(table, {item for item, text in items.texts.items() if text}, filters.k_core)
+        steps += more
+    there = set(table.items)
+    texts = {item: text for item, text in items.texts.items() if item in there}
+    counts = {
+        "reviews_read": read.read,
+        "unusable_lines_of_reviews_left_out": bad.count,
+        "unusable_lines_of_metadata_left_out": bad_items.count,
+        "repeated_rows_of_the_metadata_dropped": items.repeated,
+        "picture_addresses_dropped": items.dropped_addresses,
+    }
+    origin = Origin("amazon", _record(options), {"reviews": read.digest, "metadata": items.digest()})
+    return write_interactions_and_texts(
+        out, name, origin, table, texts, counts, force, images=items.images, steps=steps
+    )
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the subcommand ``amazon``."""
+    parser = subparsers.add_parser(
+        "amazon",
+        help="Amazon's review data sets of 2014, 2018 and 2023",
+        description="Reads Amazon's reviews and metadata.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--reviews", type=Path, nargs="+", required=True, metavar="FILE", help="files of reviews")
+    parser.add_argument("--meta", type=Path, nargs="+", default=[], metavar="FILE", help="files of metadata")
+    parser.add_argument("--name", required=True, help="name of the data set")
+    parser.add_argument("--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
+    parser.add_argument("--force", action="store_true", help="replace another data set of this name")
+    parser.add_argument(
+        "--text-fields", default=",".join(FIELDS), metavar="FIELD,...", help="parts of the text (default: %(default)s)"
+    )
+    parser.add_argument("--year", type=int, choices=YEARS, help="layout of the reviews (default: told by content)")
+    parser.add_argument("--time-unit", choices=("s", "ms"), help="of the reviews' time stamps (default: the year's)")
+    parser.add_argument(
+        "--max-bad", type=int, default=MAX_BAD, metavar="N", help="stop after N unusable lines (default: %(default)s)"
+    )
+    add_filters(parser, k_core=K_CORE, need_text=True)
+    parser.set_defaults(run=_run)
+
+
+def parse_fields(text: str) -> tuple[str, ...]:
+    """The fields in ``title,brand``.
+
+    Raises:
+        UserError: none, an unknown one, or one given twice.
+    """
+    fields = tuple(text.split(","))
+    for field in fields:
+        if field not in FIELDS:
+            raise UserError(f"--text-fields '{field}': choose from {', '.join(FIELDS)}{did_you_mean(field, FIELDS)}")
+    if len(set(fields)) < len(fields):
+        raise UserError(f"--text-fields '{text}': name each field once")
+    return fields
+
+
+def _spill_folder(out: Path, name: str) -> Path:
+    """Where DuckDB puts what does not fit into memory: beside the result, without making folders for it."""
+    folder = out
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder / f".{name}.spill"
+
+
+def _run(arguments: argparse.Namespace) -> str:
+    if arguments.max_bad < 0:
+        raise UserError(f"--max-bad {arguments.max_bad}: must be 0 or more")
+    options = AmazonOptions(
+        filters=filters_of(arguments),
+        text_fields=parse_fields(arguments.text_fields),
+        year=arguments.year,
+        time_unit=arguments.time_unit,
+        max_bad=arguments.max_bad,
+    )
+    return prepare_amazon(
+        arguments.reviews, arguments.meta, arguments.name, arguments.out, options, arguments.force
+    ).summary()
+
+
+def _record(options: AmazonOptions) -> dict[str, Any]:
+    return {
+        "text_fields": list(options.text_fields),
+        "year": options.year,
+        "time_unit": options.time_unit,
+        **options.filters.record(),
+    }

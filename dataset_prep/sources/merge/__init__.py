@@ -1,0 +1,1 @@
+"""Several shops as one, for pre-training."""

@@ -1,0 +1,116 @@
+"""``table``: an interaction table and an item table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset_prep.files.atomic import hash_file
+from dataset_prep.files.item_table import find_images, read_item_table
+from dataset_prep.files.prepared import Origin, Prepared, write_interactions_and_texts
+from dataset_prep.files.readers import read_rows
+from dataset_prep.files.text import check_id, check_set_name
+from dataset_prep.files.times import parse_seconds
+from dataset_prep.filters.filters import KEEP_ALL, Filters, apply_filters
+from dataset_prep.filters.interactions import InteractionLog, Interactions
+from recbole_mmm4rec.base.errors import UserError
+
+COLUMNS = ("user_id", "item_id", "timestamp", "text", "image", "rating")
+OPTIONAL_COLUMNS = ("image", "rating")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How the tables are read.
+
+    Attributes:
+        columns: their names in the files by the names of ``COLUMNS``; "image" and "rating" only where there are any.
+        time_unit: what a time stamp counts: "s", "ms", "us" or "ns".
+        time_from_order: take the order of each user's lines for the time; no time stamp is read.
+        filters: which interactions stay.
+        images: folder of pictures named by item id, or None.
+    """
+
+    columns: dict[str, str]
+    time_unit: str = "s"
+    time_from_order: bool = False
+    filters: Filters = KEEP_ALL
+    images: Path | None = None
+
+
+def prepare_table(
+    interactions: Path, items: Path, name: str, out: Path, options: TableOptions, force: bool = False
+) -> Prepared:
+    """Makes a data set from two tables.
+
+    Args:
+        interactions: a row an interaction: user id, item id, time stamp.
+        items: a row an item: item id, text, perhaps where its picture is.
+        name: of the data set.
+        out: folder of data sets.
+        options: how the tables are read.
+        force: replace another set of this name.
+
+    Raises:
+        UserError: something in the files cannot be used, or another set of this name is there.
+    """
+    check_set_name(name)
+    if options.time_from_order and (options.filters.since, options.filters.until) != (None, None):
+        raise UserError("--since and --until: with --time-from-order there are no dates; leave one of them out")
+    if options.images is not None and "image" in options.columns:
+        raise UserError(f"--images {options.images}: --columns names an image column, too; give one of the two")
+    log = _read_interactions(interactions, options)
+    item_table = read_item_table(items, options.columns)
+    origin = Origin(
+        "table",
+        {
+            "columns": options.columns,
+            "time_unit": options.time_unit,
+            "time_from_order": options.time_from_order,
+            **options.filters.record(),
+        },
+        {"interactions": hash_file(interactions), "items": hash_file(items)},
+    )
+    counts = {"repeated_rows_of_the_item_table_dropped": item_table.repeated}
+    log, steps = apply_filters(log, options.filters, item_table.texts)
+    images = item_table.images
+    if options.images is not None:
+        images = find_images(options.images, item_table.texts.keys() | set(log.items))
+    return write_interactions_and_texts(
+        out, name, origin, log, item_table.texts, counts, force, images=images, steps=steps
+    )
+
+
+def _read_interactions(path: Path, options: TableOptions) -> Interactions:
+    user_column, item_column, time_column = (options.columns[key] for key in COLUMNS[:3])
+    with_rating = options.filters.min_rating is not None
+    wanted = [user_column, item_column]
+    wanted += [] if options.time_from_order else [time_column]
+    wanted += [options.columns.get("rating", "rating")] if with_rating else []
+    log = InteractionLog(with_rating)
+    lines_of: dict[str, int] = {}
+    for place, (user, item, *rest) in read_rows(path, wanted):
+        check_id(user, user_column, place)
+        check_id(item, item_column, place)
+        if options.time_from_order:
+            time = lines_of[user] = lines_of.get(user, -1) + 1
+        else:
+            time = parse_seconds(rest[0], options.time_unit, place)
+        log.add(user, item, time, _parse_rating(rest[-1], place) if with_rating else math.nan)
+    if not len(log):
+        raise UserError(f"{path}: no interactions; give a table with at least one line after the header")
+    table = log.finish()
+    if len(log) > 1 and not options.time_from_order and table.time.min() == table.time.max():
+        raise UserError(
+            f"{path}: every timestamp is {table.time[0]}, which gives no order; "
+            "use --time-from-order if the lines of each user are in order"
+        )
+    return table
+
+
+def _parse_rating(text: str, place: str) -> float:
+    try:
+        return float(text) if text.strip() else math.nan
+    except ValueError:
+        raise UserError(f"{place}: rating {text!r} is no number; correct it, or leave --min-rating out") from None

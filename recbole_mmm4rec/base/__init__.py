@@ -1,0 +1,1 @@
+"""Errors, whole files, JSON lines, atomic files: what knows nothing of the model."""

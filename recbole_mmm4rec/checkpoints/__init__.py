@@ -1,0 +1,1 @@
+"""What is written of a training, read again and gone on with."""

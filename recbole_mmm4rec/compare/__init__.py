@@ -1,0 +1,1 @@
+"""Models beside each other: ``python -m recbole_mmm4rec.compare``."""

@@ -1,0 +1,88 @@
+"""``python -m recbole_mmm4rec.compare``: models × data sets × seeds under one protocol, tables, tests, plots."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_mmm4rec.run.command import Parser, alone, check_installed, ended, whole
+
+_EXAMPLES = """\
+examples:
+  python -m recbole_mmm4rec.compare --config properties/compare/quick.yaml
+  python -m recbole_mmm4rec.compare --config mine.yaml --out results --jobs 2
+  python -m recbole_mmm4rec.compare --config mine.yaml --only MMM4Rec SASRec
+
+Killed or interrupted, the same command does what is missing."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name; ``sys.argv``'s by default.
+
+    Returns:
+        0; 1 where a run failed; 2 after a user's mistake, told in one line; 130 when interrupted.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    chosen = _parser().parse_args(given)
+    return ended(lambda: _run(chosen, "python -m recbole_mmm4rec.compare " + shlex.join(given)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m recbole_mmm4rec.compare",
+        description="Train and test models beside each other under one protocol.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="the comparison: data sets, models, seeds (YAML)")
+    add("--out", type=Path, metavar="DIR", help="folder of everything that comes out (default: comparison/NAME)")
+    add("--data", type=Path, default=Path("dataset"), metavar="PATH", help="folder of the data sets (%(default)s)")
+    add("--jobs", type=whole, default=1, metavar="N", help="runs at a time, which share the cores (%(default)s)")
+    add("--only", nargs="+", default=[], metavar="MODEL", help="names of the models to run and to show")
+    add("--retry-failed", action="store_true", help="run again what failed before")
+    add("--no-run", action="store_true", help="only write tables and report of what is there")
+    return parser
+
+
+def _run(chosen: argparse.Namespace, command: str) -> int:
+    from recbole_mmm4rec.compare.config import read_comparison
+
+    comparison = read_comparison(chosen.config, chosen.only)  # before anything slow is imported
+    check_installed(("matplotlib",), "bench")
+
+    from recbole_mmm4rec.compare.plan import Plan
+    from recbole_mmm4rec.compare.published_rows import rows_for
+    from recbole_mmm4rec.compare.records import Records
+    from recbole_mmm4rec.compare.results import collect
+    from recbole_mmm4rec.compare.runs import Runner
+    from recbole_mmm4rec.compare.tables import markdown
+    from recbole_mmm4rec.compare.write import write_report, write_results
+
+    plan = Plan(comparison, chosen.data.resolve())
+    quoted = rows_for(comparison.published, plan.shops)
+    out = (chosen.out or Path("comparison") / Path(chosen.config).stem).resolve()
+    with alone(out, "comparison"):
+        records = Records(out / "runs.jsonl")
+        if not chosen.no_run:
+            Runner(plan, records, out, chosen.jobs, chosen.retry_failed).run()
+        tables = collect(plan, records, out)
+        write_results(plan, records, tables, quoted, out)
+        write_report(plan, tables, quoted, out, command)
+    for table in tables:
+        print(markdown(table, quoted[table.shop.name]))
+    print(f"written: {out / 'report.html'}, and beside it table.md, table.tex, results.csv, users.parquet, plots")
+    return 1 if any(cell.errors for table in tables for cell in table.cells) else 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    raise SystemExit(main())

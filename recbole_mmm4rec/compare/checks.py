@@ -1,0 +1,99 @@
+"""What would make a comparison unfair or impossible, found before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recbole.utils import ModelType, get_model
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.by_epoch import NO_MATTER
+from recbole_mmm4rec.compare.config import METRICS
+from recbole_mmm4rec.compat.caches import FINGERPRINT_KEY
+from recbole_mmm4rec.run.identity import fingerprint
+
+OF_THE_MACHINE = (
+    "checkpoint_dir", "gpu_id", "use_gpu", "show_progress", "state", "worker", "data_path", "seed", "reproducibility"
+)  # fmt: skip
+"""Keys of the protocol that do not change a result, or that each run has for itself."""
+NOT_RESOLVED = NO_MATTER | {*OF_THE_MACHINE, FINGERPRINT_KEY}
+"""Keys that are no part of the hash of all settings."""
+
+
+def data_mark(config: Any) -> str:
+    """The fingerprint of a configuration's data set, its feature stores among them."""
+    features = config["feature_path"]
+    return fingerprint(Path(config["data_path"]), Path(features) if features else None)
+
+
+def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) -> set[str]:
+    """A data set and, where ``dataset_prep merge`` made it, those that it was made of.
+
+    Args:
+        data_path: the folder above the data sets.
+        name: of the data set.
+        known: sets that it is a part of.
+
+    Raises:
+        UserError: the record of its preparation is damaged.
+    """
+    record = data_path / name / f"{name}.prep.json"
+    try:
+        told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        parts = list(told["options"]["sets"]) if told.get("source") == "merge" else []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{record} is damaged; prepare the data set again") from None
+    known |= {name}
+    return {name}.union(*(parts_of(data_path, part, known) for part in parts if part not in known))
+
+
+def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
+    """Refuse users whom sequential models do not test and others do: those with two interactions.
+
+    Args:
+        dataset: RecBole's data set, after its filters; name: its name.
+        models: name of a row to its model.
+
+    Raises:
+        UserError: there are such users, and models of both kinds.
+    """
+    others = [row for row, model in models.items() if get_model(model).type != ModelType.SEQUENTIAL]
+    count = int((np.bincount(np.asarray(dataset.inter_feat[dataset.uid_field])) == 2).sum())
+    if count and 0 < len(others) < len(models):
+        raise UserError(
+            f"data set {name!r}: {count:,} users have two interactions, of which {others[0]!r} tests the last one and "
+            'a sequential model none; set user_inter_num_interval: "[3,inf)" in its settings'
+        )
+
+
+def check_protocol(config: Any, dataset: str) -> None:
+    """One target a user, ranked among all items: what per-user ranks and tests need.
+
+    Args:
+        config: RecBole's configuration under the protocol; dataset: its name, for messages.
+
+    Raises:
+        UserError: another split, order, candidates or metrics.
+    """
+    given = config["eval_args"]
+    split, modes = given["split"], given["mode"]
+    if split != {"LS": "valid_and_test"} or set(modes.values() if isinstance(modes, dict) else [modes]) != {"full"}:
+        raise UserError(
+            f"eval_args on {dataset!r}: split={split}, mode={modes}: a comparison leaves one item out and ranks all: "
+            "split {'LS': 'valid_and_test'}, mode full, order TO"
+        )
+    if given["order"] != "TO":
+        raise UserError(
+            f"eval_args on {dataset!r}: order={given['order']}: the last item is tested, so write order: TO"
+        )
+    if config["benchmark_filename"]:
+        raise UserError(f"benchmark_filename on {dataset!r}: a comparison splits for itself; leave it out")
+    if config["eval_step"] < 1:
+        raise UserError(f"eval_step on {dataset!r}: {config['eval_step']} is no validation; write 1 or more")
+    names = {str(name).lower() for name in config["metrics"]}
+    if not names <= set(METRICS):
+        raise UserError(f"metrics on {dataset!r}: {config['metrics']}: only Hit, NDCG and MRR can be compared")

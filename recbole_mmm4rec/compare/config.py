@@ -1,0 +1,289 @@
+"""What a comparison file says: data sets, models, seeds, protocol."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare.located import Located, Place
+from recbole_mmm4rec.compat.config import model_names
+from recbole_mmm4rec.run.baselines import PROTOCOL
+from recbole_mmm4rec.settings.keys import check_setting
+
+_NEEDED = ("datasets", "models", "seeds")
+_LIMITS = ("max_seconds", "pretrain_max_seconds")
+_KEYS = ("title", *_NEEDED, *_LIMITS, "protocol", "published", "compare", "permutations", "anchors")
+_DATA_SET_KEYS = ("name", "settings", "max_seconds")
+_MODEL_KEYS = ("name", "model", "settings", "datasets", "only", "pretrained", "search")
+_PRETRAINED_KEYS = ("dataset", "settings", "seed", "max_seconds")
+_PER_RUN = ("seed", "checkpoint_dir", "show_progress", "state", "reproducibility", "worker")
+"""Keys of the protocol that the command itself sets."""
+_DEVICES = ("gpu_id", "use_gpu")
+METRICS = ("hit", "ndcg", "mrr")
+"""Metrics of the rank of one target; others are not offered."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of the comparison.
+
+    Attributes:
+        name: the folder in the data path.
+        settings: protocol settings of this set, such as filters.
+        max_seconds: seconds of training of each run on it; None for no limit.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    max_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A training on another data set that comes first.
+
+    Attributes:
+        dataset: where.
+        settings: of the model.
+        seed: of that training, the same for every seed of the row.
+        max_seconds: as for :class:`DataSet`.
+    """
+
+    dataset: str
+    settings: Mapping[str, Any]
+    seed: int
+    max_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of the comparison: one row of its tables.
+
+    Attributes:
+        name: what the row is called.
+        model: RecBole's name of the model.
+        settings: its settings.
+        by_dataset: data set to settings that come on top.
+        datasets: the data sets it runs on.
+        pretrained: the training that comes first, or None.
+        trials: settings that are tried, of which validation chooses; empty where nothing is searched.
+    """
+
+    name: str
+    model: str
+    settings: Mapping[str, Any]
+    by_dataset: Mapping[str, Mapping[str, Any]]
+    datasets: tuple[str, ...]
+    pretrained: Pretraining | None
+    trials: tuple[Mapping[str, Any], ...]
+
+    def settings_on(self, dataset: str) -> dict[str, Any]:
+        """The settings on a data set, without those of trials."""
+        return {**self.settings, **self.by_dataset.get(dataset, {})}
+
+
+@dataclass(frozen=True)
+class ComparisonFile:
+    """A comparison file.
+
+    Attributes:
+        title: of tables and report.
+        datasets, rows: what is compared.
+        seeds: of each row; the first one also chooses among trials.
+        protocol: settings that all models share.
+        published: names of published rows.
+        compare: metrics that are tested for differences, lower case; empty for the metric of early stopping.
+        permutations: sign flips and bootstrap samples of a test.
+        text: the file.
+    """
+
+    title: str
+    datasets: tuple[DataSet, ...]
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    protocol: Mapping[str, Any]
+    published: tuple[str, ...]
+    compare: tuple[str, ...]
+    permutations: int
+    text: str
+
+    def dataset(self, name: str) -> DataSet:
+        """The data set of a name."""
+        return next(found for found in self.datasets if found.name == name)
+
+
+def read_comparison(path: str | Path, only: Iterable[str] = ()) -> ComparisonFile:
+    """Read a comparison file.
+
+    Args:
+        path: the YAML file.
+        only: names of the rows to keep; all by default.
+
+    Raises:
+        UserError: with file and line, for anything that the command does not understand.
+    """
+    file = Located(path)
+    top = file.mapping((), file.content, _KEYS)
+    for key in _NEEDED:
+        if not top.get(key):
+            raise UserError(f"{file.path}: {key!r} is missing: a comparison needs datasets, models and seeds")
+    seeds = tuple(
+        file.number(("seeds", at), seed, 0) for at, seed in enumerate(file.sequence(("seeds",), top["seeds"]))
+    )
+    if len(set(seeds)) < len(seeds):
+        file.fail(("seeds",), f"seeds: {list(seeds)} has one twice")
+    limit = _limit(file, ("max_seconds",), top.get("max_seconds"))
+    datasets = tuple(
+        _data_set(file, ("datasets", at), value, limit)
+        for at, value in enumerate(file.sequence(("datasets",), top["datasets"]))
+    )
+    names = [dataset.name for dataset in datasets]
+    _check_twice(file, "datasets", names)
+    before = _limit(file, ("pretrain_max_seconds",), top.get("pretrain_max_seconds", limit))
+    parts = enumerate(file.sequence(("models",), top["models"]))
+    rows = tuple(_row(file, ("models", at), value, names, seeds[0], before) for at, value in parts)
+    _check_twice(file, "models", [row.name for row in rows])
+    _check_budgets(file, rows, list(top["models"]))
+    for name in only:
+        if name not in [row.name for row in rows]:
+            raise UserError(f"--only {name!r}: {file.path} has no model of that name; it has {_listed(rows)}")
+    protocol = _settings(file, ("protocol",), top.get("protocol"), "MMM4Rec")
+    _check_protocol(file, protocol, ("protocol",))
+    return ComparisonFile(
+        title=str(top.get("title") or Path(path).stem),
+        datasets=datasets,
+        rows=tuple(row for row in rows if not set(only) or row.name in set(only)),
+        seeds=seeds,
+        protocol=protocol,
+        published=tuple(
+            file.name(("published", at), name)
+            for at, name in enumerate(file.sequence(("published",), top.get("published")))
+        ),
+        compare=tuple(str(name).lower() for name in file.sequence(("compare",), top.get("compare"))),
+        permutations=file.number(("permutations",), top.get("permutations", 10_000), 10_000),
+        text=file.text,
+    )
+
+
+def _listed(rows: Iterable[Row]) -> str:
+    return ", ".join(repr(row.name) for row in rows)
+
+
+def _limit(file: Located, place: Place, value: Any) -> float | None:
+    return None if value is None else float(file.number(place, value, 1, whole=False))
+
+
+def _check_twice(file: Located, key: str, names: list[str]) -> None:
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            file.fail((key, at), f"{key}: {name!r} stands there twice")
+
+
+def _data_set(file: Located, place: Place, value: Any, limit: float | None) -> DataSet:
+    part = {"name": value} if isinstance(value, str) else file.mapping(place, value, _DATA_SET_KEYS)
+    name = file.name((*place, "name"), part.get("name"))
+    settings = _settings(file, (*place, "settings"), part.get("settings"), "MMM4Rec")
+    _check_protocol(file, settings, (*place, "settings"))
+    return DataSet(name, settings, _limit(file, (*place, "max_seconds"), part.get("max_seconds", limit)))
+
+
+def _row(file: Located, place: Place, value: Any, datasets: list[str], seed: int, limit: float | None) -> Row:
+    part = {"model": value} if isinstance(value, str) else file.mapping(place, value, _MODEL_KEYS)
+    model = file.name((*place, "model"), part.get("model"), model_names())
+    by_dataset = file.mapping((*place, "datasets"), part.get("datasets"), datasets)
+    only = file.sequence((*place, "only"), part.get("only")) or datasets
+    return Row(
+        name=file.name((*place, "name"), part.get("name", model)),
+        model=model,
+        settings=_model_settings(file, (*place, "settings"), part.get("settings"), model),
+        by_dataset={
+            name: _model_settings(file, (*place, "datasets", name), settings, model)
+            for name, settings in by_dataset.items()
+        },
+        datasets=tuple(file.name((*place, "only", at), name, datasets) for at, name in enumerate(only)),
+        pretrained=_pretraining(file, (*place, "pretrained"), part.get("pretrained"), model, seed, limit),
+        trials=_trials(file, (*place, "search"), part.get("search"), model),
+    )
+
+
+def _pretraining(
+    file: Located, place: Place, value: Any, model: str, seed: int, limit: float | None
+) -> Pretraining | None:
+    if value is None:
+        return None
+    part = file.mapping(place, value, _PRETRAINED_KEYS)
+    if model != "MMM4Rec":
+        file.fail(place, f"pretrained: {model} cannot be pre-trained, only MMM4Rec can")
+    return Pretraining(
+        dataset=file.name((*place, "dataset"), part.get("dataset")),
+        settings=_model_settings(file, (*place, "settings"), part.get("settings"), model),
+        seed=file.number((*place, "seed"), part.get("seed", seed), 0),
+        max_seconds=_limit(file, (*place, "max_seconds"), part.get("max_seconds", limit)),
+    )
+
+
+def _trials(file: Located, place: Place, value: Any, model: str) -> tuple[Mapping[str, Any], ...]:
+    """A list of settings as it is, or every combination of a mapping from keys to lists of values."""
+    if value is None or value == "none":
+        return ()
+    if isinstance(value, dict):
+        grid = {key: file.sequence((*place, key), values) for key, values in file.mapping(place, value).items()}
+        trials = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+        for trial in trials:
+            _model_settings(file, place, trial, model)
+        return tuple(trials)
+    return tuple(
+        _model_settings(file, (*place, at), trial, model) for at, trial in enumerate(file.sequence(place, value))
+    )
+
+
+def _check_budgets(file: Located, rows: tuple[Row, ...], values: list[Any]) -> None:
+    """Every model is searched with the same number of trials, or says that there is nothing to search."""
+    counts = {len(row.trials) for row in rows if row.trials}
+    if not counts:
+        return
+    wanted = max(counts)
+    for at, row in enumerate(rows):
+        nothing = isinstance(values[at], dict) and values[at].get("search") == "none"
+        if len(row.trials) != wanted and not nothing:
+            file.fail(
+                ("models", at, "search"),
+                f"{row.name!r} has {len(row.trials)} trials, others {wanted}: all models get the same number; "
+                "write `search: none` for a model that has nothing to choose",
+            )
+
+
+def _settings(file: Located, place: Place, value: Any, model: str) -> dict[str, Any]:
+    settings = file.mapping(place, value)
+    for key, given in settings.items():
+        check_setting(key, given, model, file.where((*place, key)))
+    return settings
+
+
+def _model_settings(file: Located, place: Place, value: Any, model: str) -> dict[str, Any]:
+    settings = _settings(file, place, value, model)
+    for key in settings:
+        if key in PROTOCOL or key in ("data_path", "model", "dataset"):
+            file.fail((*place, key), f"{key} belongs to all models alike: set it under protocol or datasets")
+        if key in ("pretrained", "stage"):
+            file.fail((*place, key), f"{key}: write it as `pretrained:` of the model, beside its settings")
+    return settings
+
+
+def _check_protocol(file: Located, settings: Mapping[str, Any], place: Place) -> None:
+    for key, value in settings.items():
+        if key in _DEVICES:
+            file.fail((*place, key), f"{key}: say it in the environment, CUDA_VISIBLE_DEVICES=0 or, for none, empty")
+        if key == "load_col" and (not isinstance(value, dict) or set(value) != {"inter"}):
+            file.fail((*place, key), f"load_col: {value}: a comparison loads columns of interactions (inter) alone")
+        if key in _PER_RUN or key not in PROTOCOL:
+            complaint = "the command sets it" if key in _PER_RUN else "it is a setting of models, not of the protocol"
+            file.fail((*place, key), f"{key}: {complaint}")
+        if key == "metrics":
+            for name in value if isinstance(value, list) else [value]:
+                if str(name).lower() not in METRICS:
+                    file.fail((*place, key), f"metrics: {name!r} is none of Hit, NDCG, MRR")

@@ -1,0 +1,295 @@
+"""Which runs a comparison consists of, and which of them can start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbole.data import create_dataset
+from recbole.utils import calculate_valid_score, init_seed
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare.checks import (
+    NOT_RESOLVED,
+    OF_THE_MACHINE,
+    check_protocol,
+    check_users,
+    data_mark,
+    parts_of,
+)
+from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
+from recbole_mmm4rec.compare.records import Record, Records
+from recbole_mmm4rec.run.baselines import check_comparable, protocol
+from recbole_mmm4rec.run.build import check_data_files, make_config, refused, same_devices
+from recbole_mmm4rec.run.identity import identity, resolved
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A data set as all models of the comparison see it.
+
+    Attributes:
+        name: its name.
+        fingerprint: of its files.
+        statistics: ``users``, ``items``, ``interactions`` after filters.
+        protocol: the settings that every model shares, plain values.
+        valid_metric: that of early stopping, lower case.
+    """
+
+    name: str
+    fingerprint: str
+    statistics: Mapping[str, int]
+    protocol: Mapping[str, Any]
+    valid_metric: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        label: what the progress shows.
+        kind: "run" or "pretraining".
+        dataset, model, settings, seed, max_seconds: what is trained.
+        protocol: the settings shared by all models.
+        fingerprint: of the data set.
+        resolved: of all settings, defaults among them, and of the versions of RecBole and PyTorch.
+        pretrained: identity of the pre-training that comes first, or None.
+        expected: ``users`` and ``items`` that the data set must have; empty for a pre-training.
+    """
+
+    label: str
+    kind: str
+    dataset: str
+    model: str
+    settings: Mapping[str, Any]
+    seed: int
+    max_seconds: float | None
+    protocol: Mapping[str, Any]
+    fingerprint: str
+    resolved: str
+    pretrained: str | None = None
+    expected: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The identity: of equal ones one run is enough.
+
+        The time limit of a run is no part of it: one that ended by itself also holds under another limit. A
+        pre-training's is, because the runs that start from it are known by its identity.
+        """
+        left_out = ("label", "expected", *(["max_seconds"] if self.kind == "run" else []))
+        return identity({key: value for key, value in vars(self).items() if key not in left_out})
+
+
+class Plan:
+    """The runs of a comparison on the data sets as they are.
+
+    Args:
+        comparison: the file.
+        data_path: the folder above the data sets.
+
+    Attributes:
+        shops: data set to :class:`Shop`.
+
+    Raises:
+        UserError: a data set is missing, a model's settings cannot be used on it, or a pre-training would see what is
+            tested.
+    """
+
+    def __init__(self, comparison: ComparisonFile, data_path: Path) -> None:
+        self.comparison, self.data_path = comparison, data_path
+        self._resolved: dict[str, str] = {}
+        with same_devices():
+            self.shops = {dataset.name: self._shop(dataset.name) for dataset in comparison.datasets}
+            self._sources = {row.name: self._source(row) for row in comparison.rows if row.pretrained}
+            for row, dataset in self.cells():
+                self._check(row, dataset)
+
+    def cells(self) -> Iterator[tuple[Row, str]]:
+        """Every row with each of its data sets, data set by data set."""
+        for dataset in self.comparison.datasets:
+            yield from ((row, dataset.name) for row in self.comparison.rows if dataset.name in row.datasets)
+
+    def _given(self, dataset: str) -> dict[str, Any]:
+        given = {"data_path": str(self.data_path), "metric_decimal_place": 15}
+        own = next((found.settings for found in self.comparison.datasets if found.name == dataset), {})
+        settings = plain({**given, **self.comparison.protocol, **own})
+        if settings.get("feature_path"):
+            settings["feature_path"] = str(Path(settings["feature_path"]).resolve())  # runs start in other folders
+        return settings
+
+    def _shop(self, name: str) -> Shop:
+        config = make_config("SASRec", name, config_dict={**_shared_defaults(), **self._given(name)})
+        check_protocol(config, name)
+        check_data_files(config)
+        init_seed(config["seed"], config["reproducibility"])
+        with refused((ValueError, NotImplementedError)):
+            dataset = create_dataset(config)
+        rows = [row for row, of in self.cells() if of == name]
+        check_users(dataset, name, {row.name: row.model for row in rows})
+        counts = {"users": dataset.user_num - 1, "items": dataset.item_num - 1, "interactions": dataset.inter_num}
+        shared = {key: value for key, value in protocol(config).items() if key not in OF_THE_MACHINE}
+        mark = data_mark(config)
+        offered = [f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]]
+        for metric in self.comparison.compare:
+            if metric not in offered:
+                raise UserError(f"compare: {metric!r} is not among the metrics {', '.join(offered)} of {name!r}")
+        return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower())
+
+    def _source(self, row: Row) -> tuple[str, str]:
+        """The fingerprint of a data set for pre-training, and that of its settings, which are checked."""
+        assert row.pretrained is not None
+        name, settings = row.pretrained.dataset, plain(row.pretrained.settings)
+        tested = parts_of(self.data_path, name) & set(row.datasets)
+        if tested:
+            raise UserError(
+                f"model {row.name!r}: pre-trained on {name!r}, which holds what is tested on {sorted(tested)[0]!r}; "
+                "pre-train on other data, or write `only:` with other data sets"
+            )
+        try:
+            config = make_config(row.model, name, config_dict={**self._given(name), **settings, "stage": "pretrain"})
+            check_data_files(config)
+        except UserError as error:
+            raise UserError(f"model {row.name!r}, pre-training on {name!r}: {error}") from error
+        return data_mark(config), resolved(config.final_config_dict, NOT_RESOLVED)
+
+    def _check(self, row: Row, dataset: str) -> None:
+        """Let RecBole read the settings of a row before anything runs."""
+        shared = plain({**self.shops[dataset].protocol, "data_path": str(self.data_path)})
+        for trial in row.trials or ({},):
+            settings = plain({**row.settings_on(dataset), **trial})
+            try:
+                config = make_config(row.model, dataset, config_dict={**shared, **settings})
+                check_comparable([row.model], config)
+                mark = resolved(config.final_config_dict, NOT_RESOLVED)
+                self._resolved[_cell_key(row, dataset, trial)] = mark
+            except UserError as error:
+                raise UserError(f"model {row.name!r} on {dataset!r}: {error}") from error
+
+    def pretraining(self, row: Row) -> Job | None:
+        """The training that comes before a row's, or None."""
+        first = row.pretrained
+        if first is None:
+            return None
+        return Job(
+            label=f"{row.name}: pre-training on {first.dataset}",
+            kind="pretraining",
+            dataset=first.dataset,
+            model=row.model,
+            settings=plain(first.settings),
+            seed=first.seed,
+            max_seconds=first.max_seconds,
+            protocol=self._source_protocol(first),
+            fingerprint=self._sources[row.name][0],
+            resolved=self._sources[row.name][1],
+        )
+
+    def _source_protocol(self, first: Pretraining) -> dict[str, Any]:
+        own = self._given(first.dataset)
+        return {key: value for key, value in own.items() if key not in OF_THE_MACHINE}
+
+    def run(self, row: Row, dataset: str, seed: int, trial: Mapping[str, Any]) -> Job:
+        """One run of a row.
+
+        Args:
+            row, dataset, seed: which.
+            trial: settings on top of the row's.
+        """
+        first, shop = self.pretraining(row), self.shops[dataset]
+        return Job(
+            label=", ".join([f"{row.name} on {dataset}", f"seed {seed}", *(f"{key} {trial[key]}" for key in trial)]),
+            kind="run",
+            dataset=dataset,
+            model=row.model,
+            settings=plain({**row.settings_on(dataset), **trial}),
+            seed=seed,
+            max_seconds=self.comparison.dataset(dataset).max_seconds,
+            protocol=shop.protocol,
+            fingerprint=shop.fingerprint,
+            resolved=self._resolved[_cell_key(row, dataset, trial)],
+            pretrained=first.id if first else None,
+            expected={key: shop.statistics[key] for key in ("users", "items")},
+        )
+
+    def trials(self, row: Row, dataset: str) -> list[Job]:
+        """The runs among which validation chooses; empty where nothing is searched."""
+        return [self.run(row, dataset, self.comparison.seeds[0], trial) for trial in row.trials]
+
+    def chosen(self, row: Row, dataset: str, records: Records) -> Mapping[str, Any] | None:
+        """The trial that validation found best, the first of equals; None while one of them is missing.
+
+        A trial that failed cannot be chosen.
+        """
+        if not row.trials:
+            return {}
+        jobs = self.trials(row, dataset)
+        if any(records.tried(job) is None for job in jobs):
+            return None
+        found = [(trial, records.done(job)) for trial, job in zip(row.trials, jobs, strict=True)]
+        scored = [(trial, self._score(dataset, record)) for trial, record in found if record is not None]
+        return max(scored, key=lambda pair: pair[1])[0] if scored else None
+
+    def _score(self, dataset: str, record: Record) -> float:
+        return float(calculate_valid_score(record["valid"], self.shops[dataset].valid_metric))
+
+    def waiting(self, records: Records, lost: Callable[[str], bool] = lambda identity: False) -> list[Job]:
+        """The runs that are not done and wait for nothing, each once, failed ones among them.
+
+        Args:
+            records: those that are done.
+            lost: whether the model of a pre-training that is done, by its identity, is gone: it is needed again
+                where a run waits for it.
+        """
+        found: dict[str, Job] = {}
+        for row, dataset in self.cells():
+            first = self.pretraining(row)
+            if first is not None and records.done(first) is None:
+                found.setdefault(first.id, first)
+                continue
+            before = first if first is not None and lost(first.id) else None
+            trial = self.chosen(row, dataset, records)
+            jobs = self.trials(row, dataset)
+            if trial is not None:
+                jobs += [self.run(row, dataset, seed, trial) for seed in self.comparison.seeds]
+            missing = [job for job in jobs if records.done(job) is None]
+            if missing and before is not None:
+                missing = [before]
+            for job in missing:
+                found.setdefault(job.id, job)
+        return list(found.values())
+
+    def progress(self, records: Records) -> tuple[int, int]:
+        """How many runs are done, and how many there are, as far as that is known before trials have ended."""
+        jobs: dict[str, Job] = {}
+        later = 0
+        for row, dataset in self.cells():
+            first, trial = self.pretraining(row), self.chosen(row, dataset, records)
+            listed = [*([first] if first else []), *self.trials(row, dataset)]
+            if trial is None:
+                later += len(self.comparison.seeds) - 1  # that of the first seed is the best trial itself
+            else:
+                listed += [self.run(row, dataset, seed, trial) for seed in self.comparison.seeds]
+            jobs.update((job.id, job) for job in listed)
+        return sum(records.done(job) is not None for job in jobs.values()), len(jobs) + later
+
+
+def _cell_key(row: Row, dataset: str, trial: Mapping[str, Any]) -> str:
+    return json.dumps([row.name, dataset, dict(trial)], sort_keys=True)
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of plain values, as JSON keeps them."""
+    copied: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    return copied
+
+
+def _shared_defaults() -> dict[str, Any]:
+    """The protocol of MMM4Rec's defaults, for a model that needs no features to read a data set."""
+    from recbole_mmm4rec.settings.keys import default_settings
+
+    wanted = ("MAX_ITEM_LIST_LENGTH", "load_col", "metrics", "topk", "valid_metric", "eval_batch_size", "stopping_step")
+    return {key: default_settings("MMM4Rec")[key] for key in wanted}

@@ -1,0 +1,83 @@
+"""Convergence: the validation metric against epochs and against seconds of training."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare.results import Cell, Table
+from recbole_mmm4rec.compare.tables import metric_name
+from recbole_mmm4rec.compat.tools import whole_file
+
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#888888", "#222222", "#a05a2c"]
+"""Told apart by colour-blind readers, too (Okabe and Ito), and three more."""
+STYLES = ["-", "--", ":"]
+
+
+def convergence(table: Table, folder: Path) -> dict[str, bytes]:
+    """Draw a data set's plot and write it as PNG and SVG.
+
+    Args:
+        table: the data set with its runs.
+        folder: where ``convergence-NAME.png`` and ``.svg`` go.
+
+    Returns:
+        suffix to content, ``png`` and ``svg``.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    with _figures() as figure_class:
+        figure = figure_class(figsize=(10, 5.2), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for number, cell in enumerate(cell for cell in table.cells if cell.records):
+            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number // len(COLOURS) % len(STYLES)]}
+            for at, (epochs, seconds, values) in enumerate(_curves(cell, table.shop.valid_metric)):
+                label = cell.row.name if at == 0 else None
+                shown = {**style, "alpha": 1.0 if at == 0 else 0.35, "linewidth": 1.6 if at == 0 else 1.0}
+                mark = "o" if len(epochs) == 1 else None
+                left.plot(epochs, values, label=label, marker=mark, **shown)
+                right.plot(seconds, values, marker=mark, **shown)
+        left.set_xlabel("epochs (0: before training)")
+        right.set_xlabel("seconds of training")
+        left.set_ylabel(f"validation {metric_name(table.shop.valid_metric)}")
+        left.xaxis.get_major_locator().set_params(integer=True)
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        drawn = {}
+        for suffix in ("png", "svg"):
+            content = io.BytesIO()
+            metadata = {"Date": None} if suffix == "svg" else {}
+            figure.savefig(content, format=suffix, dpi=160, metadata=metadata)
+            drawn[suffix] = content.getvalue()
+            with whole_file(folder / f"convergence-{table.shop.name}.{suffix}") as file:
+                file.write(drawn[suffix])
+    return drawn
+
+
+def _curves(cell: Cell, metric: str) -> Iterator[tuple[list[float], list[float], list[float]]]:
+    """Epochs, seconds and values of each seed's validations."""
+    for record in cell.records:
+        history = record["history"]
+        yield (
+            [entry["epoch"] for entry in history],
+            [entry["seconds"] for entry in history],
+            [entry["result"][metric] for entry in history],
+        )
+
+
+@contextmanager
+def _figures() -> Iterator[type]:
+    """matplotlib's figure without a window, with the same ids in every SVG."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError(f"plots need matplotlib ({error}): pip install 'recbole-mmm4rec[bench]'") from error
+    with matplotlib.rc_context({"svg.hashsalt": "recbole-mmm4rec", "font.size": 10}):
+        yield Figure

@@ -1,0 +1,204 @@
+"""What the finished runs of a comparison say, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare.config import Row
+from recbole_mmm4rec.compare.plan import Job, Plan, Shop
+from recbole_mmm4rec.compare.records import Record, Records
+from recbole_mmm4rec.compare.runs import users_file
+from recbole_mmm4rec.compare.statistics import bootstrap_interval, holm, sign_flip_test
+from recbole_mmm4rec.compare.user_ranks import user_metric
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of a table: one model on one data set.
+
+    Attributes:
+        row: the model.
+        seeds: of the runs that ended well.
+        wanted: how many seeds there should be.
+        records: of these runs, in the order of the seeds.
+        errors: what the others complained of.
+        trial: the settings that validation chose; empty where nothing was searched.
+        pretraining: the record of the training that came first, or None.
+    """
+
+    row: Row
+    seeds: tuple[int, ...]
+    wanted: int
+    records: tuple[Record, ...]
+    errors: tuple[str, ...]
+    trial: Mapping[str, Any]
+    pretraining: Record | None
+
+    def values(self, metric: str) -> np.ndarray:
+        """(seeds,) float64: the test metric of each run."""
+        return np.array([record["test"][metric] for record in self.records])
+
+    def mean(self, metric: str) -> float:
+        """The mean over seeds; NaN without any run."""
+        return float(self.values(metric).mean()) if self.records else float("nan")
+
+    def deviation(self, metric: str) -> float | None:
+        """The sample standard deviation over seeds; None of a single one."""
+        return float(self.values(metric).std(ddof=1)) if len(self.records) > 1 else None
+
+    def figures(self, of: str) -> list[float]:
+        """A number of each run, for example ``best_epoch``."""
+        return [float(record[of]) for record in self.records]
+
+    @property
+    def time_up(self) -> bool:
+        """Whether the time limit ended one of the runs."""
+        return any(record["time_up"] for record in self.records)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The best model against another.
+
+    Attributes:
+        metric: of which.
+        best, other: names of the rows.
+        difference: mean over users, of the metric averaged over seeds.
+        low, high: its bootstrap interval, 95 %.
+        p: of the sign-flip test; adjusted: Holm's, over all others of the table.
+    """
+
+    metric: str
+    best: str
+    other: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """All models on one data set.
+
+    Attributes:
+        shop: the data set.
+        cells: in the order of the file.
+        comparisons: metric by metric.
+    """
+
+    shop: Shop
+    cells: tuple[Cell, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, in RecBole's order."""
+        config = self.shop.protocol
+        return [f"{name.lower()}@{k}" for name in config["metrics"] for k in config["topk"]]
+
+    def ranked(self, metric: str) -> list[Cell]:
+        """The rows that have runs, best first."""
+        return sorted((cell for cell in self.cells if cell.records), key=lambda cell: -cell.mean(metric))
+
+
+def collect(plan: Plan, records: Records, out: Path) -> list[Table]:
+    """The tables of a comparison, of those runs alone that its file asks for.
+
+    Args:
+        plan: which runs belong to it, on the data as they are now.
+        records: finished runs, others among them.
+        out: the comparison's folder, with the ranks of users.
+
+    Raises:
+        UserError: runs of one table were tested on different targets.
+    """
+    tables = []
+    for name, shop in plan.shops.items():
+        cells = tuple(_cell(plan, row, dataset, records) for row, dataset in plan.cells() if dataset == name)
+        _check_same_targets(name, cells)
+        tables.append(Table(shop, cells, tuple(_compare_all(plan, shop, cells, out))))
+    return tables
+
+
+def chosen_jobs(plan: Plan, row: Row, dataset: str, records: Records) -> list[Job]:
+    """The runs whose results stand in the table; none while trials are missing."""
+    trial = plan.chosen(row, dataset, records)
+    return [] if trial is None else [plan.run(row, dataset, seed, trial) for seed in plan.comparison.seeds]
+
+
+def _cell(plan: Plan, row: Row, dataset: str, records: Records) -> Cell:
+    jobs = chosen_jobs(plan, row, dataset, records)
+    done = [(job.seed, record) for job in jobs if (record := records.done(job)) is not None]
+    first = plan.pretraining(row)
+    every = [*jobs, *plan.trials(row, dataset), *([first] if first else [])]
+    errors = {f"{job.label}: {record['error']}" for job in every if (record := records.failed(job)) is not None}
+    return Cell(
+        row=row,
+        seeds=tuple(seed for seed, _ in done),
+        wanted=len(plan.comparison.seeds),
+        records=tuple(record for _, record in done),
+        errors=tuple(sorted(errors)),
+        trial=plan.chosen(row, dataset, records) or {},
+        pretraining=records.done(first) if first else None,
+    )
+
+
+def _check_same_targets(dataset: str, cells: Sequence[Cell]) -> None:
+    found = {record["targets"]: cell.row.name for cell in cells for record in cell.records}
+    if len(found) > 1:
+        names = ", ".join(repr(name) for name in found.values())
+        raise UserError(f"{dataset!r}: {names} were tested on different targets and cannot stand in one table")
+
+
+def read_ranks(out: Path, record: Record) -> pa.Table:
+    """Users (by token) and ranks of a run.
+
+    Raises:
+        UserError: the file is gone.
+    """
+    file = users_file(out, record["id"], record["max_seconds"])
+    if not file.is_file():
+        raise UserError(f"{file}: missing, though runs.jsonl has its run; put it back, or remove the run's line there")
+    return pq.read_table(file)
+
+
+def user_values(out: Path, cell: Cell, metric: str) -> np.ndarray:
+    """(U,) float64: the metric of each user, averaged over seeds, in the order of user tokens."""
+    values = [user_metric(read_ranks(out, record)["rank"].to_numpy(), metric) for record in cell.records]
+    mean: np.ndarray = np.mean(values, axis=0)
+    return mean
+
+
+def _compare_all(plan: Plan, shop: Shop, cells: tuple[Cell, ...], out: Path) -> list[Comparison]:
+    table = Table(shop, cells, ())
+    found = []
+    for metric in plan.comparison.compare or (shop.valid_metric,):
+        found += _compare(table.ranked(metric), metric, plan.comparison.permutations, out)
+    return found
+
+
+def _compare(ranked: list[Cell], metric: str, permutations: int, out: Path) -> list[Comparison]:
+    """The best row against every other one, best first."""
+    if len(ranked) < 2:
+        return []
+    best, *others = ranked
+    mine = user_values(out, best, metric)
+    differences = [mine - user_values(out, other, metric) for other in others]
+    p_values = [sign_flip_test(difference, permutations) for difference in differences]
+    intervals = [bootstrap_interval(difference, permutations) for difference in differences]
+    return [
+        Comparison(metric, best.row.name, other.row.name, float(difference.mean()), *interval, p, adjusted)
+        for other, difference, interval, p, adjusted in zip(
+            others, differences, intervals, p_values, holm(p_values), strict=True
+        )
+    ]

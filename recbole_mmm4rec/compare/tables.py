@@ -1,0 +1,241 @@
+"""Tables of results as Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from recbole_mmm4rec.compare.published_rows import Published
+from recbole_mmm4rec.compare.records import Record
+from recbole_mmm4rec.compare.results import Cell, Comparison, Table
+
+NAMES = {"hit": "Hit", "ndcg": "NDCG", "mrr": "MRR"}
+COSTS = ("parameters", "best epoch", "s an epoch", "s of training", "peak MiB")
+Style = Callable[[str], str]
+
+
+def metric_name(metric: str) -> str:
+    """``hit@10`` as it is written in tables, ``Hit@10``."""
+    name, _, cut = metric.partition("@")
+    return f"{NAMES[name]}@{cut}"
+
+
+def figure(value: float) -> str:
+    """A metric with four decimals and no leading zero, as in ``.1280``."""
+    return f"{value:.4f}".removeprefix("0") if value == value else "–"
+
+
+def measured(cell: Cell, metric: str) -> str:
+    """Mean and sample deviation over seeds, ``.1280 ± .0008``."""
+    spread = cell.deviation(metric)
+    return figure(cell.mean(metric)) + ("" if spread is None else f" ± {figure(spread)}")
+
+
+def row_name(cell: Cell) -> str:
+    """The row's name with what a reader must know: seeds that are missing, a time limit that ended a run."""
+    missing = "" if len(cell.records) == cell.wanted else f" ({len(cell.records)} of {cell.wanted} seeds)"
+    return cell.row.name + missing + (" †" if cell.time_up else "")
+
+
+def costs(cell: Cell) -> list[str]:
+    """What the runs took, medians in the order of :data:`COSTS`; of best epochs each."""
+    if not cell.records:
+        return ["–"] * len(COSTS)
+    peaks = [max(record["peak_bytes"], record["gpu_peak_bytes"] or 0) / 2**20 for record in cell.records]
+    seconds = cell.figures("train_seconds")
+    epochs = [second / max(1.0, epoch) for second, epoch in zip(seconds, cell.figures("epochs"), strict=True)]
+    return [
+        f"{int(cell.records[0]['parameters']):,}",
+        ", ".join(f"{epoch:.0f}" for epoch in cell.figures("best_epoch")),
+        f"{_median(epochs):.2f}",
+        f"{_median(seconds):.0f}",
+        f"{_median(peaks):,.0f}",
+    ]
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def graded(table: Table, metric: str, best: Style, second: Style, texts: dict[str, str]) -> dict[str, str]:
+    """The texts of a column with the best one and the second best one marked; equal means share their mark."""
+    means = sorted({round(cell.mean(metric), 12) for cell in table.cells if cell.records}, reverse=True)
+    marked = dict(texts)
+    for style, mean in zip((best, second), means, strict=False):
+        for cell in table.cells:
+            if cell.records and round(cell.mean(metric), 12) == mean:
+                marked[cell.row.name] = style(texts[cell.row.name])
+    return marked
+
+
+def statistics_line(table: Table) -> str:
+    """What every table says first: the data set, its counts after filters, and how models are judged."""
+    shop = table.shop
+    users, items, count = (f"{shop.statistics[key]:,}" for key in ("users", "items", "interactions"))
+    fast = " RecBole's models were computed with fast_cpu." if shop.protocol.get("fast_cpu") else ""
+    candidates = "items of interactions" if shop.protocol.get("candidates") != "all" else "all items"
+    return (
+        f"{shop.name}: {users} users, {items} items, {count} interactions after filters "
+        f"(fingerprint {shop.fingerprint}). The last item of each user is the test, the last but one validation; "
+        f"ranked among all {candidates}, the history not masked; at most {shop.protocol['MAX_ITEM_LIST_LENGTH']} "
+        f"items of history; more than {shop.protocol['stopping_step']} validations in a row without a better "
+        f"{metric_name(shop.valid_metric)} end a training.{fast}"
+    )
+
+
+def notes(table: Table) -> list[str]:
+    """Remarks below a table."""
+    found = []
+    if any(cell.time_up for cell in table.cells):
+        limits = sorted({record["max_seconds"] for cell in table.cells for record in cell.records if record["time_up"]})
+        spelt = ", ".join(f"{limit:g}" for limit in limits)
+        found.append(f"† Training was ended by the limit of {spelt} s: it might still have got better.")
+    places = {_place(record) for cell in table.cells for record in cell.records if "threads" in record}
+    if len(places) > 1:
+        found.append(f"Runs of this table differ in what they computed on: {'; '.join(sorted(places))}.")
+    for cell in table.cells:
+        if cell.row.trials and cell.records:
+            told = ", ".join(f"{key} {value}" for key, value in cell.trial.items())
+            found.append(
+                f"{cell.row.name}: {told}; the best of {len(cell.row.trials)} trials by validation, first seed."
+            )
+        if cell.pretraining is not None:
+            first = cell.pretraining
+            found.append(
+                f"{cell.row.name}: pre-trained on {first['dataset']}, {first['epochs']} epochs, "
+                f"{first['train_seconds']:.0f} s, seed {first['seed']}."
+            )
+        found += [f"Failed: {error}" for error in cell.errors]
+    return found
+
+
+def _place(record: Record) -> str:
+    """Where a run was computed: under a limit of time, runs are comparable on the same place alone."""
+    environment = record.get("environment", {})
+    card = environment.get("graphics card", "none") if record["device"] != "cpu" else "no graphics card"
+    return f"{record['threads']} threads of {environment.get('processor', 'a processor')}, {card}"
+
+
+def markdown(table: Table, published: Sequence[Published]) -> str:
+    """The Markdown of a table: metrics, costs, published rows, tests."""
+    metrics = table.metrics
+    columns = {}
+    for metric in metrics:
+        texts = {cell.row.name: measured(cell, metric) for cell in table.cells}
+        columns[metric] = graded(table, metric, "**{}**".format, "<u>{}</u>".format, texts)
+    lines = [f"## {table.shop.name}", "", statistics_line(table), ""]
+    lines += _markdown_table(
+        ["", *(metric_name(metric) for metric in metrics), *COSTS],
+        [
+            [row_name(cell), *(columns[metric][cell.row.name] for metric in metrics), *costs(cell)]
+            for cell in table.cells
+        ]
+        + [
+            [
+                f"*{row.label}*",
+                *(figure(row.metrics.get(metric, float("nan"))) for metric in metrics),
+                *["–"] * len(COSTS),
+            ]
+            for row in published
+        ],
+    )
+    lines += ["", legend(table, bool(published))]
+    lines += ["", *(f"- {note}" for note in notes(table))] if notes(table) else []
+    if table.comparisons:
+        lines += ["", tests_line(table), ""]
+        head = ["minus", "metric", "difference", "95 % interval", "p", "p (Holm)"]
+        lines += _markdown_table(head, [comparison_row(found) for found in table.comparisons])
+    return "\n".join(lines) + "\n"
+
+
+def legend(table: Table, published: bool) -> str:
+    """What the signs of a table mean."""
+    seeds = table.cells[0].wanted if table.cells else 0
+    text = (
+        f"Test metrics, mean ± sample deviation over {seeds} seed{'s' * (seeds != 1)}; the best bold, the second best "
+        "underlined. Times and memory are medians; peak memory is what the run added to its process before data and "
+        "model were built, or that of the graphics card."
+    )
+    if published:
+        text += " Rows in italics are quoted, not measured here: other encoders and programs; they are not ranked."
+    return text
+
+
+def tests_line(table: Table) -> str:
+    """What the table of tests shows."""
+    metrics: dict[str, dict[str, None]] = {}
+    for found in table.comparisons:
+        metrics.setdefault(found.best, {})[metric_name(found.metric)] = None
+    best = "; ".join(f"{row} (best {' and '.join(names)})" for row, names in metrics.items())
+    return (
+        f"{best} minus every other row: mean difference over users of the metric averaged over "
+        "seeds, percentile bootstrap interval, two-sided paired sign-flip permutation test over users, Holm's "
+        "correction over the rows of a metric."
+    )
+
+
+def comparison_row(found: Comparison) -> list[str]:
+    """A line of the table of tests."""
+    interval = f"{found.low:+.4f} … {found.high:+.4f}"
+    tests = [p_value(found.p), p_value(found.adjusted)]
+    return [found.other, metric_name(found.metric), f"{found.difference:+.4f}", interval, *tests]
+
+
+def p_value(p: float) -> str:
+    """A p-value with as many digits as it deserves."""
+    return f"{p:.4f}" if p >= 0.001 else f"{p:.1e}"
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$\dagger$", "–": "--", "−": "$-$",
+    "…": r"\dots{}", "√": r"$\sqrt{}$",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """A text in LaTeX."""
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def latex(table: Table, published: Sequence[Published]) -> str:
+    """The LaTeX of a table; needs the package booktabs."""
+    metrics = table.metrics
+    columns = {}
+    for metric in metrics:
+        texts = {cell.row.name: escaped(measured(cell, metric)) for cell in table.cells}
+        columns[metric] = graded(table, metric, r"\textbf{{{}}}".format, r"\underline{{{}}}".format, texts)
+    rows = [
+        " & ".join([escaped(row_name(cell)), *(columns[metric][cell.row.name] for metric in metrics)])
+        for cell in table.cells
+    ]
+    quoted = [
+        " & ".join([
+            rf"\textit{{{escaped(row.label)}}}",
+            *(escaped(figure(row.metrics.get(metric, float("nan")))) for metric in metrics),
+        ])
+        for row in published
+    ]  # fmt: skip
+    caption = escaped(f"{statistics_line(table)} {legend(table, bool(published))}")
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+        r"\toprule",
+        " & ".join(["", *(metric_name(metric) for metric in metrics)]) + r" \\",
+        r"\midrule",
+        *(row + r" \\" for row in rows),
+        *([r"\midrule"] if quoted else []),
+        *(row + r" \\" for row in quoted),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"

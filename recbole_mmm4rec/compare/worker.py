@@ -1,0 +1,183 @@
+"""One run in a process of its own: the job comes as a JSON line, the end of that input ends the process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+import traceback
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import recbole_mmm4rec  # noqa: F401 (registers the model)
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.history import best_epoch
+from recbole_mmm4rec.compare.environment import environment, peak_resident, resident
+from recbole_mmm4rec.compare.user_ranks import RankWatch
+from recbole_mmm4rec.compat.tools import whole_file
+from recbole_mmm4rec.run.build import build, make_config, one_line
+
+
+class _TimeUpError(Exception):
+    """Training has used up its seconds."""
+
+
+def main() -> None:
+    """Run the job and write ``result.json`` where it says."""
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    sys.argv = sys.argv[:1]  # RecBole would read it as settings
+    torch.set_num_threads(job["threads"])
+    try:
+        result = {"status": "done", **run(job)}
+    except Exception as error:  # whatever a model does, the other runs go on
+        traceback.print_exc()
+        told = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {one_line(error)}"
+        result = {"status": "failed", "error": told}
+    with whole_file("result.json") as file:
+        file.write(json.dumps(result).encode())
+
+
+def _end_with_the_parent() -> None:
+    """A parent that was killed must not leave runs behind: its end of the pipe closes with it."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Train and test.
+
+    Args:
+        job: what :class:`~recbole_mmm4rec.compare.plan.Job` says, with the places of files.
+
+    Returns:
+        the result's part of a record.
+    """
+    given = {"seed": job["seed"], "data_path": job["data_path"], "checkpoint_dir": "saved", "show_progress": False}
+    if job["kind"] == "pretraining":
+        # a folder that outlives the process: one that was killed goes on after its last epoch
+        given |= {"stage": "pretrain", "checkpoint_dir": str(Path(job["checkpoint_file"]).with_suffix(""))}
+    if job["pretrained_file"]:
+        given["pretrained"] = job["pretrained_file"]
+    if (devices := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        given["gpu_id"] = devices  # RecBole would choose the first one, whatever is visible
+    config = make_config(job["model"], job["dataset"], config_dict={**job["protocol"], **job["settings"], **given})
+    before = resident()
+    run = build(config, count_flops=False)
+    _check_data(run.dataset, job["expected"])
+    if config["device"].type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    clock = Clock(run.trainer, job["max_seconds"])
+    clock.fit(run.train, run.valid)
+    result = {
+        "parameters": sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
+        "best_epoch": best_epoch(run.trainer),
+        "epochs": clock.epochs,
+        "train_seconds": clock.seconds,
+        "time_up": clock.time_up,
+        "valid": _floats(run.trainer.best_valid_result),
+        "history": [
+            {"epoch": entry.epoch, "seconds": entry.seconds, "result": _floats(entry.result)}
+            for entry in run.trainer.valid_history
+        ],
+    }
+    if job["kind"] == "run":
+        result |= _test(run, Path(job["users_file"]))
+    else:
+        with whole_file(job["checkpoint_file"]) as file, open(run.trainer.saved_model_file, "rb") as best:
+            shutil.copyfileobj(best, file)  # a kill before the record is written finds everything as it was
+    gpu = torch.cuda.max_memory_allocated() if config["device"].type == "cuda" else None
+    return {
+        **result,
+        "peak_bytes": max(0, peak_resident() - before),
+        "gpu_peak_bytes": gpu,
+        "device": str(config["device"]),
+        "threads": torch.get_num_threads(),
+        "environment": environment(),
+    }
+
+
+def _floats(result: dict[str, Any] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (result or {}).items()}
+
+
+def _check_data(dataset: Any, expected: dict[str, int]) -> None:
+    """The protocol's first promise: every model sees the same users and candidates."""
+    found = {"users": dataset.user_num - 1, "items": dataset.item_num - 1}
+    for key, count in expected.items():
+        if found[key] != count:
+            raise UserError(f"this model sees {found[key]:,} {key}, the comparison {count:,}: not the same protocol")
+
+
+def _test(run: Any, users_file: Path) -> dict[str, Any]:
+    """The best model's test, with the rank of each user's target in a file."""
+    watch = RankWatch(run.trainer)
+    metrics = _floats(run.trainer.evaluate(run.test, load_best_model=True))
+    users = run.dataset.id2token(run.dataset.uid_field, watch.users).astype(str)
+    targets = run.dataset.id2token(run.dataset.iid_field, watch.targets).astype(str)
+    order = np.argsort(users, kind="stable")
+    pairs = "\n".join(f"{user}\t{item}" for user, item in zip(users[order], targets[order], strict=True))
+    table = pa.table({"user": pa.array(users[order]), "rank": pa.array(watch.ranks[order].astype(np.int32))})
+    with whole_file(users_file) as file:
+        pq.write_table(table, file)
+    return {"test": metrics, "targets": hashlib.sha256(pairs.encode()).hexdigest()[:16]}
+
+
+class Clock:
+    """Trains until RecBole stops, or until the seconds of training are used up at the end of an epoch.
+
+    Args:
+        trainer: a RecBole trainer that has not trained yet.
+        max_seconds: of training, without validation; None for no limit.
+
+    Attributes:
+        time_up: whether the limit ended the training.
+    """
+
+    def __init__(self, trainer: Any, max_seconds: float | None) -> None:
+        self.trainer, self.max_seconds = trainer, max_seconds
+        self.time_up = False
+        self._validates = False
+
+    @property
+    def seconds(self) -> float:
+        """Of training, those before a kill among them as far as they were noted."""
+        return float(self.trainer.history_watch.seconds)
+
+    @property
+    def epochs(self) -> int:
+        """That were trained."""
+        return max([self.trainer.history_watch.epoch, *(entry.epoch for entry in self.trainer.valid_history)])
+
+    def fit(self, train: Any, valid: Any) -> None:
+        """Train, and keep the best model."""
+        self._validates = bool(valid) and self.trainer.eval_step > 0
+        self.trainer._train_epoch = self._limited(self.trainer._train_epoch)
+        try:
+            self.trainer.fit(train, valid, saved=True, show_progress=False)
+        except _TimeUpError:
+            self.time_up = True
+
+    def _limited(self, epoch: Any) -> Any:
+        @wraps(epoch)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            # the epoch before is validated and kept by now; with `eval_step` above 1 at first perhaps none
+            kept = not self._validates or self.trainer.valid_history
+            if kept and self.max_seconds is not None and self.seconds >= self.max_seconds:
+                raise _TimeUpError
+            return epoch(*args, **kwargs)
+
+        return limited
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The folder of a comparison: tables, per-user metrics, plots, report."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recbole_mmm4rec.compare.plan import Job, Plan
+from recbole_mmm4rec.compare.plots import convergence
+from recbole_mmm4rec.compare.published_rows import Published
+from recbole_mmm4rec.compare.records import Record, Records
+from recbole_mmm4rec.compare.report import page
+from recbole_mmm4rec.compare.results import Table, chosen_jobs, read_ranks
+from recbole_mmm4rec.compare.tables import latex, markdown
+from recbole_mmm4rec.compare.user_ranks import user_metric
+from recbole_mmm4rec.compat.tools import whole_file
+
+TIMES = ("train_seconds", "seconds_per_epoch", "peak_bytes", "gpu_peak_bytes", "date")
+"""Columns that differ from run to run."""
+_FACTS = ("best_epoch", "epochs", "time_up", "parameters", "targets", "error")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file of text."""
+    with whole_file(path) as file:
+        file.write(text.encode())
+
+
+def write_results(
+    plan: Plan, records: Records, tables: list[Table], quoted: Mapping[str, list[Published]], out: Path
+) -> None:
+    """Write results.csv, users.parquet, table.md and table.tex.
+
+    Args:
+        plan, records, tables: the comparison and what came of it.
+        quoted: data set to published rows.
+        out: the folder.
+    """
+    write_text(out / "results.csv", results_csv(plan, records))
+    with whole_file(out / "users.parquet") as file:
+        pq.write_table(users_table(plan, records, out), file)
+    title = f"# {plan.comparison.title}\n\n"
+    write_text(out / "table.md", title + "\n".join(markdown(table, quoted[table.shop.name]) for table in tables))
+    write_text(out / "table.tex", "\n".join(latex(table, quoted[table.shop.name]) for table in tables))
+
+
+def write_report(
+    plan: Plan, tables: list[Table], quoted: Mapping[str, list[Published]], out: Path, command: str
+) -> None:
+    """Write report.html and the plots.
+
+    Args:
+        plan, tables, quoted, out: as for :func:`write_results`.
+        command: what was typed.
+    """
+    plots = {table.shop.name: convergence(table, out / "plots")["svg"] for table in tables}
+    made = {"made": _spelt(datetime.datetime.now(datetime.timezone.utc)), "command": command}
+    facts = {**made, **_machines(tables)}
+    write_text(out / "report.html", page(plan.comparison.title, tables, quoted, plots, facts, plan.comparison.text))
+
+
+def _machines(tables: list[Table]) -> dict[str, str]:
+    """Where the runs took place, and when; several values where they differ."""
+    records = [record for table in tables for cell in table.cells for record in cell.records]
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        told = {**record["environment"], "device": record["device"], "threads of a run": str(record["threads"])}
+        for name, value in told.items():
+            found.setdefault(name, {})[value] = None
+    facts = {name: "; ".join(values) for name, values in found.items()}
+    dates = sorted(datetime.datetime.fromisoformat(record["date"]) for record in records)
+    return {**facts, "runs": f"{len(records)}, {_spelt(dates[0])} to {_spelt(dates[-1])}"} if records else {}
+
+
+def _spelt(date: datetime.datetime) -> str:
+    """A date as it is read, in UTC."""
+    return date.strftime("%d %B %Y, %H:%M UTC")
+
+
+def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, Job]]:
+    """Every run as (row, role, job): its pre-training, its trials, and those that stand in the table."""
+    for row, dataset in plan.cells():
+        first = plan.pretraining(row)
+        if first is not None:
+            yield row.name, "pretraining", first
+        for job in plan.trials(row, dataset):
+            yield row.name, "trial", job
+        for job in chosen_jobs(plan, row, dataset, records):
+            yield row.name, "result", job
+
+
+def results_csv(plan: Plan, records: Records) -> str:
+    """One line a run; a metric of validation has the prefix ``valid_``."""
+    found = [(row, role, job, records.tried(job)) for row, role, job in runs_of(plan, records)]
+    lines = [_line(row, role, job, record) for row, role, job, record in found if record is not None]
+    columns = list(dict.fromkeys(key for line in lines for key in line if key not in TIMES))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*columns, *TIMES], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _line(row: str, role: str, job: Job, record: Record) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "dataset": job.dataset,
+        "row": row,
+        "role": role,
+        "seed": job.seed,
+        "status": record["status"],
+        "model": job.model,
+        "settings": json.dumps(job.settings, sort_keys=True),
+        "id": job.id,
+        "fingerprint": job.fingerprint,
+    }
+    line |= dict(record.get("test", {}))
+    line |= {f"valid_{metric}": value for metric, value in record.get("valid", {}).items()}
+    line |= {key: record.get(key, "") for key in (*_FACTS, *TIMES)}
+    if record["status"] == "done":
+        line["seconds_per_epoch"] = record["train_seconds"] / max(1, record["epochs"])
+    return line
+
+
+def users_table(plan: Plan, records: Records, out: Path) -> pa.Table:
+    """Every user of every run in the tables: data set, row, seed, user, rank (null below the cut) and metrics."""
+    parts = []
+    for row, role, job in runs_of(plan, records):
+        record = records.done(job)
+        if role != "result" or record is None:
+            continue
+        users = read_ranks(out, record)
+        ranks = users["rank"].to_numpy()
+        columns = {
+            "dataset": pa.array(np.repeat(job.dataset, len(ranks))),
+            "row": pa.array(np.repeat(row, len(ranks))),
+            "seed": pa.array(np.repeat(job.seed, len(ranks))),
+            "user": users["user"],
+            "rank": pa.array(ranks, mask=ranks == 0),
+            **{metric: pa.array(user_metric(ranks, metric)) for metric in record["test"]},
+        }
+        parts.append(pa.table(columns))
+    return pa.concat_tables(parts, promote_options="default") if parts else pa.table({})

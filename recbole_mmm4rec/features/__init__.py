@@ -1,0 +1,13 @@
+"""The feature store on disk."""
+
+from recbole_mmm4rec.features.store import (
+    FeatureStore,
+    Manifest,
+    hash_inputs,
+    read_item_column,
+    settle,
+    store_path,
+    write_store,
+)
+
+__all__ = ["FeatureStore", "Manifest", "hash_inputs", "read_item_column", "settle", "store_path", "write_store"]

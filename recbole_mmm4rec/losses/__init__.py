@@ -1,0 +1,1 @@
+"""Losses: the formulas, their chunked forms, and which one a run takes."""

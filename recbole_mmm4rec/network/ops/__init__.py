@@ -1,0 +1,1 @@
+"""How the network is made fast: operators that give what the plain formulas give."""

@@ -1,0 +1,1 @@
+"""How RecBole finds the model, its data set, its trainer and its settings."""

@@ -1,0 +1,155 @@
+"""A run beside other models: same data, split, candidates and metrics, one table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.utils import ModelType, get_model
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.plugin.stages import is_pretraining
+from recbole_mmm4rec.run.build import make_config
+
+# what decides the data and how models are judged; a model's own sizes and training settings are not among them
+PROTOCOL = [
+    "seed",
+    "reproducibility",
+    "gpu_id",
+    "use_gpu",
+    "checkpoint_dir",
+    "show_progress",
+    "state",
+    "worker",
+    "fast_cpu",
+    "USER_ID_FIELD",
+    "ITEM_ID_FIELD",
+    "TIME_FIELD",
+    "LIST_SUFFIX",
+    "ITEM_LIST_LENGTH_FIELD",
+    "MAX_ITEM_LIST_LENGTH",
+    "field_separator",
+    "seq_separator",
+    "load_col",
+    "unload_col",
+    "rm_dup_inter",
+    "val_interval",
+    "filter_inter_by_user_or_item",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "benchmark_filename",
+    "normalize_all",
+    "candidates",
+    "feature_path",
+    "eval_args",
+    "repeatable",
+    "metrics",
+    "topk",
+    "valid_metric",
+    "metric_decimal_place",
+    "stopping_step",
+    "eval_step",
+    "eval_batch_size",
+    "encoding",
+    "alias_of_item_id",
+    "unused_col",
+    "threshold",
+]
+
+
+logger = logging.getLogger(__name__)
+
+
+def check_comparable(names: Sequence[str], config: Any) -> None:
+    """Refuse a comparison over different candidates.
+
+    Args:
+        names: the baselines.
+        config: RecBole's configuration of the run.
+
+    Raises:
+        UserError: a baseline that is no sequential model, whose candidates are the items with interactions alone,
+            beside a run that ranks more; or a pre-training, which has no test.
+    """
+    if is_pretraining(config):
+        raise UserError(f"--baselines={','.join(names)}: a pre-training has no test to compare; leave baselines out")
+    if (config["candidates"] or "interactions") == "interactions":
+        return
+    for name in names:
+        if get_model(name).type != ModelType.SEQUENTIAL:
+            raise UserError(
+                f"--baselines={name}: it ranks items with interactions alone, the run candidates: "
+                f"{config['candidates']}; leave candidates out, or {name}"
+            )
+
+
+def protocol(config: Any) -> dict[str, Any]:
+    """The settings that another model must share to be comparable.
+
+    Args:
+        config: RecBole's configuration of a finished run of a sequential model. ``repeatable`` is among them: a
+            general model such as Pop then ranks the items of the history, too, as sequential models do.
+    """
+    shared = {key: config[key] for key in PROTOCOL if key in config}
+    columns = {"inter": (config["load_col"] or {}).get("inter", "*")}  # item files add candidates to general models
+    return {**shared, "load_col": columns, "data_path": str(Path(config["data_path"]).parent)}
+
+
+def run_baselines(
+    names: Sequence[str], model: str, dataset: str, config_files: Sequence[str], config_dict: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Train and test other models under the protocol of a run.
+
+    Args:
+        names: models of RecBole or ours, with their default sizes and training settings.
+        model, dataset, config_files, config_dict: the run's own arguments.
+
+    Returns:
+        name to the result of :func:`.quick_start.run_recbole`; of a model that failed, its ``error``.
+    """
+    from recbole_mmm4rec.run.quick_start import run_recbole
+
+    settings = protocol(make_config(model, dataset, config_files, dict(config_dict)))
+    results = {}
+    for name in names:
+        try:
+            results[name] = run_recbole(name, dataset, config_dict=_plain(settings))
+        except Exception as error:  # the run's own result must not be lost
+            logger.exception("baseline %s failed", name)
+            results[name] = {
+                "best_valid_result": None,
+                "test_result": None,
+                "error": f"{type(error).__name__}: {error}",
+            }
+    return results
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of plain values, because RecBole changes dictionaries that it is given."""
+    copied: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(settings)))
+    return copied
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Validation and test metrics of several runs, one model a row.
+
+    Args:
+        results: name to the result of :func:`~recbole_mmm4rec.run.quick_start.run_recbole`.
+    """
+    names = max(len("validation"), *(len(name) for name in results))
+    lines = []
+    for split, key in (("validation", "best_valid_result"), ("test", "test_result")):
+        metrics = list(next(iter(results.values()))[key] or {})
+        if not metrics:
+            continue  # a pre-training tests nothing
+        width = max((len(metric) + 2 for metric in metrics), default=0)
+        lines.append(f"{split:<{names + 2}}" + "".join(f"{metric:>{width}}" for metric in metrics))
+        for name, result in results.items():
+            row = "".join(f"{float((result[key] or {}).get(metric, float('nan'))):>{width}.4f}" for metric in metrics)
+            lines.append(f"  {name:<{names}}{row}")
+        lines.append("")
+    lines += [f"{name} failed: {result['error']}" for name, result in results.items() if result.get("error")]
+    return "\n".join(lines).rstrip()

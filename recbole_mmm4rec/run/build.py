@@ -1,0 +1,228 @@
+"""Build once: configuration, log, data, model and trainer of a run, for every command that needs them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import recbole
+import yaml
+from recbole.config import Config
+from recbole.data import create_dataset, data_preparation
+from recbole.data.transform import construct_transform
+from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+
+from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
+from recbole_mmm4rec.distributed import group
+from recbole_mmm4rec.plugin.stages import is_pretraining
+from recbole_mmm4rec.training.fast_cpu import speed_up
+
+_REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, SyntaxError)
+_log_handlers: list[logging.Handler] = []
+
+
+@dataclass
+class Run:
+    """Everything that a run needs, ready to train.
+
+    Attributes:
+        config: RecBole's configuration.
+        dataset: the filtered data set.
+        train, valid, test: the loaders.
+        model: the model, on its device.
+        trainer: the trainer of that model.
+    """
+
+    config: Any
+    dataset: Any
+    train: Any
+    valid: Any
+    test: Any
+    model: Any
+    trainer: Any
+
+
+def make_config(
+    model: Any = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+) -> Config:
+    """RecBole's configuration, from the same arguments.
+
+    Raises:
+        UserError: for settings that RecBole refuses, in one line.
+    """
+    with refused():
+        config = Config(
+            model=model,
+            dataset=dataset,
+            config_file_list=list(config_file_list or ()),
+            config_dict=dict(config_dict or {}),
+        )
+    _check_valid_metric(config)
+    if config["log_wandb"] and find_spec("wandb") is None:
+        raise UserError("log_wandb=True: wandb is not installed; `pip install wandb`, or leave log_wandb out")
+    return config
+
+
+@contextmanager
+def same_devices() -> Iterator[None]:
+    """Undo what RecBole's configuration does to the list of GPUs, which processes started later need."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+def build(config: Config, *, count_flops: bool = True) -> Run:
+    """Data, model and trainer of a configuration.
+
+    Args:
+        config: the configuration; its seed decides every random number.
+        count_flops: also write the model's floating-point operations to the log.
+
+    Raises:
+        UserError: when the data set is missing or RecBole refuses it.
+    """
+    logger = logging.getLogger()
+    dataset, (train, valid, test) = build_data(config)
+    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= dataset.item_num:
+        raise UserError(
+            f"topk={config['topk']}: data set {config['dataset']!r} has only {dataset.item_num - 1} candidate items; "
+            "set topk to less"
+        )
+    init_seed(config["seed"], config["reproducibility"])
+    model = build_model(config, train)
+    logger.info(model)
+    speed_up(config, model)
+    if count_flops and group.is_main():
+        flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
+        logger.info(set_color("FLOPs", "blue") + f": {flops}")
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    if hasattr(trainer, "saved_model_file") and not is_pretraining(config):
+        # RecBole names checkpoints by the second: runs started together would load each other's best model
+        path = Path(trainer.saved_model_file)
+        trainer.saved_model_file = group.same(str(path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}")))
+    return Run(config, dataset, train, valid, test, model, trainer)
+
+
+def build_data(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
+    """The filtered data set and its training, validation and test loaders.
+
+    Raises:
+        UserError: when the data set is missing or RecBole refuses it.
+    """
+    check_data_files(config)
+    init_seed(config["seed"], config["reproducibility"])
+    with refused((ValueError, NotImplementedError)):
+        dataset = create_dataset(config)
+        logging.getLogger().info(dataset)
+        return dataset, data_preparation(config, dataset)
+
+
+def build_model(config: Config, train: Any) -> Any:
+    """The model of a configuration, with initial weights, on the configured device."""
+    return get_model(config["model"])(config, train._dataset).to(config["device"])
+
+
+def start_log(config: Config) -> str | None:
+    """Open RecBole's log of a run, ``./log/<model>/…``, and close the one of the run before.
+
+    Returns:
+        Path of the log file; None where the caller's own logging is in place, which RecBole leaves alone, and on all
+        but one of several processes.
+    """
+    logger = logging.getLogger()
+    if not group.is_main():
+        logging.basicConfig(level=logging.ERROR, format=f"process {group.rank()}: %(message)s")
+        return None
+    while _log_handlers:
+        handler = _log_handlers.pop()
+        logger.removeHandler(handler)
+        handler.close()
+    before = list(logger.handlers)
+    init_logger(config)
+    _log_handlers.extend(handler for handler in logger.handlers if handler not in before)
+    files = [handler.baseFilename for handler in _log_handlers if isinstance(handler, logging.FileHandler)]
+    return os.path.relpath(files[0]) if files else None
+
+
+def check_data_files(config: Config) -> None:
+    """Refuse a data set that is not there, instead of starting a download.
+
+    Raises:
+        UserError: naming the folder that was looked for and the ways to get one.
+    """
+    folder, name = Path(config["data_path"]), config["dataset"]
+    endings = [f".{part}.inter" for part in config["benchmark_filename"] or ()] or [".inter"]
+    missing = [folder / f"{name}{ending}" for ending in endings if not (folder / f"{name}{ending}").is_file()]
+    if not missing:
+        _check_columns(config, folder / f"{name}{endings[0]}")
+        return
+    if config["allow_download"] and not folder.exists():
+        return
+    way_out = "`python -m dataset_prep --help` lists the commands that make one; data_path is the folder above it"
+    if _can_download(config):
+        way_out += f"; RecBole can download {name!r}: --allow_download=True"
+    raise UserError(f"dataset={name!r}: there is no file {str(missing[0])!r}; {way_out}")
+
+
+def _check_columns(config: Config, file: Path) -> None:
+    """Refuse an interaction file, or a choice of its columns, without users, items or the time to order by."""
+    with file.open(encoding=config["encoding"] or "utf-8", errors="replace") as lines:
+        header = lines.readline().rstrip("\n").split(config["field_separator"])
+    present = [column.partition(":")[0] for column in header]
+    chosen = (config["load_col"] or {"inter": "*"}).get("inter", [])
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *(["TIME_FIELD"] if config["eval_args"]["order"] == "TO" else [])):
+        column = config[key]
+        if column and column not in present:
+            raise UserError(f"{str(file)!r} has no column {column!r} ({key}); it has {', '.join(present)}")
+        if column and chosen != "*" and column not in chosen:
+            raise UserError(f"load_col={config['load_col']} leaves out the column {column!r} ({key}) of {str(file)!r}")
+
+
+def _can_download(config: Config) -> bool:
+    urls = Path(recbole.__path__[0]) / "properties" / "dataset" / "url.yaml"
+    return config["dataset"] in yaml.safe_load(urls.read_text(encoding="utf-8"))
+
+
+def _check_valid_metric(config: Config) -> None:
+    """Refuse a ``valid_metric`` that is not computed: RecBole would find that out after the first epoch."""
+    names = {metric.lower() for metric in config["metrics"]}
+    if config["eval_type"] == EvaluatorType.RANKING:
+        names |= {f"{name}@{k}" for name in names for k in config["topk"]}
+    if config["valid_metric"].lower() not in names:
+        hint = did_you_mean(config["valid_metric"], [name for name in names if "@" in name] or names)
+        raise UserError(
+            f"valid_metric={config['valid_metric']!r} is not among the metrics that metrics={config['metrics']} and "
+            f"topk={config['topk']} give{hint}"
+        )
+
+
+@contextmanager
+def refused(kinds: tuple[type[Exception], ...] = _REFUSALS) -> Iterator[None]:
+    """Turn RecBole's complaint about settings or data into a mistake of the user's, in one line."""
+    try:
+        yield
+    except (UserError, LostProcessError):
+        raise
+    except kinds as error:
+        logging.getLogger(__name__).debug("refused by RecBole", exc_info=True)
+        raise UserError(one_line(error)) from error
+
+
+def one_line(error: Exception) -> str:
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return " ".join(str(text).split()) or type(error).__name__

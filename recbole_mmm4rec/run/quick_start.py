@@ -1,0 +1,241 @@
+"""Run, load and tune any RecBole model, ours among them."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.config import Config
+from recbole.utils import get_environment, init_seed, set_color
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.by_epoch import after_pretraining
+from recbole_mmm4rec.checkpoints.history import best_epoch
+from recbole_mmm4rec.checkpoints.last_epoch import forget
+from recbole_mmm4rec.checkpoints.token_order import KEY, check_token_order, users_matter
+from recbole_mmm4rec.compat.caches import refresh_fingerprint
+from recbole_mmm4rec.distributed import group, launch
+from recbole_mmm4rec.run.build import build, build_data, build_model, check_data_files, make_config, one_line, start_log
+
+
+def run_recbole(
+    model: Any = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    saved: bool = True,
+    queue: Any = None,
+) -> dict[str, Any]:
+    """Train and test one model on one data set.
+
+    Args:
+        model: name or class of the model.
+        dataset: name of the data set, a folder in ``data_path``.
+        config_file_list: YAML files, later ones win.
+        config_dict: settings, which win over the files.
+        saved: keep the best model in ``checkpoint_dir`` and test that one.
+        queue: where process 0 of several puts the result.
+
+    Returns:
+        ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result`` as RecBole's function of
+        that name; ``valid_history``, a list of :class:`~.checkpoints.history.Validation`; ``best_epoch``, 0 for the
+        model before training; ``saved_model_file``, ``log_file`` and ``tensorboard_dir``: paths, or None where nothing
+        was written; of a pre-training also ``epoch_checkpoints``, files by epoch, and ``next_command``.
+
+    Raises:
+        UserError: for settings or data that cannot be used.
+    """
+    config = make_config(model, dataset, config_file_list, config_dict)
+    check_data_files(config)
+    log_file = start_log(config)
+    logger = logging.getLogger()
+    logger.info(sys.orig_argv)
+    logger.info(config)
+
+    run = build(config)
+    show_progress = config["show_progress"]
+    best_score, best_result = run.trainer.fit(run.train, run.valid, saved=saved, show_progress=show_progress)
+    test_result = run.trainer.evaluate(run.test, load_best_model=saved, show_progress=show_progress)
+
+    environment = get_environment(config)
+    logger.info("The running environment of this training is as follows:\n" + environment.draw())
+    logger.info(set_color("best valid ", "yellow") + f": {best_result}")
+    logger.info(set_color("test result", "yellow") + f": {test_result}")
+
+    result = {
+        "best_valid_score": best_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best_result,
+        "test_result": test_result,
+        "valid_history": run.trainer.valid_history,
+        "best_epoch": best_epoch(run.trainer),
+        "saved_model_file": run.trainer.saved_model_file if saved else None,
+        **after_pretraining(run.trainer, saved),
+        "log_file": log_file,
+        "tensorboard_dir": getattr(getattr(run.trainer, "tensorboard", None), "log_dir", None),
+    }
+    forget(config)
+    if queue is not None and group.is_main():
+        queue.put(result)
+    group.leave()
+    return result
+
+
+def run(
+    model: Any,
+    dataset: str | None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    saved: bool = True,
+    nproc: int = 1,
+    world_size: int = -1,
+    ip: str = "localhost",
+    port: str | None = None,
+    group_offset: int = 0,
+) -> dict[str, Any] | None:
+    """Train and test in one process, in several that are started here, or in those that ``torchrun`` has started.
+
+    Args:
+        model, dataset, config_file_list, config_dict, saved: as for :func:`run_recbole`.
+        nproc: processes on this machine.
+        world_size: processes on all machines; -1 for ``nproc``.
+        ip: address of the machine of process 0.
+        port: its port; by default 5678, or a free one where all processes are on this machine.
+        group_offset: number of the first process on this machine.
+
+    Returns:
+        The result of :func:`run_recbole`; None where process 0 is not of those that were started here.
+
+    Raises:
+        UserError: for settings or data that cannot be used.
+        LostProcessError: one of the processes ended before its time.
+    """
+    place = launch.from_environment(nproc)
+    if place is not None:
+        result = run_recbole(model, dataset, config_file_list, {**(config_dict or {}), **place}, saved)
+        return result if int(place["local_rank"]) + int(place["offset"]) == 0 else None
+    if nproc == 1 and world_size <= 0:
+        return run_recbole(model, dataset, config_file_list, config_dict, saved)
+    place = launch.placement(nproc, world_size, ip, port, group_offset)
+    arguments = (model, dataset, config_file_list, {**(config_dict or {}), **place}, saved)
+    finished: dict[str, Any] | None = launch.start(_run_rank, arguments, place)
+    return finished
+
+
+def _run_rank(
+    rank: int,
+    model: Any,
+    dataset: str | None,
+    config_file_list: Sequence[str] | None,
+    config_dict: dict[str, Any],
+    saved: bool,
+    queue: Any,
+) -> None:
+    """One process of several; being of this package, it makes the spawned process import the plug-in."""
+    sys.argv = sys.argv[:1]  # RecBole would read the command line once more, and differently
+    launch.share_cores(config_dict["nproc"])
+    try:
+        run_recbole(model, dataset, config_file_list, {**config_dict, "local_rank": rank}, saved, queue)
+    except UserError as error:
+        queue.put(error)
+        raise SystemExit(2) from None
+
+
+def objective_function(
+    config_dict: dict[str, Any] | None = None,
+    config_file_list: Sequence[str] | None = None,
+    saved: bool = True,
+) -> dict[str, Any] | None:
+    """Train once with given settings, for ``HyperTuning`` and for ray tune.
+
+    Inside a ray tune trial the result is reported instead of returned, because ray takes a returned dictionary for a
+    second report. Reported are the validation metrics under their names, by which trials are to be chosen, and the
+    test metrics with the prefix ``test_``.
+
+    Args:
+        config_dict: settings, ``model`` and ``dataset`` among them unless a file has them.
+        config_file_list: YAML files.
+        saved: keep the best model and test that one.
+
+    Returns:
+        ``model``, ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result``; None inside
+        a ray tune trial.
+    """
+    config = make_config(config_file_list=config_file_list, config_dict=config_dict)
+    check_data_files(config)
+    start_log(config)
+    logging.basicConfig(level=logging.ERROR)
+    run = build(config, count_flops=False)
+    best_score, best_result = run.trainer.fit(run.train, run.valid, verbose=False, saved=saved)
+    test_result = run.trainer.evaluate(run.test, load_best_model=saved)
+    if _in_ray_trial():
+        from ray import tune
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # RecBole allows no ray that has the new name
+            tune.report(**best_result, **{f"test_{name}": value for name, value in test_result.items()})
+        return None
+    return {
+        "model": config["model"],
+        "best_valid_score": best_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best_result,
+        "test_result": test_result,
+    }
+
+
+def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, Any, Any]:
+    """What a checkpoint was trained on and the model it holds.
+
+    The file is a pickle, and loading it runs the code it holds: load only files that you have written yourself.
+
+    Args:
+        model_file: a ``.pth`` file that a RecBole trainer has written.
+
+    Returns:
+        Configuration, model, data set, training, validation and test loaders.
+
+    Raises:
+        UserError: when the file is missing or is not such a checkpoint, or its data set cannot be used, or numbers its
+            items in another way than the checkpoint.
+    """
+    checkpoint = _load_checkpoint(Path(model_file))
+    config = checkpoint["config"]
+    trained_with = config[KEY]
+    refresh_fingerprint(config)
+    config["single_spec"], config["local_rank"] = True, 0  # also of a training on several processes
+    if not torch.cuda.is_available():
+        config["device"] = torch.device("cpu")
+    check_data_files(config)
+    start_log(config)
+    logging.getLogger().info(config)
+    dataset, (train, valid, test) = build_data(config)
+    check_token_order(trained_with, config[KEY], f"model file {str(model_file)!r}", users_matter(config))
+    init_seed(config["seed"], config["reproducibility"])
+    model = build_model(config, train)
+    model.load_state_dict(checkpoint["state_dict"])
+    model.load_other_parameter(checkpoint.get("other_parameter"))
+    return config, model, dataset, train, valid, test
+
+
+def _load_checkpoint(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"model file {str(path)!r} does not exist")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"model file {str(path)!r} cannot be read: {one_line(error)}") from error
+    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+        raise UserError(f"model file {str(path)!r} is not a checkpoint of a RecBole trainer")
+    return checkpoint
+
+
+def _in_ray_trial() -> bool:
+    session = sys.modules.get("ray.tune.trainable.session")
+    return session is not None and getattr(session, "_session", None) is not None

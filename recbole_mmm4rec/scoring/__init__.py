@@ -1,0 +1,1 @@
+"""From user vectors to lists: ranking and neighbours."""

@@ -1,0 +1,1 @@
+"""The trainer, its observers and its optimisers."""

@@ -1,0 +1,273 @@
+"""RecBole's Trainer with what MMM4Rec's training needs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator
+from typing import Any, cast
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import get_gpu_usage, set_color
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_mmm4rec.checkpoints.by_epoch import Pretraining
+from recbole_mmm4rec.checkpoints.saving import CheckpointingTrainer
+from recbole_mmm4rec.distributed import group as processes
+from recbole_mmm4rec.distributed import joint
+from recbole_mmm4rec.network.ops.constant_shapes import count_tokens
+from recbole_mmm4rec.scoring.ranking import RankingCollector, TopItems, best_items
+from recbole_mmm4rec.training import optim
+from recbole_mmm4rec.training.allocator import keep_freed_memory
+from recbole_mmm4rec.training.averaging import Averaging
+from recbole_mmm4rec.training.contrastive import contrastive_start, pairs_of
+from recbole_mmm4rec.training.cuda_graphs import GraphedLoss, use_graphs
+from recbole_mmm4rec.training.epochs import EpochSchedule
+from recbole_mmm4rec.training.loss_sum import READ_EVERY, LossSum, batches
+from recbole_mmm4rec.training.prefetch import prefetched
+from recbole_mmm4rec.training.row_wise import clippable
+from recbole_mmm4rec.transfer.loading import load_pretrained
+from recbole_mmm4rec.transfer.parameter_sets import frozen_parameters, rate_factors
+
+
+class MMM4RecTrainer(CheckpointingTrainer):
+    """Adds to RecBole's Trainer what large catalogues, large batches and mixed precision need.
+
+    NAdam and parameter groups, row-wise steps of ID tables, accumulation, a schedule, sound mixed precision, and an
+    evaluation that ranks piece by piece.
+
+    Keys beside RecBole's: ``pretrained``, ``frozen``, ``unfreeze_after``, ``learning_rates``, ``accumulation_steps``,
+    ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``, ``lr_schedule``, ``warmup_steps``, ``lr_floor``,
+    ``amp_dtype``, ``cuda_graphs``, ``weight_average``, ``dropout_start``, ``temperature_start``, ``schedule_epochs``,
+    ``contrastive_epochs``; their ranges stand in properties/model/MMM4Rec.yaml.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        """Check the training keys, start from a checkpoint where one is named, and build the optimiser.
+
+        Raises:
+            UserError: a key with a value out of its range, or a checkpoint that does not fit.
+        """
+        self.transferred = load_pretrained(config, model)
+        self.accumulation_steps = int(config["accumulation_steps"] or 1)
+        self.amp_dtype = optim.checked_precision(config)
+        self.lr_schedule, self.warmup_steps, self.lr_floor = optim.checked_schedule(config)
+        self.epoch_schedule = EpochSchedule(config)
+        self.row_wise = optim.row_wise_choice(config)
+        super().__init__(config, model)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        model.network.items.row_wise = self.row_wise
+        self.eval_collector = RankingCollector(config)
+        self._told = False
+        # float16 underflows without a scaler; one scaler for the whole training, so that its scale can settle
+        scaled = bool(self.enable_amp and self.amp_dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
+        self.scheduler: torch.optim.lr_scheduler.LambdaLR | None = None
+        self.optimizer_step = 0
+        self.use_graphs = use_graphs(config, model.network, self.device, self.row_wise)
+        self.graphed: GraphedLoss | None = None
+        self._tokens: deque[int] = deque()  # of the batches on their way, oldest first
+        self._freeze(frozen_parameters(config, model, self.transferred))
+        if config["contrastive_epochs"]:
+            pairs_of(model.network.items, config["contrastive_epochs"])
+        self.averaging = Averaging.of(config, model.network)
+        self.pretraining = Pretraining.of(self)
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        """The optimiser of the model's trainable parameters."""
+        config = self.config
+        decay = kwargs.pop("weight_decay", self.weight_decay) or 0.0
+        factors = rate_factors(config, self.model, self.transferred)
+        groups = optim.parameter_groups(self.model, float(decay), bool(config["decay_norms"]), factors)
+        learner, rate = str(self.learner).lower(), float(self.learning_rate)
+        return optim.build_optimizer(groups, learner, rate, bool(config["decoupled_weight_decay"]), self.row_wise)
+
+    def _build_scheduler(self, train_data: Any) -> torch.optim.lr_scheduler.LambdaLR:
+        """The learning-rate schedule over all optimiser steps of the training, from where a checkpoint left it."""
+        per_epoch = -(-len(train_data) // self.accumulation_steps)
+        done = per_epoch * self.start_epoch
+
+        def factor(step: int) -> float:
+            return optim.learning_rate_factor(
+                done + step, self.lr_schedule, self.warmup_steps, per_epoch * self.epochs, self.lr_floor
+            )
+
+        return torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+
+    def _freeze(self, names: Collection[str]) -> None:
+        """Let these parameters stay as they are, and all others move; the optimiser knows all of them."""
+        self._frozen = bool(names)
+        for name, weight in self.model.named_parameters():
+            weight.requires_grad_(name not in names)
+
+    def _begin_epoch(self, epoch_idx: int, show_progress: bool) -> None:
+        """What the beginning of an epoch brings; the epoch before is finished, hence worth a checkpoint."""
+        if self._frozen and 0 < (self.config["unfreeze_after"] or 0) <= epoch_idx:
+            self._freeze(())
+            self.graphed = None  # a recorded step has no gradients of what was frozen
+            self.logger.info("all parameters are trained from here on (unfreeze_after)")
+        if self.pretraining is not None:
+            self.pretraining.finished(epoch_idx - 1)
+        if self.averaging is not None:
+            self.averaging.hide()
+        network, pairs = self.model.network, self.config["contrastive_epochs"]
+        if epoch_idx == 0 and pairs:
+            contrastive_start(network.items, pairs, self.config["seed"], show_progress)
+        self.epoch_schedule.begin(epoch_idx, network)
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Any = None,
+    ) -> tuple[float, Any]:
+        """RecBole's training; a pre-training also writes checkpoints by epoch."""
+        if self.pretraining is not None:
+            self.pretraining.begin(saved)
+        result: tuple[float, Any] = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        if self.pretraining is not None and self.train_loss_dict:
+            self.pretraining.finished(max(self.train_loss_dict))
+        return result
+
+    def _autocast(self, cache: bool = True) -> torch.autocast:
+        return torch.autocast(self.device.type, self.amp_dtype, enabled=bool(self.enable_amp), cache_enabled=cache)
+
+    def _train_epoch(
+        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
+    ) -> float:
+        """Train one epoch.
+
+        Returns:
+            the sum of the losses of the loader's batches, as RecBole reports it.
+        """
+        self._begin_epoch(epoch_idx, show_progress)
+        self.model.train()
+        if self.use_graphs and loss_func is None and self.graphed is None:
+            self.graphed = GraphedLoss(self._recorded_loss, self.model.parameters(), self.scaler.scale)
+        loss_func = loss_func or self.model.calculate_loss
+        if self.scheduler is None:
+            self.scheduler = self._build_scheduler(train_data)
+        losses = LossSum(1 if self.graphed is None else READ_EVERY)
+        bar = tqdm(
+            total=train_data.sample_size,
+            unit=" samples",
+            ncols=110,
+            desc=set_color(f"Train {epoch_idx:>5}", "pink"),
+            disable=not show_progress,
+        )
+        with bar:
+            for group in batches(prefetched(self._counted(train_data), self.device), self.accumulation_steps):
+                losses.add(self._step(group, loss_func))
+                bar.update(self._samples_done)
+                bar.set_postfix_str(f"{losses}{self._memory(show_progress)}", refresh=False)
+            losses.read()
+        if self.averaging is not None:
+            self.averaging.show()
+        self.tensorboard.add_scalar("Learning_rate", self.optimizer.param_groups[0]["lr"], epoch_idx)
+        return float(processes.total(losses.total)) / processes.world()
+
+    def _counted(self, train_data: Any) -> Iterator[Interaction]:
+        """The loader's batches, their tokens noted for CUDA graphs while the lengths are on the processor."""
+        self._tokens.clear()
+        for batch in train_data:
+            if self.graphed is not None:
+                self._tokens.append(count_tokens(batch[self.model.ITEM_SEQ_LEN], self.model.network.config.max_len))
+            yield batch
+
+    def _recorded_loss(self, batch: dict[str, Tensor], padded_to: int) -> Tensor:
+        """The loss that a CUDA graph records."""
+        with self._autocast(cache=False):
+            loss: Tensor = self.model.calculate_loss(Interaction(batch), padded_to)
+        return loss
+
+    def _memory(self, show_progress: bool) -> str:
+        return f", GPU RAM: {get_gpu_usage(self.device)}" if self.gpu_available and show_progress else ""
+
+    def _step(self, group: list[Interaction], loss_func: Any) -> list[Tensor]:
+        """One optimiser step over the batches of a group, each weighted by its share of the group's samples.
+
+        The gradient equals that of the group as one batch, also where the last batch of an epoch is smaller; not so
+        for ``loss_type: in_batch`` and ``sampled``, whose candidates belong to one batch.
+
+        Returns:
+            the mean loss of each batch, on the device.
+        """
+        self.optimizer.zero_grad()
+        self._samples_done = sum(len(interaction) for interaction in group)
+        means = self._replayed(group) or self._gradients(group, loss_func)
+        if self.clip_grad_norm:
+            self.scaler.unscale_(self.optimizer)  # clipping scaled gradients would clip to an arbitrary norm
+            clip_grad_norm_(clippable(self.model.parameters()), **self.clip_grad_norm)
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        assert self.scheduler is not None
+        if self.scaler.get_scale() >= before:  # a lower scale means that the step was left out
+            self.optimizer_step += 1
+            self.scheduler.step()
+            if self.averaging is not None:
+                self.averaging.step()
+        return means
+
+    def _replayed(self, group: list[Interaction]) -> list[Tensor]:
+        """Gradients of a group of one batch by a CUDA graph, and its mean loss; nothing where that cannot be."""
+        if self.graphed is None:
+            return []
+        (batch,) = group
+        mean = self.graphed(batch.interaction, self._tokens.popleft())
+        return [] if mean is None else [mean]
+
+    def _gradients(self, group: list[Interaction], loss_func: Any) -> list[Tensor]:
+        """Gradients of a group's batches, over all processes, and the mean loss of each.
+
+        Of several processes, each one's means are weighted so that their mean over the processes is the joint loss.
+        """
+        sizes = joint.sizes_of(group, self.device)
+        self._samples_done = samples = sum(map(sum, sizes))
+        means = []
+        for interaction, parts in zip(group, sizes, strict=True):
+            own = parts[processes.rank()]
+            with self._autocast(), joint.batch_of(parts):
+                loss = loss_func(interaction.to(self.device))
+            self._check_nan(loss)
+            means.append(loss.detach() * (own * len(parts) / sum(parts)))
+            self.scaler.scale(loss * (own / samples)).backward()
+        if processes.active():
+            joint.sum_gradients(self.model.parameters())
+        return means
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
+    ) -> Any:
+        """RecBole's evaluation, under the precision that training runs in."""
+        with self._autocast():
+            return super().evaluate(
+                eval_data, load_best_model=load_best_model, model_file=model_file, show_progress=show_progress
+            )
+
+    def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, Any, Tensor, Tensor]:
+        """The scores of a batch of users: the best items alone where the metrics need no more, else all of them."""
+        if not self.eval_collector.top_alone:
+            if not self._told:
+                self._told = True
+                self.logger.info(
+                    "a metric needs the scores of all items (GAUC): evaluation holds users × items numbers, "
+                    "lower eval_batch_size if they do not fit"
+                )
+            return cast(tuple[Any, Any, Tensor, Tensor], super()._full_sort_batch_eval(batched_data))
+        interaction, history, positive_u, positive_i = batched_data
+        users, fused = self.model.sides(interaction.to(self.device))
+        if history is not None:
+            history = tuple(part.to(users.device) for part in history)
+        with torch.autocast(users.device.type, enabled=False):
+            items = best_items(
+                users, fused, max(self.config["topk"]), history, addition=self.model.addition(interaction)
+            )
+        return interaction, TopItems(items, fused.shape[0]), positive_u, positive_i

@@ -1,0 +1,260 @@
+"""Starting a training from the weights of another: what is taken over, what is left out, and what must fit.
+
+Taken over is all that knows no item: adapters, norms, layers, filters. Left out is what has a row for each item of the
+other shop (ID tables, fusion weights of each item) and its features. Everything else must fit, or the run stops.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.reading import read_checkpoint, tensors
+from recbole_mmm4rec.transfer.parameter_sets import PREFIX, short
+from recbole_mmm4rec.transfer.published import renamed
+from recbole_mmm4rec.transfer.weight_shapes import layer_of, modalities_of, settings_of, widths_of
+
+logger = logging.getLogger(__name__)
+
+ENCODERS = "feature_encoders"
+"""Config key: modality to what made its features; checkpoints hold it with the rest."""
+
+_WARNED = ("time_padding", "temperature", "whitening", "cosine_scores")
+_MODALITY_PARTS = ("items.adapter", "items.experts", "items.missing", "input_norm")
+
+
+@dataclass
+class Source:
+    """A checkpoint to start from.
+
+    Attributes:
+        path: its file.
+        weights: our names, without the model's prefix, to tensors.
+        settings: the configuration it was trained with; of a published one, how its program behaves.
+        problems: what is wrong with it by itself.
+    """
+
+    path: str
+    weights: dict[str, Tensor]
+    settings: Mapping[str, Any]
+    problems: list[str]
+
+
+def note_encoders(dataset: Any) -> dict[str, dict[str, Any]]:
+    """What made the features of a data set, for its checkpoints.
+
+    Args:
+        dataset: a data set with ``feature_tables``; one without notes nothing.
+    """
+    manifests = getattr(getattr(dataset, "feature_tables", None), "manifests", {})
+    noted = {}
+    for modality, manifest in manifests.items():
+        how = {key: value for key, value in manifest.settings.items() if key != "column"}
+        noted[modality] = {"encoder": manifest.encoder, "hash": manifest.encoder_hash, "settings": how}
+    return noted
+
+
+def load_pretrained(config: Any, model: nn.Module) -> frozenset[str]:
+    """Put the weights of the checkpoint ``pretrained`` into a new model.
+
+    Args:
+        config: RecBole's configuration; ``pretrained_layers`` takes the first layers alone.
+        model: the new model, as built for its own data.
+
+    Returns:
+        Names of the parameters that were taken over; none without the key.
+
+    Raises:
+        UserError: the file cannot be read, or does not fit: one message with all that does not, and the keys to set.
+    """
+    if not config["pretrained"]:
+        return frozenset()
+    source = open_source(str(config["pretrained"]))
+    own = {short(name): weight for name, weight in model.named_parameters()}
+    if config["pretrained_layers"]:
+        _take_layers(source, config["pretrained_layers"])
+    problems = [
+        *source.problems,
+        *_modality_problems(source, own),
+        *_setting_problems(source, own, config),
+        *_feature_problems(source, own, config),
+    ]
+    taken = _movable(source.weights)
+    problems = problems or _tensor_problems(taken, own)  # else they would be told once more, tensor by tensor
+    if problems:
+        raise UserError(f"pretrained={source.path!r} does not fit: " + "; ".join(problems))
+    _warn(source, config)
+    for name, weight in taken.items():
+        if name in own:
+            with torch.no_grad():
+                own[name].copy_(_as_ours(weight, own[name]))
+    _tell(source, taken, own)
+    return frozenset(PREFIX + name for name in taken if name in own)
+
+
+def open_source(path: str) -> Source:
+    """Read a checkpoint of RecBole's trainer with our model, or a published one.
+
+    Raises:
+        UserError: it cannot be read, or holds no weights of MMM4Rec.
+    """
+    content = read_checkpoint(path)
+    ours = tensors(content.get("state_dict"))
+    config = content.get("config")
+    settings = config if isinstance(config, dict) else {}
+    if ours is not None and any(name.startswith(PREFIX) for name in ours):
+        source = Source(path, {short(name): weight for name, weight in ours.items()}, settings, [])
+    else:
+        weights, problems = renamed(tensors(content.get("model")) or ours or tensors(content) or {})
+        source = Source(path, weights, {"time_padding": "zero_stamp", "d_skip": "scaled"}, problems)
+    try:
+        known = settings_of(source.weights) and modalities_of(source.weights)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError):
+        known = []
+    if not known:
+        trained = settings.get("model")
+        what = f"is a checkpoint of {trained}" if trained else "holds other weights"
+        raise UserError(f"pretrained={path!r} {what}; give one of MMM4Rec, ours or a published one")
+    return source
+
+
+def _take_layers(source: Source, count: int) -> None:
+    """Leave all layers but the first ``count`` out of a checkpoint."""
+    there = settings_of(source.weights)["num_layers"]
+    if count > there:
+        raise UserError(f"pretrained_layers={count}: {source.path!r} has {there}; set it to at most {there}")
+    source.weights = {name: w for name, w in source.weights.items() if (layer_of(name) or 0) < count}
+
+
+def _movable(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What does not belong to the items of the other shop."""
+    per_item = {name for name, w in weights.items() if name == "items.fusion" and w.dim() == 2}
+    of_items = ("items.bias.", "items.whitening.")
+    return {name: w for name, w in weights.items() if not name.startswith(of_items) and name not in per_item}
+
+
+def _modality_problems(source: Source, own: Mapping[str, Tensor]) -> list[str]:
+    """Whether the checkpoint knows the run's modalities; those it has beyond them are taken out."""
+    there, here = modalities_of(source.weights), modalities_of(own)
+    lacking = [modality for modality in here if modality not in there]
+    if lacking and set(there) & set(here):
+        return [
+            f"modalities={there} in the checkpoint, {here} here: the {lacking[0]} side and the cross layers, through "
+            f"which all scores go, would be untrained (set modalities: {there}, or pre-train with both)"
+        ]
+    if lacking:
+        return [f"modalities={there} in the checkpoint, {here} here (set modalities: {there})"]
+    beyond = tuple(f"{part}.{modality}." for modality in there if modality not in here for part in _MODALITY_PARTS)
+    if beyond:
+        beyond = (*beyond, *(name.rstrip(".") for name in beyond), "cross_layers.", "items.fusion")
+        source.weights = {name: w for name, w in source.weights.items() if not name.startswith(beyond)}
+        logger.warning(
+            "pretrained: %s has %s, this run %s alone: the cross layers are left out, and what is left has never "
+            "scored by itself; train it before you judge it",
+            source.path,
+            " and ".join(there),
+            here[0],
+        )
+    return []
+
+
+def _setting_problems(source: Source, own: Mapping[str, Tensor], config: Any) -> list[str]:
+    """Settings that shape or give meaning to weights, where they differ."""
+    theirs, mine = settings_of(source.weights), settings_of(own)
+    for key in ("n_groups", "d_state", "d_skip"):
+        theirs[key], mine[key] = source.settings.get(key), config[key]
+    if theirs["d_state"] is not None:  # the two say more than their product
+        del theirs["n_groups * d_state"]
+    problems = []
+    for key in sorted(theirs.keys() & mine.keys()):
+        if theirs[key] is None or theirs[key] == mine[key]:
+            continue
+        way_out = f"set {key}: {theirs[key]}"
+        if key == "num_layers" and theirs[key] > mine[key]:
+            way_out += f", or pretrained_layers: {mine[key]} for the first of them"
+        if key == "n_groups * d_state":
+            way_out = "set n_groups and d_state as in the checkpoint"
+        problems.append(f"{key}={theirs[key]} in the checkpoint, {mine[key]} here ({way_out})")
+    return problems
+
+
+def _feature_problems(source: Source, own: Mapping[str, Tensor], config: Any) -> list[str]:
+    """Features of another width or from another encoder."""
+    theirs, mine = widths_of(source.weights), widths_of(own)
+    then, now = source.settings.get(ENCODERS) or {}, config[ENCODERS] or {}
+    problems = []
+    for modality in sorted(mine.keys() & theirs.keys()):
+        made_then, made_now = then.get(modality), now.get(modality)
+        name = f" of {made_then['encoder']}" if made_then else ""
+        if theirs[modality] != mine[modality]:
+            problems.append(
+                f"{modality} features{name} are {theirs[modality]} wide in the checkpoint, {mine[modality]} here "
+                "(embed this data set with the checkpoint's encoder)"
+            )
+        elif made_then and made_now and _other_maker(made_then, made_now):
+            problems.append(
+                f"{modality} features are{name} in the checkpoint, of {made_now['encoder']} here, or made with other "
+                "settings or weights of it (embed this data set in the same way)"
+            )
+    return problems
+
+
+def _other_maker(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    hashes = (then["hash"], now["hash"])
+    return (
+        then["encoder"] != now["encoder"]
+        or then["settings"] != now["settings"]
+        or (None not in hashes and hashes[0] != hashes[1])
+    )
+
+
+def _tensor_problems(taken: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Names and shapes, once the settings fit."""
+    optional = tuple(f"items.{name}" for name in ("bias", "missing", "fusion"))  # new here where it is new
+    missing = sorted(name for name in own if name not in taken and not name.startswith(optional))
+    left_over = sorted(name for name in taken if name not in own and not name.startswith(optional))
+    shapes = [
+        f"{name} is {tuple(w.shape)}, not {tuple(own[name].shape)}"
+        for name, w in sorted(taken.items())
+        if name in own and _as_ours(w, own[name]).shape != own[name].shape
+    ]
+    spoilt = sorted(name for name, w in taken.items() if name in own and not bool(torch.isfinite(w).all()))
+    labelled = (
+        ("missing", missing),
+        ("left over", left_over),
+        ("of another shape", shapes),
+        ("with NaN or infinite values", spoilt),
+    )
+    return [f"{label}: {', '.join(names)}" for label, names in labelled if names]
+
+
+def _as_ours(weight: Tensor, own: Tensor) -> Tensor:
+    """A published depthwise convolution's (C, 1, K) as (C, K)."""
+    return weight.squeeze(1) if (weight.dim(), own.dim()) == (3, 2) and weight.shape[1] == 1 else weight
+
+
+def _warn(source: Source, config: Any) -> None:
+    """Say which settings mean something else now, although every weight fits."""
+    for key in _WARNED:
+        then = source.settings.get(key)
+        if then is not None and then != config[key]:
+            logger.warning("pretrained: %s=%s in %s, %s here", key, then, source.path, config[key])
+
+
+def _tell(source: Source, taken: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    new = sorted(name for name in own if name not in taken)
+    out = sorted(name for name in source.weights if name not in taken or name not in own)
+    logger.info(
+        "pretrained: %d of %d tensors from %s; new: %s; left out: %s",
+        len(own) - len(new),
+        len(own),
+        source.path,
+        ", ".join(new) or "none",
+        ", ".join(out) or "none",
+    )

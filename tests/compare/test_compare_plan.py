@@ -1,0 +1,300 @@
+"""Which runs there are, in which order, and what makes them stale."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pattern_shop import NAME, write_pattern_shop
+from tiny_comparison import OURS, SASREC, finished, tiny_plan
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare import published_rows as published
+from recbole_mmm4rec.compare.plan import Job, Plan
+from recbole_mmm4rec.compare.records import Records
+from recbole_mmm4rec.compare.results import collect
+from recbole_mmm4rec.plugin.finder import properties_dir
+from recbole_mmm4rec.run import identity as fingerprint
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pattern shop."""
+    folder = tmp_path_factory.mktemp("shop")
+    write_pattern_shop(folder)
+    return folder
+
+
+def ids(plan: Plan, records: Records) -> set[str]:
+    """Identities of the runs that are not done and wait for nothing."""
+    return {job.id for job in plan.waiting(records)}
+
+
+def test_every_model_with_every_seed(shop: Path, tmp_path: Path) -> None:
+    plan, records = tiny_plan(shop), Records(tmp_path / "runs.jsonl")
+    waiting = plan.waiting(records)
+    assert [(job.model, job.seed) for job in waiting] == [("Pop", 1), ("Pop", 2), ("SASRec", 1), ("SASRec", 2)]
+    assert plan.progress(records) == (0, 4)
+    records.add(finished(waiting[0]))
+    assert [job.id for job in plan.waiting(records)] == [job.id for job in waiting[1:]]
+    assert plan.progress(records) == (1, 4)
+    assert plan.shops[NAME].statistics == {"users": 40, "items": 30, "interactions": 256}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"models": [{"model": "SASRec", "settings": {**SASREC, "n_layers": 2}}]},
+        {"seeds": [3, 4]},
+        {"protocol": {"MAX_ITEM_LIST_LENGTH": 5}},
+        {"datasets": [{"name": NAME, "settings": {"user_inter_num_interval": "[5,inf)"}}]},
+    ],
+)
+def test_what_changed_runs_again(shop: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    records = Records(tmp_path / "runs.jsonl")
+    models = {"models": [{"model": "SASRec", "settings": SASREC}]}
+    before = ids(tiny_plan(shop, **models), records)
+    assert ids(tiny_plan(shop, **{**models, "title": "another", "permutations": 20_000}), records) == before
+    assert not ids(tiny_plan(shop, **{**models, **changes}), records) & before
+
+
+def test_other_data_runs_again(shop: Path, tmp_path: Path) -> None:
+    records, copy = Records(tmp_path / "runs.jsonl"), tmp_path / "copy"
+    shutil.copytree(shop, copy)
+    before = ids(tiny_plan(shop), records)
+    assert ids(tiny_plan(copy), records) == before
+    with (copy / NAME / f"{NAME}.inter").open("a") as file:
+        file.write("u0\ts0c0\t1600000000\n")
+    assert not ids(tiny_plan(copy), records) & before
+
+
+def test_other_defaults_and_versions_run_again(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(tmp_path / "runs.jsonl")
+    models = {"models": [{"model": "SASRec", "settings": SASREC}]}
+    before = ids(tiny_plan(shop, **models), records)
+    original = fingerprint.version
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "version", lambda name: "9" if name == "torch" else original(name))
+        assert not ids(tiny_plan(shop, **models), records) & before
+    hashed = fingerprint.resolved
+
+    def with_another_default(settings: Any, left_out: Any) -> str:
+        assert "attn_dropout_prob" in settings  # that no one has written down
+        return hashed({**settings, "attn_dropout_prob": 0.123}, left_out)
+
+    monkeypatch.setattr("recbole_mmm4rec.compare.plan.resolved", with_another_default)
+    assert not ids(tiny_plan(shop, **models), records) & before
+
+
+def test_features_elsewhere_count(shop: Path, tmp_path: Path) -> None:
+    records, elsewhere = Records(tmp_path / "runs.jsonl"), tmp_path / "stores"
+    shutil.copytree(shop / NAME / "features", elsewhere)
+    there = os.path.relpath(elsewhere)
+    plan = tiny_plan(shop, protocol={"feature_path": there})
+    assert plan.shops[NAME].protocol["feature_path"] == str(elsewhere)
+    assert plan.shops[NAME].fingerprint == tiny_plan(shop).shops[NAME].fingerprint
+    (elsewhere / "text" / "manifest.json").write_text("{}")
+    assert not ids(tiny_plan(shop, protocol={"feature_path": there}), records) & ids(plan, records)
+
+
+def test_graphics_cards_are_as_they_were(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    tiny_plan(shop)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    tiny_plan(shop)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_rows_of_equal_runs_share_them(shop: Path, tmp_path: Path) -> None:
+    models = [{"name": name, "model": "SASRec", "settings": SASREC} for name in ("a", "b")]
+    assert len(tiny_plan(shop, models=models).waiting(Records(tmp_path / "runs.jsonl"))) == 2
+
+
+def test_trials_come_first_and_validation_chooses(shop: Path, tmp_path: Path) -> None:
+    rates = [{"learning_rate": rate} for rate in (0.1, 0.2, 0.3)]
+    plan = tiny_plan(shop, models=[{"model": "SASRec", "settings": SASREC, "search": rates}])
+    records = Records(tmp_path / "runs.jsonl")
+    trials = plan.waiting(records)
+    assert [(job.seed, job.settings["learning_rate"]) for job in trials] == [(1, 0.1), (1, 0.2), (1, 0.3)]
+    assert plan.progress(records) == (0, 4)
+    for job, score in zip(trials[:2], (0.3, 0.7), strict=True):
+        records.add(finished(job, valid={"hit@10": score}))
+        assert trials[2].id in ids(plan, records)
+    records.add(finished(trials[2], valid={"hit@10": 0.7}))  # the first of equals is chosen
+    (left,) = plan.waiting(records)
+    assert (left.seed, left.settings["learning_rate"]) == (2, 0.2)
+    assert plan.progress(records) == (3, 4)
+    records.add(finished(left))
+    assert plan.waiting(records) == []
+
+
+def test_a_trial_that_failed_cannot_be_chosen(shop: Path, tmp_path: Path) -> None:
+    search = [{"learning_rate": 0.1}, {"learning_rate": 0.2}]
+    plan = tiny_plan(shop, models=[{"model": "SASRec", "settings": SASREC, "search": search}], seeds=[1])
+    records = Records(tmp_path / "runs.jsonl")
+    first, second = plan.waiting(records)
+    records.add({**finished(first), "status": "failed", "error": "no"})
+    records.add(finished(second))
+    row, dataset = next(iter(plan.cells()))
+    assert plan.chosen(row, dataset, records) == {"learning_rate": 0.2}
+    (cell,) = collect_cells(plan, records, tmp_path, [second])
+    assert cell.errors == (f"{first.label}: no",)
+    assert len(cell.records) == 1
+
+
+def collect_cells(plan: Plan, records: Records, out: Path, done: list[Job]) -> Any:
+    """The cells of the only table; the runs get a test result."""
+    for job in done:
+        records.by_id[job.id][-1].update(test={"hit@10": 0.5}, targets="same")
+    return collect(plan, records, out)[0].cells
+
+
+def renamed(shop: Path, name: str) -> None:
+    """The pattern shop once more, under another name."""
+    if not (shop / name).exists():
+        shutil.copytree(shop / NAME, shop / name)
+        (shop / name / f"{NAME}.inter").rename(shop / name / f"{name}.inter")
+
+
+def test_pre_training_comes_first(shop: Path, tmp_path: Path) -> None:
+    renamed(shop, "source")
+    first = {"dataset": "source", "settings": OURS}
+    models = [{"name": str(at), "model": "MMM4Rec", "settings": OURS, "pretrained": first} for at in range(2)]
+    plan, records = tiny_plan(shop, models=models), Records(tmp_path / "runs.jsonl")
+    (pretraining,) = plan.waiting(records)
+    assert (pretraining.kind, pretraining.dataset, pretraining.seed) == ("pretraining", "source", 1)
+    records.add(finished(pretraining))
+    waiting = plan.waiting(records)
+    assert [(job.kind, job.seed, job.pretrained) for job in waiting] == [
+        ("run", 1, pretraining.id),
+        ("run", 2, pretraining.id),
+    ]
+    scratch = tiny_plan(shop, models=[{"model": "MMM4Rec", "settings": OURS}])
+    assert not ids(scratch, records) & {job.id for job in waiting}
+    assert plan.waiting(records, lost=lambda identity: identity == pretraining.id) == [pretraining]
+    for job in waiting:
+        records.add(finished(job))
+    assert plan.waiting(records, lost=lambda identity: True) == []  # nothing needs its model any more
+
+
+def test_pre_training_never_sees_what_is_tested(shop: Path) -> None:
+    renamed(shop, "mix")
+    note = {"source": "merge", "options": {"sets": [NAME, "source"], "separator": ":"}}
+    (shop / "mix" / "mix.prep.json").write_text(json.dumps(note))
+    for source in (NAME, "mix"):
+        row = {"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": source, "settings": OURS}}
+        with pytest.raises(UserError, match=f"pre-trained on '{source}', which holds what is tested on 'pattern'"):
+            tiny_plan(shop, models=[row])
+
+
+def test_a_damaged_record_of_a_preparation(shop: Path) -> None:
+    renamed(shop, "mix")
+    (shop / "mix" / "mix.prep.json").write_text('{"source": "mer')
+    row = {"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": "mix", "settings": OURS}}
+    with pytest.raises(UserError, match=r"mix.prep.json is damaged; prepare the data set again"):
+        tiny_plan(shop, models=[row])
+
+
+def test_users_whom_only_some_models_would_test(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    with (tmp_path / NAME / f"{NAME}.inter").open("a") as file:
+        file.write("short\ts0c0\t1600000000\nshort\ts1c1\t1600000001\n")
+    with pytest.raises(UserError, match="1 users have two interactions, of which 'Pop' tests the last one"):
+        tiny_plan(tmp_path)
+    assert tiny_plan(tmp_path, models=[{"model": "SASRec", "settings": SASREC}]).shops[NAME].statistics["users"] == 41
+    filtered = {"name": NAME, "settings": {"user_inter_num_interval": "[3,inf)"}}
+    assert tiny_plan(tmp_path, datasets=[filtered]).shops[NAME].statistics["users"] == 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"datasets": ["nowhere"]}, "there is no file"),
+        ({"models": [{"model": "SASRec", "settings": {"learning_rate": -1}}]}, "model 'SASRec' on 'pattern': learning"),
+        ({"protocol": {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}}, "leaves one item out and ranks all"),
+        ({"protocol": {"eval_args": {"mode": "uni10"}}}, "leaves one item out and ranks all"),
+        (
+            {"protocol": {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"}}},
+            "order=RO.* write order: TO",
+        ),
+        ({"protocol": {"benchmark_filename": ["a", "b", "c"]}}, "benchmark_filename on 'pattern'"),
+        ({"protocol": {"eval_step": 0}}, "eval_step on 'pattern': 0 is no validation"),
+        ({"protocol": {"candidates": "all"}}, "--baselines=Pop"),
+        (
+            {"models": [{"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": "nowhere"}}]},
+            "pre-training on 'nowhere': .*there is no file",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_runs(shop: Path, changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        tiny_plan(shop, **changes)
+
+
+def test_runs_on_other_targets_never_stand_in_one_table(shop: Path, tmp_path: Path) -> None:
+    plan, records = tiny_plan(shop, seeds=[1]), Records(tmp_path / "runs.jsonl")
+    for job, targets in zip(plan.waiting(records), ("these", "those"), strict=True):
+        records.add(finished(job, test={"hit@10": 0.5}, targets=targets))
+    with pytest.raises(UserError, match="'pattern': 'Pop', 'SASRec' were tested on different targets"):
+        collect(plan, records, tmp_path)
+
+
+# Published rows
+
+
+def quote(folder: Path, **changes: Any) -> str:
+    """A file with one published row."""
+    row = {"name": "Theirs", "dataset": NAME, "users": 40, "items": 30, "interactions": 256, "inputs": "text"}
+    row |= {"metrics": "{hit@10: 0.5}", "source": "arXiv 1", **changes}
+    text = "rows:\n- " + "\n  ".join(f"{key}: {value}" for key, value in row.items() if value is not None) + "\n"
+    (folder / "comparison").mkdir()
+    (folder / "compare" / "published.yaml").write_text(text)
+    return text
+
+
+def test_a_published_row_needs_the_same_counts(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shops = tiny_plan(shop).shops
+    monkeypatch.setattr(published, "properties_dir", lambda: tmp_path)
+    quote(tmp_path)
+    (row,) = published.rows_for(["Theirs"], shops)[NAME]
+    assert (row.label, row.metrics) == ("Theirs (text; arXiv 1)", {"hit@10": 0.5})
+    filtered = tiny_plan(shop, datasets=[{"name": NAME, "settings": {"user_inter_num_interval": "[5,inf)"}}]).shops
+    users, count = (filtered[NAME].statistics[key] for key in ("users", "interactions"))
+    assert users < 40
+    with pytest.raises(UserError) as caught:
+        published.rows_for(["Theirs"], filtered)
+    assert "40 users, 30 items, 256 interactions" in str(caught.value)
+    assert f"{users} users, 30 items, {count} interactions" in str(caught.value)
+    with pytest.raises(UserError, match="'Their' is not known"):
+        published.rows_for(["Their"], shops)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"source": None}, "line 2: 'Theirs' has no source"),
+        ({"metrics": "{recall@10: 0.5}"}, "line 8: metrics: 'recall@10' is none such as hit@10"),
+        ({"users": "many"}, "line 4: users must be a whole number"),
+        ({"pages": 4}, "line 10: unknown key 'pages'; did you mean 'page'?"),
+    ],
+)
+def test_a_published_row_lacks_nothing(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+    quote(tmp_path, **changes)
+    with pytest.raises(UserError) as caught:
+        published.read_published(tmp_path / "compare" / "published.yaml")
+    assert complaint in str(caught.value)
+
+
+def test_the_published_rows_that_come_with_the_package() -> None:
+    rows = published.read_published(properties_dir() / "compare" / "published.yaml")
+    assert {tuple(row.statistics.values()) for row in rows.values() if row.dataset == "scientific"} == {
+        (8442, 4385, 59384)
+    }
+    assert rows["MISSRec"].metrics == {"hit@10": 0.1360, "ndcg@10": 0.0753}

@@ -1,0 +1,44 @@
+"""A comparison of seconds on the pattern shop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pattern_shop import NAME, TINY_MODEL
+
+from recbole_mmm4rec.compare.config import read_comparison
+from recbole_mmm4rec.compare.plan import Job, Plan
+
+OURS = {
+    key: TINY_MODEL[key]
+    for key in ("hidden_size", "inner_size", "d_state", "n_groups", "head_dim", "learning_rate", "train_batch_size")
+}
+SASREC = {"hidden_size": 8, "inner_size": 8, "n_layers": 1, "n_heads": 1, "train_batch_size": 64, "epochs": 1}
+SHORT: dict[str, Any] = {
+    "title": "Tiny",
+    "datasets": [NAME],
+    "seeds": [1, 2],
+    "protocol": {"MAX_ITEM_LIST_LENGTH": 6, "stopping_step": 2, "topk": [1, 10]},
+    "models": ["Pop", {"model": "SASRec", "settings": SASREC}],
+}
+
+
+def write_config(folder: Path, name: str = "tiny", **changes: Any) -> Path:
+    """Write ``folder/NAME.yaml``, :data:`SHORT` with changes; None leaves a key out."""
+    content = {key: value for key, value in {**SHORT, **changes}.items() if value is not None}
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def tiny_plan(folder: Path, **changes: Any) -> Plan:
+    """The plan of :func:`write_config` on the data sets in ``folder``."""
+    return Plan(read_comparison(write_config(folder, **changes)), folder)
+
+
+def finished(job: Job, **changes: Any) -> dict[str, Any]:
+    """A record as a run that ended well leaves it."""
+    result = {"status": "done", "time_up": False, "train_seconds": 5.0, "valid": {"hit@10": 0.5}}
+    return {"id": job.id, "max_seconds": job.max_seconds, **result, **changes}

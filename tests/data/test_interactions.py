@@ -1,0 +1,106 @@
+"""Mistakes in files and keys: one line that names the place, the value and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_data import (
+    NAME,
+    make_dataset,
+    rows_of,
+    six_users,
+    write_inter,
+)
+
+from recbole_mmm4rec.base.errors import UserError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return six_users(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "empty file"),
+        (["user_id:token\titem_id:token\ttimestamp:float"], "no interactions below the header"),
+        (["user_id\titem_id:token\ttimestamp:float", "a\tb\t1"], "column 'user_id' has no known type"),
+        (
+            ["user:token\titem_id:token\ttimestamp:float", "a\tb\t1"],
+            "no column 'user_id:token' among user:token, item_id",
+        ),
+        (["user_id:token\titem_ids:token\ttimestamp:float", "a\tb\t1"], "did you mean 'item_ids'"),
+        (["user_id:token\titem_id:token", "a\tb"], "no column 'timestamp:float'"),
+        (
+            ["user_id:token\titem_id:token\ttimestamp:token", "a\tb\t1"],
+            "must be 'timestamp:float', not 'timestamp:token'",
+        ),
+        (["user_id:token\titem_id:token\ttimestamp:float", "a\tb\t1", "a\tc\tx"], ":3: timestamp 'x' is not a number"),
+        (
+            ["user_id:token\titem_id:token\ttimestamp:float", "a\tb\t1", "c\tc\t-2"],
+            ":3: timestamp of user 'c' is negative: -2",
+        ),
+        (
+            ["user_id:token\titem_id:token\ttimestamp:float", "a\tb\t", "c\tc\t2"],
+            ":2: timestamp of user 'a' is not a finite",
+        ),
+        (["user_id:token\titem_id:token\ttimestamp:float", "a\tb\tinf", "c\tc\t2"], "not a finite number: inf"),
+        (
+            ["user_id:token\titem_id:token\ttimestamp:float", "a\tb\t3", "a\tc\t3"],
+            "all 2 time stamps are 3.*is_time: False",
+        ),
+        (["user_id:token\titem_id:token\ttimestamp:float", "a\tb\t3", "c\tc\t4"], "no user has two interactions"),
+    ],
+)
+def test_unusable_interactions(root: Path, lines: list[str], message: str) -> None:
+    (root / NAME / f"{NAME}.inter").write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(UserError, match=message) as error:
+        make_dataset(root)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("mode", ["valid_and_test", "valid_only", "test_only"])
+def test_histories_too_short_to_leave_one_out(root: Path, mode: str) -> None:
+    write_inter(root, rows_of([2, 2, 1]))
+    eval_args = {"split": {"LS": mode}, "order": "TO", "mode": "full", "group_by": "user"}
+    with pytest.raises(UserError, match="no user has three interactions"):
+        make_dataset(root, eval_args=eval_args).build()
+
+
+def test_split_without_training_samples(root: Path) -> None:
+    eval_args = {"split": {"TS": [0.0, 0.5, 0.5]}, "order": "TO", "mode": "full", "group_by": "user"}
+    with pytest.raises(UserError, match="leaves nothing to train on"):
+        make_dataset(root, eval_args=eval_args).build()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0 is not"),
+        ({"MAX_ITEM_LIST_LENGTH": 2.5}, "MAX_ITEM_LIST_LENGTH: 2.5 is not"),
+        ({"candidates": "interaction"}, "did you mean 'interactions'"),
+        ({"modalities": ["txt"]}, "did you mean 'text'"),
+        ({"modalities": []}, r"modalities: \[\] is neither"),
+        ({"modalities": ["image"]}, r"no image store in .*features \(found: text\)"),
+        (
+            {"feature_path": "/nowhere"},
+            "no feature store in /nowhere; make one with `python -m dataset_prep embed tiny",
+        ),
+        ({"normalize_field": ["timestamp"]}, "normalize_field: 'timestamp' must stay"),
+    ],
+)
+def test_unusable_keys(root: Path, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_dataset(root, **keys)
+
+
+def test_missing_files(root: Path) -> None:
+    (root / NAME / f"{NAME}.inter").unlink()
+    with pytest.raises(UserError, match=r"no file .*tiny\.inter; .*dataset_prep"):
+        make_dataset(root)
+    (root / NAME).rename(root / "other")
+    with pytest.raises(UserError, match=r"no folder .*tiny; .*dataset_prep"):
+        make_dataset(root)

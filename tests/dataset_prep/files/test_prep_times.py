@@ -1,0 +1,61 @@
+"""Time stamps: whole seconds, or a message with the way out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataset_prep.files.times import LATEST, PER_SECOND, parse_seconds
+from recbole_mmm4rec.base.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "seconds"),
+    [
+        ("881250949", "s", 881250949),
+        (" 12 ", "s", 12),
+        ("12.99", "s", 12),
+        ("8.8e8", "s", 880_000_000),
+        ("1600000000.0", "s", 1_600_000_000),
+        ("1600000000999", "ms", 1_600_000_000),
+        ("1600000000999.5", "ms", 1_600_000_000),
+        ("1600000000999999999", "ns", 1_600_000_000),
+        ("0", "s", 0),
+        ("100000000000", "s", LATEST),
+    ],
+)
+def test_numbers_become_whole_seconds(text: str, unit: str, seconds: int) -> None:
+    assert parse_seconds(text, unit, "here") == seconds
+
+
+@given(st.integers(0, LATEST), st.sampled_from(sorted(PER_SECOND)), st.data())
+def test_integers_are_exact_in_every_unit(seconds: int, unit: str, data: st.DataObject) -> None:
+    rest = data.draw(st.integers(0, PER_SECOND[unit] - 1))
+    assert parse_seconds(str(seconds * PER_SECOND[unit] + rest), unit, "here") == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("-1", "'-1' is negative"),
+        ("-0.5", "'-0.5' is negative"),
+        ("", "is empty.*--time-from-order"),
+        ("nan", "no finite number"),
+        ("inf", "no finite number"),
+        ("1e400", "no finite number"),
+        ("1_000", "no finite number"),
+        ("١٢", "no finite number"),
+        ("soon", "'soon' is no finite number"),
+        ("2020-01-02T03:04:05", "'2020-01-02T03:04:05' is a date; seconds since 1970"),
+        ("1600000000000", "looks like ms: add --time-unit ms"),
+        ("1600000000000000", "looks like us: add --time-unit us"),
+        ("1600000000000000000", "looks like ns: add --time-unit ns"),
+        ("1" * 28, "too large to count s; correct it"),
+        ("9" * 5000, "too large|no finite number"),
+    ],
+)
+def test_what_is_no_time_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        parse_seconds(text, "s", "f.csv line 9")
+    assert str(caught.value).startswith("f.csv line 9: timestamp ")

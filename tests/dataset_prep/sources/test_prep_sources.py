@@ -1,0 +1,276 @@
+"""Tables, sequences and RecBole's own sets become atomic files, through the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataset_prep.cli import main
+from dataset_prep.filters.interactions import InteractionLog
+from dataset_prep.sources.recbole_sets import title_sentence
+
+INTERACTIONS = "user_id,item_id,timestamp\nu2,b,5\nu1,c,7.9\nu1,a,7\nu2,b,5\nu10,z,1\n"
+ITEMS = "item_id\ttext\nc\t C  text\na\tA text\na\tlater text\nq\t\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("i.csv").write_text(INTERACTIONS)
+    Path("p.tsv").write_text(ITEMS)
+    return tmp_path
+
+
+def run(line: str) -> int:
+    return main(line.split())
+
+
+TABLE = "table --interactions i.csv --items p.tsv --name shop"
+
+
+def test_a_table_becomes_sorted_atomic_files(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(TABLE) == 0
+    assert Path("dataset/shop/shop.inter").read_text() == (
+        "user_id:token\titem_id:token\ttimestamp:float\nu1\ta\t7\nu1\tc\t7\nu10\tz\t1\nu2\tb\t5\n"
+    )
+    assert Path("dataset/shop/shop.item").read_text() == (
+        "item_id:token\ttext:token_seq\na\tA text\nb\t\nc\tC text\nq\t\nz\t\n"
+    )
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "shop: 3 users, 5 items, 4 interactions; 2 items (40.0 %) with text"
+    assert said[-2:] == ["written to dataset/shop", "next: python -m dataset_prep embed shop"]
+    record = json.loads(Path("dataset/shop/shop.prep.json").read_text())
+    assert record["counts"] == {
+        "users": 3,
+        "items": 5,
+        "interactions": 4,
+        "items_with_text": 2,
+        "items_never_interacted_with": 1,
+        "items_missing_from_the_item_table": 2,
+        "repeated_interactions_dropped": 1,
+        "repeated_rows_of_the_item_table_dropped": 1,
+    }
+    assert record["share_of_items_with_text"] == 0.4
+    for name, digest in record["outputs"].items():
+        assert hashlib.sha256((files / "dataset/shop" / name).read_bytes()).hexdigest() == digest
+    assert str(files) not in Path("dataset/shop/shop.prep.json").read_text()
+
+
+def test_shuffled_lines_give_the_same_files(files: Path) -> None:
+    head, *lines = INTERACTIONS.splitlines(keepends=True)
+    run(TABLE)
+    before = {suffix: Path(f"dataset/shop/shop.{suffix}").read_bytes() for suffix in ("inter", "item")}
+    for seed in range(5):
+        random.Random(seed).shuffle(lines)
+        Path("i.csv").write_text(head + "".join(lines))
+        assert run(TABLE) == 0  # the outputs are the same, so no --force is asked for
+        assert {suffix: Path(f"dataset/shop/shop.{suffix}").read_bytes() for suffix in ("inter", "item")} == before
+
+
+def test_the_hash_seed_does_not_matter(files: Path) -> None:
+    written = []
+    for seed in ("0", "1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-m", "dataset_prep", *TABLE.split(), "--out", seed]
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        written.append({file.name: file.read_bytes() for file in Path(seed, "shop").iterdir()})
+    assert len(written[0]) == 3
+    assert written[0] == written[1] == written[2]
+
+
+def test_line_order_can_stand_for_time(files: Path) -> None:
+    Path("i.csv").write_text("user_id,item_id\nu,c\nv,b\nu,a\nu,c\n")
+    assert run(f"{TABLE} --time-from-order") == 0
+    lines = Path("dataset/shop/shop.inter").read_text().splitlines()[1:]
+    assert lines == ["u\tc\t0", "u\ta\t1", "u\tc\t2", "v\tb\t0"]
+
+
+def test_other_column_names_and_units(files: Path) -> None:
+    Path("i.csv").write_text("ts,who,sku\n1600000000999,007,a\n1600000001000,007,c\n")
+    Path("p.tsv").write_text("title\tsku\nA\ta\n")
+    columns = "--columns user_id=who,item_id=sku,timestamp=ts,text=title"
+    assert run(f"{TABLE} {columns} --time-unit ms") == 0
+    lines = Path("dataset/shop/shop.inter").read_text().splitlines()[1:]
+    assert lines == ["007\ta\t1600000000", "007\tc\t1600000001"]
+
+
+@pytest.mark.parametrize(
+    ("content", "extra", "said"),
+    [
+        ("user_id,item_id,timestamp\nu,a,5\nv,b,5\n", "", "every timestamp is 5.*use --time-from-order"),
+        ("user_id,item_id,timestamp\n", "", "i.csv: no interactions"),
+        ("user_id,item_id,timestamp\nu,a,1\nu v,b,5\n", "", "i.csv line 3: user_id 'u v' holds a blank"),
+        ("user_id,item_id,timestamp\nu,a,1\nv,,5\n", "", "i.csv line 3: item_id is empty"),
+        ("user_id,item_id,timestamp\nu,a,1600000000000\n", "", "i.csv line 2: .*add --time-unit ms"),
+        ("user_id,itemid,timestamp\nu,a,1\n", "", "no column 'item_id' among .*did you mean 'itemid'"),
+        (INTERACTIONS, "--columns user_idd=x", "choose from .*did you mean 'user_id'"),
+        (INTERACTIONS, "--columns user_id", "write NAME=COLUMN"),
+        (INTERACTIONS, "--columns text=a,text=b", "text is given twice"),
+        (INTERACTIONS, "--name ../x", "--name '../x'"),
+        (INTERACTIONS, "--items none.tsv", "none.tsv: no such file"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(
+    files: Path, capsys: pytest.CaptureFixture[str], content: str, extra: str, said: str
+) -> None:
+    Path("i.csv").write_text(content)
+    assert run(f"{TABLE} {extra}") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert pd.Series([captured.err]).str.contains(said).all(), captured.err
+    assert not Path("dataset").exists()
+
+
+def test_another_set_is_replaced_only_when_forced(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(TABLE)
+    before = {file.name: file.read_bytes() for file in Path("dataset/shop").iterdir()}
+    Path("i.csv").write_text("user_id,item_id,timestamp\nu,a,1\nu,b,2\n")
+    assert run(TABLE) == 2
+    assert "dataset/shop holds another data set (shop.inter differs); use --force" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in Path("dataset/shop").iterdir()} == before
+    assert run(f"{TABLE} --force") == 0
+    assert Path("dataset/shop/shop.inter").read_text().splitlines()[1:] == ["u\ta\t1", "u\tb\t2"]
+
+
+def test_the_same_again_changes_nothing_and_a_damaged_file_is_made_again(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(TABLE)
+    inter = Path("dataset/shop/shop.inter")
+    before, inode = inter.read_bytes(), inter.stat().st_ino
+    capsys.readouterr()
+    assert run(TABLE) == 0
+    assert "already up to date in dataset/shop" in capsys.readouterr().out
+    assert inter.stat().st_ino == inode
+    inter.write_bytes(before[:-4])
+    Path("dataset/shop/.shop.item.tmp").write_text("half")
+    assert run(TABLE) == 0  # the record says that the files come from these inputs
+    assert inter.read_bytes() == before
+    assert sorted(file.name for file in inter.parent.iterdir()) == ["shop.inter", "shop.item", "shop.prep.json"]
+
+
+def test_a_stale_user_file_goes_with_the_set_it_belonged_to(files: Path) -> None:
+    assert run("recbole ml-100k --name shop") == 0
+    assert Path("dataset/shop/shop.user").exists()
+    assert run(f"{TABLE} --force") == 0
+    assert sorted(file.name for file in Path("dataset/shop").iterdir()) == [
+        "shop.inter",
+        "shop.item",
+        "shop.prep.json",
+    ]
+
+
+@given(st.lists(st.tuples(*(st.sampled_from(["a", "b", "c"]),) * 2, st.integers(0, 3)), max_size=20))
+@settings(deadline=None)
+def test_the_log_is_the_sorted_set_of_what_was_added(triples: list[tuple[str, str, int]]) -> None:
+    log = InteractionLog()
+    for user, item, time in triples:
+        log.add(user, item, time)
+    table = log.finish()
+    rows = zip(table.user.tolist(), table.time.tolist(), table.item.tolist(), strict=True)
+    expected = sorted({(user, time, item) for user, item, time in triples})
+    assert [(table.users[user], time, table.items[item]) for user, time, item in rows] == expected
+    assert table.duplicates == len(triples) - len(expected)
+
+
+SEQUENCES = "sequences --sequences s.tsv --items p.tsv --name shop"
+
+
+def test_sequences_take_positions_for_times(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.tsv").write_text("user_id\titem_ids\nu2\tc a c\nu1\tz\nu3\t\n")
+    assert run(SEQUENCES) == 0
+    lines = Path("dataset/shop/shop.inter").read_text().splitlines()[1:]
+    assert lines == ["u1\tz\t0", "u2\tc\t0", "u2\ta\t1", "u2\tc\t2"]
+    out = capsys.readouterr().out
+    assert "2 users, 4 items, 4 interactions" in out
+    assert "1 users without items dropped" in out
+    assert "1 items missing from the item table" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("user_id\titem_ids\nu\ta\nv\tb\nu\tc\n", "s.tsv line 4: user 'u' was there before (s.tsv line 2)"),
+        ("user_id\titem_ids\nu\ta NA\n", "s.tsv line 2: item_ids 'NA' is a word that RecBole reads as a missing"),
+        ("user_id\titem_ids\nu\t\n", "s.tsv: no interactions"),
+        ("user\titem_ids\nu\ta\n", "no column 'user_id' among user, item_ids"),
+    ],
+)
+def test_malformed_sequences_are_named(
+    files: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    Path("s.tsv").write_text(content)
+    assert run(SEQUENCES) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_recbole_ml_100k_is_copied_with_texts(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import importlib.util
+
+    assert run("recbole ml-100k") == 0
+    assert "943 users, 1,682 items, 100,000 interactions; 1,681 items (99.9 %) with text" in capsys.readouterr().out
+    spec = importlib.util.find_spec("recbole")
+    assert spec is not None
+    assert spec.origin is not None
+    source = Path(spec.origin).parent / "dataset_example/ml-100k"
+    made = Path("dataset/ml-100k")
+    for suffix in ("inter", "user"):
+        assert (made / f"ml-100k.{suffix}").read_bytes() == (source / f"ml-100k.{suffix}").read_bytes()
+    items = (made / "ml-100k.item").read_text(encoding="utf-8").splitlines()
+    assert [line.rsplit("\t", 1)[0] for line in items] == (source / "ml-100k.item").read_text("utf-8").splitlines()
+    assert items[0].endswith("\ttext:token_seq")
+    assert items[1].endswith("\tToy Story (1995). Animation Children's Comedy.")
+    assert items[267].endswith("\tunknown\t")  # the one film of which nothing is known
+
+
+@pytest.mark.parametrize(
+    ("title", "year", "genres", "text"),
+    [
+        ("Twelve Monkeys", "1995", "Drama Sci-Fi", "Twelve Monkeys (1995). Drama Sci-Fi."),
+        ("Great Giving (1995)", "V", "Animation", "Great Giving (1995). Animation."),
+        ("I.Q.", "unknown", "Comedy", "I.Q. Comedy."),
+        ("Good Morning", "1971", "unknown", "Good Morning (1971)."),
+        ("unkonwn", "unkonwn", "unknown", ""),  # codespell:ignore unkonwn
+    ],
+)
+def test_titles_become_sentences(title: str, year: str, genres: str, text: str) -> None:
+    assert title_sentence(title, year, genres) == text
+
+
+def test_unknown_recbole_sets_list_what_there_is(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("recbole ml-1000k") == 2
+    assert "it has: ml-100k; did you mean 'ml-100k'?" in capsys.readouterr().err
+
+
+def test_a_folder_in_the_way_is_one_line(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").write_text("a file")
+    assert run(f"{TABLE} --out taken") == 2
+    assert capsys.readouterr().err.startswith("error: taken/shop: ")
+
+
+@pytest.mark.parametrize("line", ["", "tables", "table --name x", "embed x --dtype float64", "table --inter i.csv"])
+def test_wrong_arguments_are_one_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(line)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_every_subcommand_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for subcommand in ("recbole", "table", "sequences", "amazon", "demo", "merge", "images", "embed", "inspect"):
+        with pytest.raises(SystemExit) as stopped:
+            run(f"{subcommand} --help")
+        assert stopped.value.code == 0
+        assert f"python -m dataset_prep {subcommand} " in capsys.readouterr().out.partition("example")[2]

@@ -1,0 +1,190 @@
+"""Running, loading and tuning through the plug-in's own functions."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recbole.trainer import Trainer
+from shop import python, settings, write_shop
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.distributed import launch
+from recbole_mmm4rec.run import quick_start
+from recbole_mmm4rec.run.build import build, make_config
+
+CE = {"train_neg_sample_args": None, "loss_type": "CE"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a small shop, in which the run also writes its log."""
+    monkeypatch.chdir(tmp_path)
+    write_shop(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("model", "changes"), [("SASRec", CE), ("GRU4Rec", CE), ("BPR", {}), ("Pop", {}), ("FM", {})])
+def test_stock_models_run_and_are_loaded_again(folder: Path, model: str, changes: dict[str, Any]) -> None:
+    columns = {"inter": ["user_id", "item_id", "timestamp"]}
+    if model == "FM":  # needs labels
+        file = folder / "shop" / "shop.inter"
+        lines = file.read_text().splitlines()
+        labels = ["label:float", *(str(number % 2) for number in range(1, len(lines)))]
+        file.write_text("".join(f"{line}\t{label}\n" for line, label in zip(lines, labels, strict=True)))
+        columns = {"inter": ["user_id", "item_id", "label"]}
+    result = quick_start.run_recbole(model, "shop", config_dict=settings(folder, load_col=columns, **changes))
+    assert {"best_valid_score", "valid_score_bigger", "best_valid_result", "test_result"} < result.keys()
+    assert Path(result["saved_model_file"]).is_file()
+    assert list(Path(result["tensorboard_dir"]).glob("events.*"))
+
+    config, loaded, dataset, _, _, test = quick_start.load_data_and_model(result["saved_model_file"])
+    assert dataset.user_num == 31
+    trainer = Trainer(config, loaded)
+    trainer.eval_collector.data_collect(test)
+    assert trainer.evaluate(test, load_best_model=False) == result["test_result"]
+
+
+def test_a_run_equals_recboles(folder: Path) -> None:
+    from recbole.quick_start import run_recbole
+
+    changes = settings(folder, **CE, epochs=2)
+    ours = quick_start.run_recbole("SASRec", "shop", config_dict=changes)
+    stock = run_recbole("SASRec", "shop", config_dict=dict(changes))
+    assert stock.items() <= ours.items()
+
+
+def test_the_log_is_recboles_and_every_run_has_its_own(tmp_path: Path) -> None:
+    write_shop(tmp_path)
+    program = f"""
+from recbole_mmm4rec.run.quick_start import run_recbole
+for model in ("Pop", "ItemKNN"):
+    print(run_recbole(model, "shop", config_dict={settings(tmp_path, state="INFO")!r})["log_file"])
+"""
+    done = python("-c", program, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    logs = [Path(line) for line in done.stdout.splitlines() if line.startswith("log")]
+    assert [log.parts[1] for log in logs] == ["Pop", "ItemKNN"]
+    for log in logs:
+        text = (tmp_path / log).read_text()
+        assert text.count("test result: ") == text.count("FLOPs: ") == text.count("best valid : ") == 1
+        assert "The number of users: 31" in text
+
+
+def test_saved_false_writes_no_model(folder: Path) -> None:
+    result = quick_start.run_recbole("BPR", "shop", config_dict=settings(folder), saved=False)
+    assert result["saved_model_file"] is None
+    assert list((folder / "saved").iterdir()) == []
+
+
+def test_the_callers_dictionary_stays_as_it_is(folder: Path) -> None:
+    given = settings(folder, seed="7")
+    before = dict(given)
+    assert make_config("BPR", "shop", config_dict=given)["seed"] == 7
+    assert given == before
+
+
+def test_the_model_does_not_depend_on_the_flops(folder: Path) -> None:
+    config = make_config("SASRec", "shop", config_dict=settings(folder, **CE))
+    one, other = (build(config, count_flops=count).model.state_dict() for count in (True, False))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": ["Foo"]}, "no metric named 'Foo'"),
+        ({"topk": [0]}, "topk must be a positive integer"),
+        ({"topk": "ten"}, "topk"),
+        ({"valid_metric": "MRR@7"}, r"valid_metric='MRR@7' is not among the metrics"),
+        ({"eval_args": {"split": {"XX": 1}}}, "XX|splitting_method"),
+        ({"learner": "adm"}, "learner='adm'"),
+        ({"data_path": "elsewhere"}, r"dataset='shop': there is no file 'elsewhere/shop/shop\.inter'.*dataset_prep"),
+        ({"load_col": {"inter": ["user_id"]}}, r"load_col.* 'item_id' \(ITEM_ID_FIELD\)"),
+        ({"USER_ID_FIELD": "who"}, r"shop\.inter'.* 'who' \(USER_ID_FIELD\).*user_id, item_id, timestamp"),
+        ({"load_col": None, "TIME_FIELD": "when", "eval_args": {"order": "TO"}}, r"'when' \(TIME_FIELD\)"),
+    ],
+)
+def test_what_recbole_refuses_is_told_in_one_line(folder: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        quick_start.run_recbole("BPR", "shop", config_dict=settings(folder, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_data_set_is_not_downloaded_unasked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("recbole.data.dataset.Dataset._download", lambda self: asked.append(self.dataset_name))
+    with pytest.raises(UserError, match="RecBole can download 'ml-1m': --allow_download=True"):
+        quick_start.run_recbole("BPR", "ml-1m", config_dict=settings(folder))
+    assert asked == []
+    with pytest.raises(UserError, match="not exist"):  # the stand-in downloads nothing
+        quick_start.run_recbole("BPR", "ml-1m", config_dict=settings(folder, allow_download=True))
+    assert asked == ["ml-1m"]
+    assert not (folder / "log" / "nothing").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None, "other"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes | str | None) -> None:
+    file = tmp_path / "model.pth"
+    if content == "other":
+        torch.save({"weights": 1}, file)
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.pth"):
+        quick_start.load_data_and_model(file)
+
+
+def test_loading_looks_at_the_present_data_files(folder: Path) -> None:
+    """A data set cached before its file changed is not used for an old checkpoint either."""
+    result = quick_start.run_recbole("Pop", "shop", config_dict=settings(folder, save_dataset=True))
+    with (folder / "shop" / "shop.inter").open("a") as file:
+        file.write("u0\ti1\t1500000999\n")
+    dataset = quick_start.load_data_and_model(result["saved_model_file"])[2]
+    assert len(dataset.inter_feat) == 301
+
+
+def test_several_processes_are_started_with_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[str, Any] = {}
+
+    def start(function: Any, arguments: tuple[Any, ...], place: dict[str, Any]) -> None:
+        started.update(function=function, arguments=arguments, place=place)
+
+    monkeypatch.setattr(launch, "start", start)
+    where = {"nproc": 2, "port": "77", "world_size": 4, "group_offset": 1}
+    assert quick_start.run("BPR", "shop", config_dict={"seed": 3}, **where) is None  # type: ignore[arg-type]
+    place = {"world_size": 4, "ip": "localhost", "port": "77", "nproc": 2, "offset": 1}
+    assert started["place"] == place
+    assert started["arguments"] == ("BPR", "shop", None, {"seed": 3, **place}, True)
+    assert started["function"].__module__ == "recbole_mmm4rec.run.quick_start"
+
+
+def test_tuning_needs_no_ray_and_returns_what_recbole_returns(folder: Path) -> None:
+    result = quick_start.objective_function({**settings(folder), "model": "BPR", "dataset": "shop"}, saved=False)
+    assert result is not None
+    assert result["model"] == "BPR"
+    assert result["best_valid_score"] == result["best_valid_result"]["mrr@10"]
+
+
+def test_inside_a_ray_trial_the_result_is_reported_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[dict[str, float]] = []
+    session, ray, tune = (types.ModuleType(name) for name in ("ray.tune.trainable.session", "ray", "ray.tune"))
+    vars(session)["_session"] = object()
+    vars(tune)["report"] = lambda **metrics: reports.append(metrics)
+    vars(ray)["tune"] = tune
+    for module in (session, ray, tune):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    given = {**settings(folder), "model": "Pop", "dataset": "shop"}
+    assert quick_start.objective_function(given, saved=False) is None
+    assert len(reports) == 1
+    assert {"hit@10", "test_hit@10"} <= reports[0].keys()
+
+
+def test_nothing_of_ray_or_recboles_quick_start_is_imported(tmp_path: Path) -> None:
+    names = "'ray', 'recbole.quick_start'"
+    program = f"import sys, recbole_mmm4rec.run.quick_start; print([name for name in ({names}) if name in sys.modules])"
+    done = python("-c", program, cwd=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

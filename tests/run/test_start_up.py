@@ -1,0 +1,57 @@
+"""What a run imports: nothing large that it does not use."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tiny_data import NAME, six_users
+
+UNUSED = [
+    "sklearn",
+    "scipy.stats",
+    "ray",
+    "matplotlib",
+    "hyperopt",
+    "wandb",
+    "lightgbm",
+    "xgboost",
+    "plotly",
+    "duckdb",
+    "tensorflow",
+    "transformers",
+    "timm",
+    "sentence_transformers",
+    "open_clip",
+    "torchvision",
+    "torch._inductor.compile_fx",
+    "pandas.plotting._matplotlib",
+    "IPython",
+    "recbole.quick_start.quick_start",
+    "recbole.model.general_recommender.bpr",
+    "recbole.model.context_aware_recommender.fm",
+    "recbole.model.sequential_recommender.sine",
+]
+
+PROGRAM = """
+import json, sys
+from recbole_mmm4rec.run.cli import main
+code = main({arguments!r})
+print(json.dumps([code, [name for name in {unused!r} if name in sys.modules]]))
+"""
+
+
+def test_a_run_imports_nothing_large_that_it_does_not_use(tmp_path: Path) -> None:
+    six_users(tmp_path)
+    small = {"hidden_size": 16, "inner_size": 16, "d_state": 8, "n_groups": 1, "head_dim": 16, "topk": [3]}
+    settings = {"data_path": tmp_path, "epochs": 1, "MAX_ITEM_LIST_LENGTH": 5, "valid_metric": "Hit@3", **small}
+    arguments = ["--model=MMM4Rec", f"--dataset={NAME}", *(f"--{key}={value}" for key, value in settings.items())]
+    program = PROGRAM.format(arguments=arguments, unused=UNUSED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TRITON_INTERPRET": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(run.stdout.splitlines()[-1]) == [0, []], run.stderr
