@@ -53,7 +53,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell recbole_mmm4rec dataset_prep benchmarks properties tests/*.py docs *.md
+	$(BIN)/codespell recbole_mmm4rec dataset_prep benchmarks properties tests/conftest.py tests/helpers docs *.md
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from network.models import make_batch, make_network, small_config
-from network.test_shared import prefix_batch
+from test_shared import prefix_batch
 from torch import Tensor
 
 from recbole_mmm4rec.network.ops import blockscan, seqscan, sequence_kernels, threads

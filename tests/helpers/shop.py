@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {
     "epochs": 1,
     "train_batch_size": 512,
