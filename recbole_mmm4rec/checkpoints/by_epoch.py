@@ -33,7 +33,6 @@ NO_MATTER = frozenset(
 _SHAPING = (
     *("MAX_ITEM_LIST_LENGTH", "hidden_size", "inner_size", "num_layers", "d_state", "n_groups", "head_dim", "expand"),
     *("d_conv", "is_ffn", "is_time", "p2p_residual", "time_padding", "d_skip", "temperature", "modalities"),
-    *("whitening", "adapter_experts", "cosine_scores"),
 )
 """Keys that a fine-tuning must share with its pre-training."""
 

@@ -78,6 +78,17 @@ def default_settings(model: str) -> Mapping[str, Any]:
     return merged
 
 
+REMOVED = {
+    **dict.fromkeys(
+        ("whitening", "adapter_experts", "cosine_scores", "dropout_start", "temperature_start", "schedule_epochs"),
+        "it brought nothing on any data set (docs/results.md) and is gone; leave it out",
+    ),
+    "contrastive_epochs": "it brought nothing on any data set (docs/results.md) and is gone; leave it out",
+    "chunk_size": "the block length of the scan has no effect on results and is chosen by itself; leave it out",
+}
+"""Settings that MMM4Rec once had, and what to say to whoever still sets them."""
+
+
 def check_setting(key: str, value: Any, model: str, where: str) -> None:
     """Refuse a key that is nearly a known one, and a word where a number is needed.
 
@@ -95,6 +106,8 @@ def check_setting(key: str, value: Any, model: str, where: str) -> None:
     known = known_keys(model)
     if key == "max_len" and model in MODELS:
         raise UserError(f"{where}: unknown key {key!r}; did you mean 'MAX_ITEM_LIST_LENGTH'?")
+    if key in REMOVED and model in MODELS:
+        raise UserError(f"{where}: {key}={value!r}: {REMOVED[key]}")
     if key not in known:
         if key in keys_of_other_models():
             logger.warning("%s: %s does not use the key %r", where, model, key)

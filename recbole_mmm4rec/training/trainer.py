@@ -22,9 +22,7 @@ from recbole_mmm4rec.scoring.ranking import RankingCollector, TopItems, best_ite
 from recbole_mmm4rec.training import optim
 from recbole_mmm4rec.training.allocator import keep_freed_memory
 from recbole_mmm4rec.training.averaging import Averaging
-from recbole_mmm4rec.training.contrastive import contrastive_start, pairs_of
 from recbole_mmm4rec.training.cuda_graphs import GraphedLoss, use_graphs
-from recbole_mmm4rec.training.epochs import EpochSchedule
 from recbole_mmm4rec.training.loss_sum import READ_EVERY, LossSum, batches
 from recbole_mmm4rec.training.prefetch import prefetched
 from recbole_mmm4rec.training.row_wise import clippable
@@ -40,8 +38,7 @@ class MMM4RecTrainer(CheckpointingTrainer):
 
     Keys beside RecBole's: ``pretrained``, ``frozen``, ``unfreeze_after``, ``learning_rates``, ``accumulation_steps``,
     ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``, ``lr_schedule``, ``warmup_steps``, ``lr_floor``,
-    ``amp_dtype``, ``cuda_graphs``, ``weight_average``, ``dropout_start``, ``temperature_start``, ``schedule_epochs``,
-    ``contrastive_epochs``; their ranges stand in properties/model/MMM4Rec.yaml.
+    ``amp_dtype``, ``cuda_graphs``, ``weight_average``; their ranges stand in properties/model/MMM4Rec.yaml.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -54,7 +51,6 @@ class MMM4RecTrainer(CheckpointingTrainer):
         self.accumulation_steps = int(config["accumulation_steps"] or 1)
         self.amp_dtype = optim.checked_precision(config)
         self.lr_schedule, self.warmup_steps, self.lr_floor = optim.checked_schedule(config)
-        self.epoch_schedule = EpochSchedule(config)
         self.row_wise = optim.row_wise_choice(config)
         super().__init__(config, model)
         if self.device.type == "cpu":
@@ -71,8 +67,6 @@ class MMM4RecTrainer(CheckpointingTrainer):
         self.graphed: GraphedLoss | None = None
         self._tokens: deque[int] = deque()  # of the batches on their way, oldest first
         self._freeze(frozen_parameters(config, model, self.transferred))
-        if config["contrastive_epochs"]:
-            pairs_of(model.network.items, config["contrastive_epochs"])
         self.averaging = Averaging.of(config, model.network)
         self.pretraining = Pretraining.of(self)
 
@@ -103,7 +97,7 @@ class MMM4RecTrainer(CheckpointingTrainer):
         for name, weight in self.model.named_parameters():
             weight.requires_grad_(name not in names)
 
-    def _begin_epoch(self, epoch_idx: int, show_progress: bool) -> None:
+    def _begin_epoch(self, epoch_idx: int) -> None:
         """What the beginning of an epoch brings; the epoch before is finished, hence worth a checkpoint."""
         if self._frozen and 0 < (self.config["unfreeze_after"] or 0) <= epoch_idx:
             self._freeze(())
@@ -113,10 +107,6 @@ class MMM4RecTrainer(CheckpointingTrainer):
             self.pretraining.finished(epoch_idx - 1)
         if self.averaging is not None:
             self.averaging.hide()
-        network, pairs = self.model.network, self.config["contrastive_epochs"]
-        if epoch_idx == 0 and pairs:
-            contrastive_start(network.items, pairs, self.config["seed"], show_progress)
-        self.epoch_schedule.begin(epoch_idx, network)
 
     def fit(
         self,
@@ -146,7 +136,7 @@ class MMM4RecTrainer(CheckpointingTrainer):
         Returns:
             the sum of the losses of the loader's batches, as RecBole reports it.
         """
-        self._begin_epoch(epoch_idx, show_progress)
+        self._begin_epoch(epoch_idx)
         self.model.train()
         if self.use_graphs and loss_func is None and self.graphed is None:
             self.graphed = GraphedLoss(self._recorded_loss, self.model.parameters(), self.scaler.scale)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 ENCODERS = "feature_encoders"
 """Config key: modality to what made its features; checkpoints hold it with the rest."""
 
-_WARNED = ("time_padding", "temperature", "whitening", "cosine_scores")
+_WARNED = ("time_padding", "temperature")
 _MODALITY_PARTS = ("items.adapter", "items.experts", "items.missing", "input_norm")
 
 
@@ -135,8 +135,7 @@ def _take_layers(source: Source, count: int) -> None:
 def _movable(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What does not belong to the items of the other shop."""
     per_item = {name for name, w in weights.items() if name == "items.fusion" and w.dim() == 2}
-    of_items = ("items.bias.", "items.whitening.")
-    return {name: w for name, w in weights.items() if not name.startswith(of_items) and name not in per_item}
+    return {name: w for name, w in weights.items() if not name.startswith("items.bias.") and name not in per_item}
 
 
 def _modality_problems(source: Source, own: Mapping[str, Tensor]) -> list[str]:
