@@ -38,6 +38,7 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.distributed:enter_group",
         ),
         "recbole.data.dataset.dataset": (
+            f"{_HERE}.data:read_atomic_files",
             f"{_HERE}.data:fill_missing_values",
             f"{_HERE}.data:sort_times_in_64_bits",
             f"{_HERE}.data:measure_sequences",
@@ -49,6 +50,8 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         "recbole.data.dataset.sequential_dataset": (
             f"{_HERE}.data:measure_sequences",
             f"{_HERE}.data:keep_times_between_users",
+            f"{_HERE}.sequential:check_sequences",
+            f"{_HERE}.sequential:use_ready_made_splits",
         ),
         "recbole.data.interaction": (f"{_HERE}.data:sort_tensors",),
         "recbole.data.dataloader.abstract_dataloader": (
