@@ -17,7 +17,7 @@ from recbole.utils import set_color
 from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compat.tools import whole_file
+from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.distributed import group
 
 logger = logging.getLogger(__name__)

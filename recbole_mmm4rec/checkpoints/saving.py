@@ -9,8 +9,8 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 
+from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.checkpoints.reading import read_checkpoint
-from recbole_mmm4rec.compat.tools import whole_file
 from recbole_mmm4rec.distributed import group as processes
 from recbole_mmm4rec.training.averaging import Averaging
 

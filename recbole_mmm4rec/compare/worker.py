@@ -20,10 +20,10 @@ import torch
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.checkpoints.history import best_epoch
 from recbole_mmm4rec.compare.environment import environment, peak_resident, resident
 from recbole_mmm4rec.compare.user_ranks import RankWatch
-from recbole_mmm4rec.compat.tools import whole_file
 from recbole_mmm4rec.run.build import build, make_config, one_line
 
 

@@ -26,7 +26,8 @@ from recbole_mmm4rec.data.interactions import (
     require_files,
     whole_seconds,
 )
-from recbole_mmm4rec.data.prefixes import PrefixColumns, PrefixInteraction, order_within_groups, pad_latest, prefixes_of
+from recbole_mmm4rec.data.prefixes import PrefixColumns, PrefixInteraction, pad_latest, prefixes_of
+from recbole_mmm4rec.data.sorting import order_within_groups
 from recbole_mmm4rec.data.splits import SplitsWithoutLoops
 from recbole_mmm4rec.features.tables import FeatureSource, FeatureTables, choose_modalities
 from recbole_mmm4rec.network.ops.frozen import FrozenTable

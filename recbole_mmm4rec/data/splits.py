@@ -14,7 +14,7 @@ import numpy as np
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.coded_tokens import appearance
-from recbole_mmm4rec.data.prefixes import stable_order
+from recbole_mmm4rec.data.sorting import stable_order
 
 
 @dataclass(frozen=True)

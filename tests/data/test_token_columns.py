@@ -18,7 +18,7 @@ from tiny_data import ITEMS, make_config, make_dataset, write_inter, write_items
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data import interactions
 from recbole_mmm4rec.data.coded_tokens import first_seen, read_as_codes
-from recbole_mmm4rec.data.prefixes import order_within_groups, stable_order
+from recbole_mmm4rec.data.sorting import order_within_groups, stable_order
 
 HEADER = {"user_id": "token", "item_id": "token", "timestamp": "float"}
 WORDS = ["", "a", "b", "NA", "None", "nan", "null", "<NA>", "-nan", "1.#QNAN", "é€", "0", "007", " x", "x ", "#N/A N/A"]
