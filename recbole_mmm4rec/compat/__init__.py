@@ -65,8 +65,9 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.training:load_and_save_checkpoints",
             f"{_HERE}.training:use_current_amp",
             f"{_HERE}.training:build_nadam",
+            f"{_HERE}.tensorboard:write_tensorboard_late",
             f"{_HERE}.distributed:train_jointly",
-            f"{_HERE}.distributed:keep_one_checkpoint",
+            f"{_HERE}.distributed:load_one_checkpoint",
         ),
         "recbole.trainer.hyper_tuning": (
             f"{_HERE}.config:read_literals",

@@ -23,7 +23,6 @@ from recbole_mmm4rec.base.atomic_files import read_header
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
 from recbole_mmm4rec.data.ready_made import history_field
 from recbole_mmm4rec.distributed import group
-from recbole_mmm4rec.plugin.stages import is_pretraining
 from recbole_mmm4rec.training.fast_cpu import speed_up
 
 _REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, SyntaxError)
@@ -113,7 +112,7 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
         flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    if hasattr(trainer, "saved_model_file") and not is_pretraining(config):
+    if hasattr(trainer, "saved_model_file"):
         # RecBole names checkpoints by the second: runs started together would load each other's best model
         path = Path(trainer.saved_model_file)
         trainer.saved_model_file = group.same(str(path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}")))
