@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 RECBOLE_BROKEN_UP_TO = (1, 2, 1)
 """The newest version of RecBole that is known to need the repairs."""
 
+INSTALL_RECBOLE = "pip install --no-deps recbole==1.2.1"
+"""Brings RecBole without its demands, which no Python from 3.12 on can meet; what it needs is among ours."""
+
 _HERE = "recbole_mmm4rec.compat"
 
 REPAIRS: dict[str, tuple[str, ...]] = (

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_mmm4rec import compat
+from recbole_mmm4rec.base.errors import MissingPackageError
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,11 @@ class PluginFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of a module of ours or of one with hooks; None for every other name."""
+        """The spec of a module of ours or of one with hooks; None for every other name.
+
+        Raises:
+            MissingPackageError: RecBole is asked for and not installed.
+        """
         if fullname == MODEL_MODULE:
             return ModuleSpec(fullname, _ModelLoader(), origin="recbole_mmm4rec.model")
         if fullname.partition(".")[0] != "recbole" or not _has_hooks(fullname):
@@ -114,6 +119,8 @@ class PluginFinder(importlib.abc.MetaPathFinder):
                 if spec.loader is not None:
                     spec.loader = _HookedLoader(spec.loader)
                 return spec
+        if fullname == "recbole":
+            raise MissingPackageError(f"RecBole is not installed: {compat.INSTALL_RECBOLE}", name=fullname)
         return None
 
 
