@@ -57,7 +57,7 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.distributed:split_batches",
         ),
         "recbole.sampler.sampler": (f"{_HERE}.loading:share_empty_sets",),
-        "recbole.data.utils": (f"{_HERE}.caches:save_dataloaders_whole",),
+        "recbole.data.utils": (f"{_HERE}.caches:read_caches_warily", f"{_HERE}.caches:save_dataloaders_whole"),
         "recbole.trainer.trainer": (
             f"{_HERE}.training:load_and_save_checkpoints",
             f"{_HERE}.training:use_current_amp",

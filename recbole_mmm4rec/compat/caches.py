@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from functools import wraps
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import IO, Any
+
+import torch
 
 from recbole_mmm4rec.base.files import whole_file
-from recbole_mmm4rec.compat.tools import replace_function
+from recbole_mmm4rec.compat.tools import ModuleView, replace_function
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,40 @@ def refresh_fingerprint(settings: Any) -> None:
         settings: a ``Config``.
     """
     settings[FINGERPRINT_KEY] = fingerprint(settings["data_path"], settings["dataset"], settings["feature_path"])
+
+
+def read_caches_warily(module: ModuleType) -> None:
+    """Make a data set or loaders anew where their cache cannot be read.
+
+    Broken: ``create_dataset`` (data/utils.py:63) and ``load_split_dataloaders`` (data/utils.py:126) load a pickle of
+    ``checkpoint_dir`` in every run, so that a cut-off one, or one of another version, ends each of them in a traceback.
+    A link to a file elsewhere is not followed. What is trusted: a pickle in ``checkpoint_dir`` runs what it holds.
+    """
+
+    def load(file: IO[bytes]) -> Any:
+        path = Path(file.name)
+        try:
+            if path.resolve().parent != path.parent.resolve():
+                raise ValueError("it is a link to another folder")
+            return pickle.load(file)
+        except Exception as error:  # whatever unpickling meets
+            told = " ".join(str(error).split()) or type(error).__name__
+            logger.warning("the cache %s is not read and made anew: %s", path, told)
+            return _Unreadable()
+
+    vars(module)["pickle"] = ModuleView(pickle, load=load)
+
+
+class _Unreadable:
+    """Stands for a cached data set, or for three loaders, of no configuration at all: RecBole makes them anew."""
+
+    def __init__(self) -> None:
+        self.config: dict[str, Any] = defaultdict(object)  # equal to no setting
+        self.sampler = SimpleNamespace()
+
+    def __iter__(self) -> Iterator[tuple[_Unreadable, Any]]:
+        state = torch.Generator().get_state()
+        return iter([(_Unreadable(), state)] * 3)
 
 
 def save_datasets_whole(module: ModuleType) -> None:

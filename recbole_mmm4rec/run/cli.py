@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
-from recbole_mmm4rec.run.command import INTERRUPTED
+from recbole_mmm4rec.run.command import INTERRUPTED, TERMINATED, TerminatedError, sigterm_as_interruption
 
 DEFAULT_MODEL = "MMM4Rec"
 
@@ -53,14 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0; 2 after a mistake of the user's, 1 after the loss of one of several processes, 130 when
-        interrupted, each told in one line on stderr.
+        interrupted, 143 when ended by SIGTERM, each told in one line on stderr.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("-h", "--help") for argument in arguments):
         print(HELP, end="")
         return 0
     try:
-        result = _run(parse_arguments(arguments))
+        with sigterm_as_interruption():
+            result = _run(parse_arguments(arguments))
     except UserError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # all of torchrun's processes make the same mistake
             print(f"error: {error}", file=sys.stderr)
@@ -68,9 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LostProcessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"interrupted; {_after_a_break(parse_arguments(arguments))}", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        ended = isinstance(error, TerminatedError)
+        how = "ended by SIGTERM" if ended else "interrupted"
+        print(f"{how}; {_after_a_break(parse_arguments(arguments))}", file=sys.stderr)
+        return TERMINATED if ended else INTERRUPTED
     if result is not None:
         print(result)
     return 0

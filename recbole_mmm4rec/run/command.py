@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from recbole_mmm4rec.base.errors import UserError
 
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM, as a scheduler or ``kill`` does."""
+
+
+@contextmanager
+def sigterm_as_interruption() -> Iterator[None]:
+    """Let SIGTERM break off what is done here, as Ctrl-C does; in the main thread, and not in torchrun's processes."""
+    if threading.current_thread() is not threading.main_thread() or "RANK" in os.environ:
+        yield
+        return
+
+    def end(number: int, frame: Any) -> NoReturn:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def ended(run: Callable[[], int]) -> int:

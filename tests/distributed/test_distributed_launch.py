@@ -14,13 +14,13 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 import yaml
 from ending import end_badly, fail, fill_the_pipe, refuse
 from shop import REPOSITORY, settings, write_shop
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from recbole_mmm4rec.base.errors import LostProcessError, UserError
+from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.distributed import launch
 from recbole_mmm4rec.run import quick_start
 from recbole_mmm4rec.run.build import build, make_config
@@ -96,7 +96,7 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on(folder: Path,
     assert re.match(r"error: process 1 of 2 was ended by SIGKILL .*; the others were stopped\. .*--resume=True", last)
     assert all(map(is_gone, workers))
 
-    done = torch.load(file, weights_only=True)["epoch"] + 1
+    done = read(file)["epoch"] + 1
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.argv", ["run_recbole.py"])
     result = quick_start.run_recbole(
