@@ -88,7 +88,11 @@ def read_caches_warily(module: ModuleType) -> None:
         try:
             if path.resolve().parent != path.parent.resolve():
                 raise ValueError("it is a link to another folder")
-            return pickle.load(file)
+            found = pickle.load(file)
+            parts = [loader for loader, _ in found] if isinstance(found, list) else [found]
+            if not all(hasattr(part, "config") for part in parts):
+                raise ValueError("it holds something else")
+            return found
         except Exception as error:  # whatever unpickling meets
             told = " ".join(str(error).split()) or type(error).__name__
             logger.warning("the cache %s is not read and made anew: %s", path, told)

@@ -12,7 +12,7 @@ from breaking import AtEpoch, KilledError, broken_off
 from shop import settings, write_shop
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.format import read
+from recbole_mmm4rec.checkpoints.format import read, write
 from recbole_mmm4rec.checkpoints.run_files import RunFiles
 from recbole_mmm4rec.run.build import Run, build, make_config
 
@@ -58,10 +58,11 @@ def test_a_note_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     victims = [tmp_path / "victim.pth", tmp_path / "victim.pth.epoch7", tmp_path / "SASRec-a.pth"]
     for victim in victims:
         victim.write_bytes(b"precious")
-    torch.save({**read(note), "saved_model_file": str(victims[0])}, note)
+    state = {name: value for name, value in read(note).items() if name != "config"}
+    write(note, {**state, "saved_model_file": str(victims[0])})
     with pytest.raises(UserError, match=r"saved_model_file: .*victim\.pth' is no best model's file; remove it"):
         run.trainer.fit(run.train, run.valid)
-    torch.save({**read(note), "saved_model_file": str(victims[2])}, note)
+    write(note, {**state, "saved_model_file": str(victims[2])})
     assert trained(prepared(tmp_path, epochs=3)) == [1, 2, 3]
     assert all(victim.read_bytes() == b"precious" for victim in victims)
 
@@ -70,7 +71,7 @@ def test_a_note_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
 def test_another_dictionary_is_told(tmp_path: Path, content: dict[str, Any]) -> None:
     run = prepared(tmp_path, epochs=3)
     note = RunFiles(run.trainer.config).last
-    torch.save(content, note)
+    write(note, content)
     with pytest.raises(UserError, match=r"-last\.pth is no state of a training.*; remove it to begin anew") as caught:
         run.trainer.fit(run.train, run.valid)
     assert "\n" not in str(caught.value)
