@@ -21,7 +21,7 @@ usage: run_recbole.py --dataset NAME [--model NAME] [--config_files "A.yaml B.ya
 
 Trains a RecBole model, tests it, and says where the result lies.
 
-  -m, --model NAME        a model of RecBole or MMM4Rec, which is the default
+  -m, --model NAME        a model of RecBole, MMM4Rec (the default), or Neighbours (counts, no training)
   -d, --dataset NAME      a data set: the folder NAME in data_path (`python -m dataset_prep --help` makes one)
   --config_files FILES    YAML files with settings, separated by blanks; later files win
   --KEY=VALUE             any setting, also as --KEY VALUE; wins over the files.
@@ -30,6 +30,7 @@ Trains a RecBole model, tests it, and says where the result lies.
                           --MAX_ITEM_LIST_LENGTH --checkpoint_dir --show_progress --allow_download
   --stage pretrain        MMM4Rec: train on merged shops, to start from later
   --pretrained FILE       MMM4Rec: start from a checkpoint; --epochs=0 only scores; --frozen, --learning_rates
+  --neighbour_weight W    beside a sequential model's scores W times what other users took together (default 0, none)
   --baselines NAMES       models to train beside, separated by commas: with their own default sizes, on the same data,
                           split, candidates and metrics; one table shows all of them
   --nproc N               processes on this machine, one GPU each, or sharing the processor (default 1)
@@ -155,6 +156,7 @@ def _run(raw: dict[str, str]) -> str | None:
 
     from recbole_mmm4rec.run import quick_start
     from recbole_mmm4rec.run.baselines import check_comparable, run_baselines
+    from recbole_mmm4rec.scoring.beside import named
 
     launch = _launch_settings({key: settings.pop(key) for key in LAUNCH_KEYS if key in settings})
     if baselines:
@@ -163,7 +165,7 @@ def _run(raw: dict[str, str]) -> str | None:
     with _hidden_arguments():
         result = quick_start.run(model, str(dataset), config_file_list=files, config_dict=dict(shielded), **launch)
         others = run_baselines(baselines, model, str(dataset), files, shielded) if result and baselines else {}
-    return None if result is None else summary(model, str(dataset), result, others)
+    return None if result is None else summary(named(model, {**in_files, **settings}), str(dataset), result, others)
 
 
 def _config_of(model: str, dataset: str, files: Sequence[str], settings: Mapping[str, Any]) -> Any:
@@ -204,7 +206,7 @@ def summary(
     """The text shown at the end of a run: metrics, where everything lies, and what to type next.
 
     Args:
-        model: name of the model.
+        model: what the run is called.
         dataset: name of the data set.
         result: what :func:`recbole_mmm4rec.run.quick_start.run_recbole` returns.
         others: the same of the baselines, by name.
