@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_mmm4rec import compat
+from recbole_mmm4rec.base.errors import MissingPackageError
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +71,7 @@ _hooks: dict[str, list[str | Hook]] = {
         "recbole_mmm4rec.plugin.finder:share_item_features",
     ],
     "recbole.trainer": ["recbole_mmm4rec.plugin.finder:offer_trainer"],
-    "recbole.trainer.trainer": [
-        "recbole_mmm4rec.checkpoints.token_order:check_resumed",
-        "recbole_mmm4rec.checkpoints.history:keep_history",
-        "recbole_mmm4rec.checkpoints.last_epoch:keep_last_epoch",
-    ],
+    "recbole.trainer.trainer": ["recbole_mmm4rec.training.observers:watch_trainers"],
 }
 
 
@@ -113,7 +110,11 @@ class PluginFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of a module of ours or of one with hooks; None for every other name."""
+        """The spec of a module of ours or of one with hooks; None for every other name.
+
+        Raises:
+            MissingPackageError: RecBole is asked for and not installed.
+        """
         if fullname in MODEL_MODULES:
             return ModuleSpec(fullname, _ModelLoader(), origin=HOMES[MODEL_MODULES[fullname]])
         if fullname.partition(".")[0] != "recbole" or not _has_hooks(fullname):
@@ -124,6 +125,8 @@ class PluginFinder(importlib.abc.MetaPathFinder):
                 if spec.loader is not None:
                     spec.loader = _HookedLoader(spec.loader)
                 return spec
+        if fullname == "recbole":
+            raise MissingPackageError(f"RecBole is not installed: {compat.INSTALL_RECBOLE}", name=fullname)
         return None
 
 
