@@ -65,11 +65,7 @@ _hooks: dict[str, list[str | Hook]] = {
         "recbole_mmm4rec.plugin.finder:share_item_features",
     ],
     "recbole.trainer": ["recbole_mmm4rec.plugin.finder:offer_trainer"],
-    "recbole.trainer.trainer": [
-        "recbole_mmm4rec.checkpoints.token_order:check_resumed",
-        "recbole_mmm4rec.checkpoints.history:keep_history",
-        "recbole_mmm4rec.checkpoints.last_epoch:keep_last_epoch",
-    ],
+    "recbole.trainer.trainer": ["recbole_mmm4rec.training.observers:watch_trainers"],
 }
 
 

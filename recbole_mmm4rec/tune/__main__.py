@@ -195,7 +195,7 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
 
 def _test(study: Any, leader: Any, out: Path) -> bool:
     """Train the best once more and test it, unless that was done before."""
-    from recbole_mmm4rec.compat.tools import whole_file
+    from recbole_mmm4rec.base.files import whole_file
     from recbole_mmm4rec.tune.worker import Worker
 
     file = out / "test.json"

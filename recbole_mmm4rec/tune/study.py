@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.files import file_hash, whole_file
 from recbole_mmm4rec.compat.config import model_names, read_yaml
-from recbole_mmm4rec.compat.tools import whole_file
-from recbole_mmm4rec.run.identity import RESULTS, file_hash, resolved
+from recbole_mmm4rec.run.identity import RESULTS, resolved
 from recbole_mmm4rec.settings.keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
 from recbole_mmm4rec.tune.space import Params, Space, describe
 
