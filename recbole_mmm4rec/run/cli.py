@@ -143,8 +143,9 @@ def _run(raw: dict[str, str]) -> str | None:
     """Check the arguments, run, and make the text that is shown at the end."""
     from recbole_mmm4rec.compat.config import model_names, read_yaml
     from recbole_mmm4rec.settings.keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
+    from recbole_mmm4rec.settings.packaged import packaged
 
-    files = raw.pop("config_files", "").split()
+    files = [packaged(file) for file in raw.pop("config_files", "").split()]
     contents = {file: read_yaml(file, yaml_loader()) for file in files}  # imports PyTorch only where there are files
     in_files = {key: value for content in contents.values() for key, value in content.items()}
     model = raw.pop("model", None) or str(in_files.get("model") or DEFAULT_MODEL)
