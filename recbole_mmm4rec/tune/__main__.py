@@ -167,7 +167,7 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
     from recbole_mmm4rec.tune.study import claim
     from recbole_mmm4rec.tune.trials import Trials
 
-    trials = Trials(out / "trials.jsonl")
+    trials = Trials(out / "trials.jsonl", study.space)
     again = [record["params"] for record in trials.failed()] if chosen.retry_failed else []
     proposals = Proposals(study.space, chosen.algo, chosen.search_seed, chosen.max_evals, trials, again)
     claim(study, out)
@@ -179,7 +179,9 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
             search_with_ray(board, options)
     finally:
         board.close()
-        trials = Trials(trials.path)  # as it is on disk: Ctrl-C may have come when the last line was just written
+        trials = Trials(
+            trials.path, study.space
+        )  # as it is on disk: Ctrl-C may have come when the last line was just written
         leader = write_results(study, trials.all(), out)
     if leader is None:
         print(f"no trial has a score; {out / 'trials.csv'} says why", file=sys.stderr)
