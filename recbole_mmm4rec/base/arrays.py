@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recbole_mmm4rec.base.errors import UserError
+
 _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # of the number that says how long the header is, by version
 _LONGEST = 4096  # bytes of a header; one of an array of numbers takes 118
@@ -34,15 +36,18 @@ def read_array(path: Path, mapped: bool = False) -> np.ndarray:
         mapped: leave it on disk, read-only.
 
     Raises:
-        ValueError: no array of numbers, cut off, or longer than its header says; the message is what is wrong.
+        ValueError: no array of numbers, or cut off; the message is what is wrong.
+        UserError: longer than its header says.
         OSError: the file cannot be read.
     """
     with path.open("rb") as handle:
         header = _parse(handle.read(len(_MAGIC) + 6 + _LONGEST))
         count = math.prod(header.shape)
         expected, found = header.size + count * header.dtype.itemsize, path.stat().st_size
-        if found != expected:
-            raise ValueError(f"has {found} bytes where {expected} are expected")
+        if found < expected:
+            raise ValueError(f"cut off after {found} of {expected} bytes")
+        if found > expected:
+            raise UserError(f"has {found} bytes where {expected} are expected")
         order: Any = "F" if header.fortran else "C"
         if mapped and count:
             return np.memmap(path, header.dtype, "r", header.size, header.shape, order)

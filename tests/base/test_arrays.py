@@ -64,7 +64,10 @@ def header(text: str) -> bytes:
         (header("{'descr': '<f4', 'shape': (1,)}"), "damaged header"),
         (header("(" * 4_000), "damaged header"),
         (header("__import__('os').abort()"), "damaged header"),
-        (header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**15},)}}"), "has .* bytes where"),
+        (
+            header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**15},)}}"),
+            "cut off after [0-9]+ of ",
+        ),
         (header("{'descr': '<f4', 'fortran_order': False, 'shape': (0,)}") + b"x", "has .* bytes where"),
     ],
 )
