@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 RECBOLE_BROKEN_UP_TO = (1, 2, 1)
 """The newest version of RecBole that is known to need the repairs."""
 
+INSTALL_RECBOLE = "pip install --no-deps recbole==1.2.1"
+"""Brings RecBole without its demands, which no Python from 3.12 on can meet; what it needs is among ours."""
+
 _HERE = "recbole_mmm4rec.compat"
 
 REPAIRS: dict[str, tuple[str, ...]] = (
@@ -38,6 +41,8 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.distributed:enter_group",
         ),
         "recbole.data.dataset.dataset": (
+            f"{_HERE}.data:read_atomic_files",
+            f"{_HERE}.data:name_unloaded_columns",
             f"{_HERE}.data:fill_missing_values",
             f"{_HERE}.data:sort_times_in_64_bits",
             f"{_HERE}.data:measure_sequences",
@@ -49,6 +54,8 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         "recbole.data.dataset.sequential_dataset": (
             f"{_HERE}.data:measure_sequences",
             f"{_HERE}.data:keep_times_between_users",
+            f"{_HERE}.sequential:check_sequences",
+            f"{_HERE}.sequential:use_ready_made_splits",
         ),
         "recbole.data.interaction": (f"{_HERE}.data:sort_tensors",),
         "recbole.data.dataloader.abstract_dataloader": (
@@ -57,7 +64,11 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.distributed:split_batches",
         ),
         "recbole.sampler.sampler": (f"{_HERE}.loading:share_empty_sets",),
-        "recbole.data.utils": (f"{_HERE}.caches:read_caches_warily", f"{_HERE}.caches:save_dataloaders_whole"),
+        "recbole.data.utils": (
+            f"{_HERE}.caches:remake_unreadable_datasets",
+            f"{_HERE}.caches:save_dataloaders_whole",
+            f"{_HERE}.caches:load_dataloaders_of_any_model",
+        ),
         "recbole.trainer.trainer": (
             f"{_HERE}.training:load_and_save_checkpoints",
             f"{_HERE}.training:use_current_amp",
@@ -78,6 +89,8 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         ),
         "recbole.evaluator.evaluator": (f"{_HERE}.distributed:evaluate_once",),
         "recbole.model.general_recommender.pop": (f"{_HERE}.models:count_every_interaction",),
+        "recbole.model.layers": (f"{_HERE}.models:embed_several_numbers",),
+        "recbole.model.sequential_recommender.sasrecf": (f"{_HERE}.models:count_each_feature_once",),
         "recbole.model.sequential_recommender.sine": (f"{_HERE}.models:switch_anomaly_detection_off",),
     }
     | {

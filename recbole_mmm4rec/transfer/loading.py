@@ -24,7 +24,7 @@ from recbole_mmm4rec.transfer.weight_shapes import layer_of, modalities_of, sett
 logger = logging.getLogger(__name__)
 
 _WARNED = ("time_padding", "temperature")
-_MODALITY_PARTS = ("items.adapter", "items.experts", "items.missing", "input_norm")
+_MODALITY_PARTS = ("items.adapter", "items.missing", "input_norm")
 
 
 @dataclass

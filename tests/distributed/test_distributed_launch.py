@@ -149,9 +149,7 @@ def test_sigterm_ends_a_training_that_can_go_on(folder: Path, more: tuple[str, .
     run.terminate()
     output, _ = run.communicate(timeout=60)
     assert run.returncode == 143
-    assert output.strip().splitlines()[-1] == (
-        "ended by SIGTERM; the same command goes on after the last finished epoch"
-    )
+    assert output.strip().splitlines()[-1] == "interrupted; the same command goes on after the last finished epoch"
     assert all(map(is_gone, workers))
     assert [path for path in (folder / "saved").iterdir() if path.name.startswith(".")] in ([], [lock_of(file)])
     done = read(file)["epoch"] + 1
