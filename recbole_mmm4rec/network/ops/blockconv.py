@@ -39,12 +39,17 @@ class Taps:
             steps = torch.arange(longest, device=weight.device).clamp_(max=len(self.taps) - 1)
             self._offsets = self.bias + seen.index_select(0, steps)  # (longest, channels)
 
-    def input(self, x: Tensor, piece: Piece) -> Tensor:
-        """A block's input (n, l, channels): complete and with zeros at idle tokens where it has any."""
-        return self.complete(blocks(x, piece, piece.tokens, piece.length), piece)
+    def input(self, x: Tensor, piece: Piece, rows: Tensor | None = None) -> Tensor:
+        """A block's input (n, l, channels), complete and with zeros at idle tokens where it has any.
 
-    def complete(self, block: Tensor, piece: Piece) -> Tensor:
-        """:meth:`input` from the block's tokens (n, l, channels) as they are."""
+        Args:
+            x: (T, channels); piece: the block.
+            rows: (T,) int64, the row of x of each token, None where they are in order.
+        """
+        if rows is None:
+            block = blocks(x, piece, piece.tokens, piece.length)
+        else:
+            block = x.index_select(0, rows[piece.tokens]).view(piece.count, piece.length, x.shape[1])
         if piece.busy is None:
             return block
         return (block if self.before is None else block + self.before) * piece.busy

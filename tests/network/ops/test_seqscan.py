@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from network.models import make_batch, make_network, small_config
-from test_shared import prefix_batch
+from network.models import make_batch, make_network, prefix_batch, small_config
 from torch import Tensor
 
 from recbole_mmm4rec.network.ops import blockscan, seqscan, sequence_kernels, threads
 from recbole_mmm4rec.network.ops.blockscan import block_scan, pair_weights
+from recbole_mmm4rec.network.ops.operands import Weights, Wide
 from recbole_mmm4rec.network.ops.ragged import BlockLayout, Ragged
 from recbole_mmm4rec.network.ops.sequence_kernels import _store, sigmoid
 
@@ -32,7 +32,7 @@ class Case:
     """Operands of :func:`block_scan`, and which wanted rows and pairs stand for something."""
 
     operands: dict[str, Tensor | None]
-    missing: Tensor | None
+    bias: Tensor | None  # that ``xb`` lacks
     layout: BlockLayout
     arriving: Tensor
     real: Tensor  # (S, 1)
@@ -40,12 +40,13 @@ class Case:
 
     def run(self, dtype: torch.dtype, compiled: bool, wide: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """The output, and the gradients of all operands, computed in ``dtype`` and, what is narrow, in ``wide``."""
-        given = {
+        given: dict[str, Any] = {
             name: None if x is None else x.to(dtype if name in NAMES[:3] else wide).requires_grad_()
             for name, x in copy.deepcopy(self.operands).items()
         }
-        missing = None if self.missing is None else self.missing.to(wide)
-        out = block_scan(*given.values(), missing, G, self.layout, None, compiled)  # type: ignore[arg-type]
+        xb, z, c, weight, skip, *conv = given.values()
+        bias = None if self.bias is None else self.bias.to(wide)
+        out = block_scan(Wide(xb, bias), z, c, weight, skip, Weights(*conv), G, self.layout, compiled)
         out.backward(self.arriving.to(dtype))
         found = {name: x.grad for name, x in given.items() if x is not None and x.grad is not None}
         assert set(found) == {name for name, x in given.items() if x is not None}
@@ -100,14 +101,16 @@ def test_values_and_gradients(cross: bool, wanted: int | None, merge: int | None
 
 def test_rows_of_a_table_of_items() -> None:
     case = make_case(False, 4, None)
-    given = [None if x is None else x.float() for x in case.operands.values()]
-    table, order = given[0], torch.randperm(len(given[0]), generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-    assert table is not None
-    with torch.no_grad():
-        rest = (*given[1:], None, G, case.layout)
-        wanted = block_scan(table, *rest, None, True)  # type: ignore[arg-type]
-        shuffled = torch.empty_like(table).index_copy_(0, order, table)
-        assert torch.equal(block_scan(shuffled, *rest, order, True), wanted)  # type: ignore[arg-type]
+    table, z, c, weight, skip, *conv = (None if x is None else x.float() for x in case.operands.values())
+    order = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))
+    rest = (z, c, weight, skip, Weights(*conv), G, case.layout)
+    shuffled = torch.empty_like(table).index_copy_(0, order, table)
+    for compiled in (False, True):
+        with torch.no_grad():
+            wanted = block_scan(Wide(table), *rest, compiled)
+            assert torch.equal(block_scan(Wide(shuffled, rows=order), *rest, compiled), wanted)
+        with pytest.raises(RuntimeError, match="no gradients"):
+            block_scan(Wide(shuffled.requires_grad_(), rows=order), *rest, compiled)
 
 
 def test_any_number_of_threads_gives_the_same_bits() -> None:
