@@ -100,14 +100,14 @@ class _BlockScan(torch.autograd.Function):
         skip: Tensor,
         conv_weight: Tensor,
         conv_bias: Tensor,
-        missing: Tensor | None,
+        wide_bias: Tensor | None,
         groups: int,
         layout: BlockLayout,
         tokens: Tensor | None,
         backward: bool,
     ) -> Tensor:
         ctx.parts = []
-        conv = Taps(conv_weight, conv_bias, missing, layout.longest, xb.dtype)
+        conv = Taps(conv_weight, conv_bias, wide_bias, layout.longest, xb.dtype)
         ctx.layout, ctx.groups, ctx.conv, ctx.types = layout, groups, conv, (conv_weight.dtype, conv_bias.dtype)
         before, gated = torch.empty_like(xb) if backward else None, torch.empty_like(z)
         for piece in layout.pieces:

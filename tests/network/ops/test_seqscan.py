@@ -17,11 +17,11 @@ import torch
 from network.models import make_batch, make_network, prefix_batch, small_config
 from torch import Tensor
 
-from recbole_mmm4rec.network.ops import blockscan, seqscan, sequence_kernels, threads
+from recbole_mmm4rec.network.ops import blockscan, row_loops, seqscan, sequence_kernels, threads
 from recbole_mmm4rec.network.ops.blockscan import block_scan, pair_weights
 from recbole_mmm4rec.network.ops.operands import Weights, Wide
 from recbole_mmm4rec.network.ops.ragged import BlockLayout, Ragged
-from recbole_mmm4rec.network.ops.sequence_kernels import _store, sigmoid
+from recbole_mmm4rec.network.ops.row_loops import sigmoid, store
 
 NAMES = ("xb", "z", "c", "weight", "skip", "conv_weight", "conv_bias")
 H, P, G, N, K = 4, 8, 2, 5, 4
@@ -174,15 +174,35 @@ def test_work_is_shared_and_errors_are_raised(team: bool, monkeypatch: pytest.Mo
 
 
 def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = sequence_kernels.njit
+    real = row_loops.njit
 
     def njit(function: Any, cache: bool = False, **options: Any) -> Any:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return real(function, **options)
 
-    monkeypatch.setattr(sequence_kernels, "njit", njit)
-    assert sequence_kernels._compiled(lambda x: x + 1)(1) == 2
+    monkeypatch.setattr(row_loops, "njit", njit)
+    assert row_loops.compiled(lambda x: x + 1)(1) == 2
+
+
+def test_kept_loops_are_compiled_again_when_either_of_their_files_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+
+    def from_disk() -> int:
+        made = row_loops.compiled(_twice)
+        assert made(2.0) == 4.0
+        return sum(made.stats.cache_hits.values())
+
+    assert [from_disk(), from_disk()] == [0, 1]
+    monkeypatch.setattr(row_loops, "_sources", lambda: "others")
+    assert [from_disk(), from_disk()] == [0, 1]
+    assert len(sequence_kernels.scan._cache._cache_file._source_stamp[1]) == 64
+
+
+def _twice(x: float) -> float:
+    return x + x
 
 
 def test_kept_loops_that_were_cut_off_are_made_again(tmp_path: Path) -> None:
@@ -219,7 +239,7 @@ def test_bfloat16_is_rounded_as_by_pytorch() -> None:
     ties = (torch.arange(0x3F80, 0x3FFF, dtype=torch.int32) << 16) + 0x8000
     x = torch.cat([x, ties.view(torch.float32)])
     row = np.empty(len(x), np.uint16)
-    _store(x.numpy(), x.numpy().view(np.int32), True, row)
+    store(x.numpy(), x.numpy().view(np.int32), True, row)
     assert torch.equal(torch.from_numpy(row).view(torch.bfloat16), x.bfloat16())
 
 
