@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.network.ops.kernels import backend_and_reason
+from recbole_mmm4rec.network.ops.choice import backend_and_reason
 from recbole_mmm4rec.transfer.published import network_from_published, our_name
 
 BACKENDS = ("torch", "numba", "recurrence", "mamba_ssm")
