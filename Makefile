@@ -18,11 +18,11 @@ $(STAMP): $(PINS) pyproject.toml
 	@test -n "$(FOUND)" || { echo "error: there is no $(PYTHON) here: install it, or say where it is: make PYTHON=/path/to/$(NAME)" >&2; exit 2; }
 	$(FOUND) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip<27'
-	$(BIN)/pip install --quiet -c $(PINS) wheel ninja setuptools
-	$(BIN)/pip install --quiet -c $(PINS) -e '.[dev,tune]' einops
-	$(BIN)/pip install --quiet --no-deps -c $(PINS) recbole
+	$(BIN)/pip install --quiet $(addprefix -c ,$(PINS)) wheel ninja setuptools
+	$(BIN)/pip install --quiet $(addprefix -c ,$(PINS)) -e '.[dev,tune]' einops
+	$(BIN)/pip install --quiet --no-deps $(addprefix -c ,$(PINS)) 'recbole<1.3'
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
-	$(BIN)/pip install --quiet --no-build-isolation --no-deps -c $(PINS) mamba-ssm causal-conv1d \
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps $(addprefix -c ,$(PINS)) mamba-ssm causal-conv1d \
 	> $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }
 	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.seqscan import compile_all; compile_all()'
 	touch $@
@@ -33,8 +33,8 @@ run: install
 	$(BIN)/python -m dataset_prep embed ml-100k
 	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop
 
-# The wheel as a user has it: built, installed into a new environment with the newest of everything that pip finds, and run in
-# an empty folder; prints versions and test metrics.
+# The wheel as a user has it: built, installed into a new environment with the pins (`make PINS= try`: with the newest that pip
+# finds), and run in an empty folder; prints versions and test metrics.
 try:
 	PYTHON="$(FOUND)" PINS="$(PINS)" bash benchmarks/try_wheel.sh
 
