@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from recbole.utils import EvaluatorType, ModelType, get_flops, get_model, get_tr
 
 from recbole_mmm4rec.base.atomic_files import read_header
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
+from recbole_mmm4rec.base.files import writable_folder
 from recbole_mmm4rec.data.ready_made import history_field
 from recbole_mmm4rec.distributed import group
 from recbole_mmm4rec.training.fast_cpu import speed_up
@@ -68,6 +71,11 @@ def make_config(
             config_file_list=list(config_file_list or ()),
             config_dict=dict(config_dict or {}),
         )
+    if "device" in config.external_config_dict:
+        raise UserError(
+            f"device={config.external_config_dict['device']}: RecBole chooses the device by itself; set use_gpu=False "
+            "for the processor, or gpu_id to the number of a GPU"
+        )
     _check_valid_metric(config)
     if config["log_wandb"] and find_spec("wandb") is None:
         raise UserError("log_wandb=True: wandb is not installed; `pip install wandb`, or leave log_wandb out")
@@ -95,9 +103,10 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
         count_flops: also write the model's floating-point operations to the log.
 
     Raises:
-        UserError: when the data set is missing or RecBole refuses it.
+        UserError: when the data set is missing or RecBole refuses it, or checkpoint_dir cannot be written to.
     """
     logger = logging.getLogger()
+    writable_folder(config["checkpoint_dir"], f"checkpoint_dir={config['checkpoint_dir']!r}")
     dataset, (train, valid, test) = build_data(config)
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= dataset.item_num:
         raise UserError(
@@ -129,6 +138,7 @@ def build_data(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     init_seed(config["seed"], config["reproducibility"])
     with refused((ValueError, NotImplementedError)):
         dataset = create_dataset(config)
+        _check_labels(config, dataset)
         logging.getLogger().info(dataset)
         return dataset, data_preparation(config, dataset)
 
@@ -144,6 +154,9 @@ def start_log(config: Config) -> str | None:
     Returns:
         Path of the log file; None where the caller's own logging is in place, which RecBole leaves alone, and on all
         but one of several processes.
+
+    Raises:
+        UserError: there is no folder to write it to.
     """
     logger = logging.getLogger()
     if not group.is_main():
@@ -154,10 +167,21 @@ def start_log(config: Config) -> str | None:
         logger.removeHandler(handler)
         handler.close()
     before = list(logger.handlers)
+    folder = Path("log", str(config["model"]))
+    writable_folder(folder, f"the log goes to {str(folder)!r} in {os.getcwd()!r}")
     init_logger(config)
     _log_handlers.extend(handler for handler in logger.handlers if handler not in before)
-    files = [handler.baseFilename for handler in _log_handlers if isinstance(handler, logging.FileHandler)]
-    return os.path.relpath(files[0]) if files else None
+    files = [handler for handler in _log_handlers if isinstance(handler, logging.FileHandler)]
+    for file in files:
+        file.handleError = partial(_give_up, file)  # type: ignore[method-assign]
+    return os.path.relpath(files[0].baseFilename) if files else None
+
+
+def _give_up(file: logging.FileHandler, record: logging.LogRecord) -> None:
+    """A log that cannot be written, for example to a full disk, is told of once, and the run goes on without."""
+    error = sys.exc_info()[1]
+    logging.getLogger().removeHandler(file)
+    print(f"warning: {file.baseFilename} cannot be written, nothing more is: {error}", file=sys.stderr)
 
 
 def check_data_files(config: Config) -> None:
@@ -190,12 +214,14 @@ def _check_columns(config: Config, file: Path) -> None:
     """Refuse an interaction file, or a choice of its columns, without users, items or the time to order by."""
     header = read_header(file, config["field_separator"], config["encoding"] or "utf-8")
     chosen = (config["load_col"] or {"inter": "*"}).get("inter", [])
+    left_out = (config["unload_col"] or {}).get("inter", [])
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *(["TIME_FIELD"] if _orders_by_time(config, header) else [])):
         column = config[key]
         if column and column not in header:
             raise UserError(f"{str(file)!r} has no column {column!r} ({key}); it has {', '.join(header)}")
-        if column and chosen != "*" and column not in chosen:
-            raise UserError(f"load_col={config['load_col']} leaves out the column {column!r} ({key}) of {str(file)!r}")
+        if column and (column in left_out or (chosen != "*" and column not in chosen)):
+            setting = "unload_col" if column in left_out else "load_col"
+            raise UserError(f"{setting}={config[setting]} leaves out the column {column!r} ({key}) of {str(file)!r}")
 
 
 def _orders_by_time(config: Config, header: Mapping[str, str]) -> bool:
@@ -203,6 +229,27 @@ def _orders_by_time(config: Config, header: Mapping[str, str]) -> bool:
     if config["benchmark_filename"] is None:
         return bool(config["eval_args"]["order"] == "TO")
     return config["MODEL_TYPE"] == ModelType.SEQUENTIAL and history_field(config) not in header
+
+
+def _check_labels(config: Config, dataset: Any) -> None:
+    """Refuse an evaluation or a training that compares with labels where there are none."""
+    modes = sorted({config["eval_args"]["mode"][phase] for phase in ("valid", "test")})
+    if "labeled" in modes and config["eval_type"] == EvaluatorType.RANKING:
+        raise UserError(
+            f"eval_args: mode labeled compares scores with labels, which metrics={config['metrics']} do not; set mode "
+            "to full or uni100, or metrics such as ['AUC', 'LogLoss']"
+        )
+    learns = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
+    makes = config["train_neg_sample_args"]["distribution"] != "none"
+    label = config["LABEL_FIELD"]
+    if label in dataset.field2type or not ("labeled" in modes or (learns and not makes)):
+        return
+    needed = "eval_args: mode labeled" if "labeled" in modes else config["model"]
+    raise UserError(
+        f"{needed} needs the column {label!r} (LABEL_FIELD), and loaded are {', '.join(dataset.field2type)}; load it "
+        f"with load_col, make it from another column, as with threshold={{'rating': 3}}, or rank: metrics=['MRR'], "
+        "valid_metric=MRR@10, mode full and train_neg_sample_args={'distribution': 'uniform', 'sample_num': 1}"
+    )
 
 
 def _can_download(config: Config) -> bool:

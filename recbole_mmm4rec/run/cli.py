@@ -37,7 +37,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python run_recbole.py")
     if any(argument in ("-h", "--help") for argument in arguments):
         _parser(prog).print_help()
         return 0
-    return ended(lambda: _told(parse_arguments(arguments)), lambda: _after_a_break(parse_arguments(arguments)))
+    return ended(
+        lambda: _told(parse_arguments(arguments)),
+        lambda: _after_a_break(parse_arguments(arguments)),
+        terminable="RANK" not in os.environ,  # torchrun ends its processes with SIGTERM, and has told why
+    )
 
 
 def _parser(prog: str) -> Parser:
@@ -49,12 +53,15 @@ def _parser(prog: str) -> Parser:
         epilog=_EXAMPLES,
     )
     add = parser.add_argument
-    add("-m", "--model", metavar="NAME", help="a model of RecBole or MMM4Rec, which is the default")
+    add("-m", "--model", metavar="NAME", help="a model of RecBole, MMM4Rec (the default) or Neighbours (counts alone)")
     add("-d", "--dataset", metavar="NAME", help="a data set: the folder NAME in data_path (dataset_prep makes one)")
     add("--config_files", metavar="FILES", help="YAML files with settings, separated by blanks; later files win")
     add("--baselines", metavar="NAMES", help=(
         "models to train beside, separated by commas: with their own default sizes, on the same data, split, "
         "candidates and metrics; one table shows all of them"
+    ))  # fmt: skip
+    add("--neighbour_weight", metavar="W", help=(
+        "beside the scores of a sequential model, W times what other users took together (default: 0)"
     ))  # fmt: skip
     add("--resume", metavar="True", help="go on after the last finished epoch of the same run, where it was broken off")
     ours = parser.add_argument_group("MMM4Rec")
@@ -140,8 +147,9 @@ def _run(raw: dict[str, str]) -> str | None:
     """Check the arguments, run, and make the text that is shown at the end."""
     from recbole_mmm4rec.compat.config import model_names, read_yaml
     from recbole_mmm4rec.settings.keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
+    from recbole_mmm4rec.settings.packaged import packaged
 
-    files = raw.pop("config_files", "").split()
+    files = [packaged(file) for file in raw.pop("config_files", "").split()]
     contents = {file: read_yaml(file, yaml_loader()) for file in files}  # imports PyTorch only where there are files
     in_files = {key: value for content in contents.values() for key, value in content.items()}
     model = raw.pop("model", None) or str(in_files.get("model") or DEFAULT_MODEL)
@@ -163,6 +171,7 @@ def _run(raw: dict[str, str]) -> str | None:
 
     from recbole_mmm4rec.run import quick_start
     from recbole_mmm4rec.run.baselines import check_comparable, run_baselines
+    from recbole_mmm4rec.scoring.beside import named
 
     launch = _launch_settings({key: settings.pop(key) for key in LAUNCH_KEYS if key in settings})
     if baselines:
@@ -170,7 +179,7 @@ def _run(raw: dict[str, str]) -> str | None:
     shielded = {key: _shielded(value) for key, value in settings.items()}
     result = quick_start.run(model, str(dataset), config_file_list=files, config_dict=dict(shielded), **launch)
     others = run_baselines(baselines, model, str(dataset), files, shielded) if result and baselines else {}
-    return None if result is None else summary(model, str(dataset), result, others)
+    return None if result is None else summary(named(model, {**in_files, **settings}), str(dataset), result, others)
 
 
 def _config_of(model: str, dataset: str, files: Sequence[str], settings: Mapping[str, Any]) -> Any:
@@ -200,7 +209,7 @@ def summary(
     """The text shown at the end of a run: metrics, where everything lies, and what to type next.
 
     Args:
-        model: name of the model.
+        model: what the run is called.
         dataset: name of the data set.
         result: what :func:`recbole_mmm4rec.run.quick_start.run_recbole` returns.
         others: the same of the baselines, by name.

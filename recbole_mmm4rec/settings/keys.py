@@ -25,7 +25,7 @@ _OWN_KEYS = ("model", "dataset", "config_files", "allow_download")
 _READ = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
 _FOR_EVERY_MODEL = (
     *("run/build.py", "run/quick_start.py", "plugin/stock_features.py", "features/tables.py"),
-    *("training/history.py", "training/fast_cpu.py", "training/keeping.py"),
+    *("training/history.py", "training/fast_cpu.py", "training/keeping.py", "scoring/beside.py"),
 )
 _KINDS = ("general", "sequential", "context_aware", "knowledge_aware", "exlib")
 

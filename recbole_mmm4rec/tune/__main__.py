@@ -90,10 +90,11 @@ def _run(chosen: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     check_installed(("hyperopt", "matplotlib", "sklearn"), "tune")
 
+    from recbole_mmm4rec.settings.packaged import packaged
     from recbole_mmm4rec.tune.space_files import read_space, space_file
     from recbole_mmm4rec.tune.study import make_study, named_model
 
-    files = chosen.config_files.split()
+    files = [packaged(file) for file in chosen.config_files.split()]
     model = chosen.model or named_model(files) or DEFAULT_MODEL
     _check_options(rest, vars(chosen), model)
     given = {key: parse_value(value) for key, value in parse_arguments(rest).items()}
