@@ -27,11 +27,11 @@ $(STAMP): $(PINS) pyproject.toml
 	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.seqscan import compile_all; compile_all()'
 	touch $@
 
-# From nothing to MMM4Rec's test metrics on MovieLens 100K, beside those of RecBole's Pop.
+# From nothing to MMM4Rec's test metrics on MovieLens 100K, beside those of RecBole's Pop and of counts without a network.
 run: install
 	$(BIN)/python -m dataset_prep recbole ml-100k
 	$(BIN)/python -m dataset_prep embed ml-100k
-	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop
+	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop,Neighbours
 
 # The wheel as a user has it: built, installed into a new environment with the pins (`make PINS= try`: with the newest that pip
 # finds), and run in an empty folder; prints versions and test metrics.
