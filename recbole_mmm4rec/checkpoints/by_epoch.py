@@ -13,28 +13,15 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.history import restore_history
 from recbole_mmm4rec.checkpoints.reading import read_checkpoint
 from recbole_mmm4rec.distributed import group
-from recbole_mmm4rec.plugin.stages import is_pretraining
-from recbole_mmm4rec.settings.keys import default_settings
+from recbole_mmm4rec.settings.defaults import default_settings
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
+from recbole_mmm4rec.settings.stage import is_pretraining
 
 logger = logging.getLogger(__name__)
 
-NO_MATTER = frozenset(
-    (
-        *("checkpoint_dir", "data_path", "feature_path", "dataset_save_path", "dataloaders_save_path", "device"),
-        *("show_progress", "state", "worker", "log_wandb", "wandb_project", "gpu_id", "use_gpu", "eval_batch_size"),
-        *("save_dataset", "save_dataloaders", "features_in", "loss_decimal_place", "metric_decimal_place"),
-        *("stopping_step", "resume", "pretrain_checkpoint_every", "local_rank", "offset", "ip", "port", "nproc"),
-        *("world_size", "single_spec", "launched"),
-    )
-)
+NO_MATTER = frozenset(names(Counts.RESUMED))
 """Keys that may differ between a run and the one that goes on with it."""
-
-
-_SHAPING = (
-    *("MAX_ITEM_LIST_LENGTH", "hidden_size", "inner_size", "num_layers", "d_state", "n_groups", "head_dim", "expand"),
-    *("d_conv", "is_ffn", "is_time", "p2p_residual", "time_padding", "d_skip", "temperature", "modalities"),
-)
-"""Keys that a fine-tuning must share with its pre-training."""
 
 
 def run_id(config: Any) -> str:
@@ -59,7 +46,7 @@ def next_command(config: Any, checkpoint: str) -> str:
         checkpoint: the file to start from.
     """
     defaults = default_settings(config["model"])
-    keys = [key for key in _SHAPING if key in config and config[key] != defaults.get(key)]
+    keys = [key for key in names(Counts.SHAPE) if key in config and config[key] != defaults.get(key)]
     settings = [f"--{key}={str(config[key]).replace(' ', '')}" for key in keys]
     words = [f"--model={config['model']}", "--dataset=NAME", f"--pretrained={checkpoint}", *settings]
     return shlex.join(["python", "run_recbole.py", *words])

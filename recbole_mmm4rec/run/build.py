@@ -21,7 +21,7 @@ from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init
 
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
 from recbole_mmm4rec.distributed import group
-from recbole_mmm4rec.plugin.stages import is_pretraining
+from recbole_mmm4rec.settings.stage import is_pretraining
 from recbole_mmm4rec.training.fast_cpu import speed_up
 
 _REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, SyntaxError)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.reading import read_checkpoint, tensors
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
 from recbole_mmm4rec.transfer.parameter_sets import PREFIX, short
 from recbole_mmm4rec.transfer.published import renamed
 from recbole_mmm4rec.transfer.weight_shapes import layer_of, modalities_of, settings_of, widths_of
@@ -25,7 +27,6 @@ logger = logging.getLogger(__name__)
 ENCODERS = "feature_encoders"
 """Config key: modality to what made its features; checkpoints hold it with the rest."""
 
-_WARNED = ("time_padding", "temperature")
 _MODALITY_PARTS = ("items.adapter", "items.experts", "items.missing", "input_norm")
 
 
@@ -240,7 +241,7 @@ def _as_ours(weight: Tensor, own: Tensor) -> Tensor:
 
 def _warn(source: Source, config: Any) -> None:
     """Say which settings mean something else now, although every weight fits."""
-    for key in _WARNED:
+    for key in names(Counts.MEANING):
         then = source.settings.get(key)
         if then is not None and then != config[key]:
             logger.warning("pretrained: %s=%s in %s, %s here", key, then, source.path, config[key])

@@ -17,8 +17,8 @@ from recbole_mmm4rec.compare import published_rows as published
 from recbole_mmm4rec.compare.plan import Job, Plan
 from recbole_mmm4rec.compare.records import Records
 from recbole_mmm4rec.compare.results import collect
-from recbole_mmm4rec.plugin.finder import properties_dir
 from recbole_mmm4rec.run import identity as fingerprint
+from recbole_mmm4rec.settings.defaults import properties_dir
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

@@ -16,7 +16,7 @@ from recbole_mmm4rec.losses.objectives import LOSS_TYPES, Sampled, make_objectiv
 from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.run.build import Run
 from recbole_mmm4rec.run.quick_start import load_data_and_model, run_recbole
-from recbole_mmm4rec.settings.keys import default_settings
+from recbole_mmm4rec.settings.defaults import default_settings
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

@@ -186,7 +186,7 @@ if __name__ == "__main__":
 
 def test_defaults_of_models_and_data_sets_are_there() -> None:
     """Also in a fresh clone: an ignore rule once kept a folder out of it."""
-    from recbole_mmm4rec.plugin.finder import properties_dir
+    from recbole_mmm4rec.settings.defaults import properties_dir
 
     for file in ("model/MMM4Rec.yaml", "model/MMM4Rec-paper.yaml", "dataset/ml-100k.yaml", "dataset/scientific.yaml"):
         assert (properties_dir() / file).is_file()

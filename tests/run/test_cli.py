@@ -17,7 +17,8 @@ from shop import REPOSITORY, SMALL, python, settings, write_shop
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.run import cli
-from recbole_mmm4rec.settings.keys import default_settings, keys_of_other_models, known_keys
+from recbole_mmm4rec.settings.defaults import default_settings
+from recbole_mmm4rec.settings.keys import keys_of_other_models, known_keys
 
 PLACES = ("Model", "Log", "TensorBoard")
 SCRIPT = str(REPOSITORY / "run_recbole.py")
