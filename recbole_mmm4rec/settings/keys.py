@@ -102,14 +102,15 @@ def check_setting(key: str, value: Any, model: str, where: str) -> None:
         UserError: naming the place, the key and the way out.
     """
     row = settings_of(model).get(key)
+    with_value = where if where.startswith("--") else f"{where}: {key}={shown(value)}"
     if row is not None and Counts.COMPUTED in row.counts:
-        raise UserError(f"{where}: {key} cannot be set; {row.instead}")
+        raise UserError(f"{with_value}: it cannot be set; {row.instead}")
     if row is not None:
-        row.check(value, where)
+        row.check(value, with_value)
     elif key in known_keys(model):
-        _check_like_default(key, value, default_settings(model).get(key), where)
+        _check_like_default(value, default_settings(model).get(key), with_value)
     else:
-        _check_unknown(key, model, where)
+        _check_unknown(key, model, with_value if key in other_names.REMOVED else where)
 
 
 def _check_unknown(key: str, model: str, where: str) -> None:
@@ -125,12 +126,12 @@ def _check_unknown(key: str, model: str, where: str) -> None:
     logger.warning("%s: neither RecBole nor %s knows the key %r", where, model, key)
 
 
-def _check_like_default(key: str, value: Any, default: Any, where: str) -> None:
+def _check_like_default(value: Any, default: Any, where: str) -> None:
     """Refuse a word where the default of a model's own setting is a number, True or False."""
     if isinstance(default, bool) and value is not None and not isinstance(value, (bool, int)):
-        raise UserError(f"{where}: {key}={shown(value)}: it must be True or False")
+        raise UserError(f"{where}: it must be True or False")
     if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, str):
-        raise UserError(f"{where}: {key}={shown(value)}: it must be a number such as {default!r}")
+        raise UserError(f"{where}: it must be a number such as {default!r}")
 
 
 def refuse_other_names(given: Mapping[str, Any], model: str) -> None:

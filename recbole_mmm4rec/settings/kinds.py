@@ -15,8 +15,13 @@ from recbole_mmm4rec.base.errors import did_you_mean
 _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring = _SHORTENED.maxother = 120
 _SHORTENED.maxdict = _SHORTENED.maxlist = _SHORTENED.maxtuple = 8
-shown = _SHORTENED.repr
-"""A value as a message shows it, in one line: what is long or deep is cut."""
+_SHORTENED.maxlevel = 3
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it, in one line: what is long or deep is cut."""
+    text = " ".join(_SHORTENED.repr(value).split())
+    return text if len(text) <= 300 else f"{text[:299]}…"
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,12 @@ def number(
             and (high is None or value <= high)
         )
 
-    lower = f"at least {low:g}" if low is not None else f"above {above:g}" if above is not None else ""
-    upper = f"below {below:g}" if below is not None else f"at most {high:g}" if high is not None else ""
-    words = ", ".join(["a number", " and ".join(part for part in (lower, upper) if part)]).rstrip(", ")
+    upper = f"below {below:g}" if below is not None else f"{high:g}" if high is not None else ""
+    words = "a number"
+    if low is not None:
+        words += f" from {low:g} to {upper}" if upper else f", at least {low:g}"
+    elif above is not None:
+        words += f" above {above:g}" + (f", at most {high:g}" if high is not None else "")
     left = f" ≥ {low:g}" if low is not None else f" > {above:g}" if above is not None else ""
     right = f" < {below:g}" if below is not None else f" ≤ {high:g}" if high is not None else ""
     return Kind(accepts, words, f"float{left}{',' if left and right else ''}{right}", cast=float)

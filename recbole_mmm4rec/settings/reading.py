@@ -30,6 +30,10 @@ def name_list(value: Any) -> Any:
     return [name.strip(" '\"") for name in value.strip("[] ").split(",")] if isinstance(value, str) else value
 
 
+_MOST_VALUES = 1_000_000
+"""So many values a file may hold, its aliases written out."""
+
+
 class Loader(yaml.FullLoader):
     """PyYAML's loader with RecBole's numbers (``1e-4`` is one), whose every mistake has a line."""
 
@@ -89,6 +93,7 @@ def _read(path: str | Path, what: str) -> tuple[dict[str, Any], Any]:
     try:
         loader = Loader(Path(path).read_text(encoding="utf-8"))
         node = loader.get_single_node()
+        _size(node, {})
         content = None if node is None else loader.construct_document(node)
     except FileNotFoundError:
         raise UserError(f"{name} does not exist") from None
@@ -106,6 +111,25 @@ def _read(path: str | Path, what: str) -> tuple[dict[str, Any], Any]:
     if not isinstance(content, dict):
         raise UserError(f"{name} holds a {type(content).__name__}; it must hold 'key: value' lines")
     return content, node
+
+
+def _size(node: Any, sizes: dict[int, float]) -> float:
+    """How many values a part of a file holds, its aliases written out.
+
+    Raises:
+        yaml.YAMLError: too many to be meant, or one that holds itself.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in sizes:
+        sizes[id(node)] = float("inf")  # what it stays until all that it holds is counted
+        inner = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in inner)
+    if sizes[id(node)] > _MOST_VALUES:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"its aliases stand for more than {_MOST_VALUES:,} values", node.start_mark
+        )
+    return sizes[id(node)]
 
 
 def key_lines(node: Any) -> Mapping[str, int]:

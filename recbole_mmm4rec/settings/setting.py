@@ -72,11 +72,11 @@ class Setting:
 
         Args:
             value: already typed.
-            where: file and line or argument that it comes from, for the message.
+            where: what the message starts with; key and value by default.
 
         Raises:
-            UserError: naming the place, the key, the value and what it may be.
+            UserError: naming the key, the value and what it may be.
         """
         wrong = self.kind.complaint(value)
         if wrong is not None:
-            raise UserError(f"{where}{': ' if where else ''}{self.name}={shown(value)}: {wrong}")
+            raise UserError(f"{where or f'{self.name}={shown(value)}'}: {wrong}")

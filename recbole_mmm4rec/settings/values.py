@@ -45,20 +45,15 @@ def _check_transform(settings: Mapping[str, Any]) -> None:
         raise UserError(f"transform={transform!r}: it needs {needed}, a number from 0 to 1, not {shown(value)}")
 
 
-def check_eval_args(given: Any) -> None:
+def check_eval_args(given: Mapping[str, Any]) -> None:
     """Refuse a key ``eval_args`` from which no evaluation can be made.
 
     Args:
-        given: a dictionary with any of split, order, group_by, mode; what is left out is RecBole's default.
+        given: any of split, order, group_by, mode; what is left out is RecBole's default.
 
     Raises:
         UserError: naming the part, its value and what it may be.
     """
-    if not isinstance(given, dict):
-        raise UserError(
-            f"eval_args={given!r}: it must be a dictionary such as "
-            "{'split': {'LS': 'valid_and_test'}, 'order': 'TO', 'group_by': 'user', 'mode': 'full'}"
-        )
     for key in given:
         if key not in _EVAL_KEYS:
             hint = did_you_mean(str(key), _EVAL_KEYS)
