@@ -91,10 +91,10 @@ def read_located_yaml(path: str | Path, what: str = "config file") -> tuple[dict
 def _read(path: str | Path, what: str) -> tuple[dict[str, Any], Any]:
     name = f"{what} {str(path)!r}"
     try:
-        loader = Loader(Path(path).read_text(encoding="utf-8"))
-        node = loader.get_single_node()
+        text = Path(path).read_text(encoding="utf-8")
+        node = Loader(text).get_single_node()
         _size(node, {})
-        content = None if node is None else loader.construct_document(node)
+        content = Loader(text).get_single_data()  # from nodes of its own: it writes merged keys into them
     except FileNotFoundError:
         raise UserError(f"{name} does not exist") from None
     except OSError as error:

@@ -217,7 +217,11 @@ def test_users_whom_only_some_models_would_test(tmp_path: Path) -> None:
     ("changes", "complaint"),
     [
         ({"datasets": ["nowhere"]}, "there is no file"),
-        ({"models": [{"model": "SASRec", "settings": {"learning_rate": -1}}]}, "model 'SASRec' on 'pattern': learning"),
+        ({"models": [{"model": "SASRec", "settings": {"learning_rate": -1}}]}, "line .*: learning_rate=-1: it must be"),
+        (
+            {"models": [{"model": "SASRec", "settings": {"train_neg_sample_args": {"distribution": "uniform"}}}]},
+            "model 'SASRec' on 'pattern': train_neg",
+        ),
         ({"protocol": {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}}, "leaves one item out and ranks all"),
         ({"protocol": {"eval_args": {"mode": "uni10"}}}, "leaves one item out and ranks all"),
         (
@@ -254,7 +258,7 @@ def quote(folder: Path, **changes: Any) -> str:
     row = {"name": "Theirs", "dataset": NAME, "users": 40, "items": 30, "interactions": 256, "inputs": "text"}
     row |= {"metrics": "{hit@10: 0.5}", "source": "arXiv 1", **changes}
     text = "rows:\n- " + "\n  ".join(f"{key}: {value}" for key, value in row.items() if value is not None) + "\n"
-    (folder / "comparison").mkdir()
+    (folder / "compare").mkdir()
     (folder / "compare" / "published.yaml").write_text(text)
     return text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from recbole_mmm4rec.settings.kinds import is_number, mapping, optional, text, typed_names, whole, word
+from recbole_mmm4rec.settings.kinds import is_number, mapping, of, optional, typed_names, whole, word
 from recbole_mmm4rec.settings.setting import Counts, Setting
 
 _row = partial(Setting, ours=True)
@@ -39,7 +39,7 @@ ROWS = (
     ),
     Setting(
         "pretrained",
-        optional(text("saved/model.pth")),
+        optional(of(lambda value: isinstance(value, str) and value != "", "the path of a checkpoint", "text")),
         "A checkpoint to start from: a .pth of ours, or a published .ckpt.",
         None,
         Counts.ELSEWHERE,
