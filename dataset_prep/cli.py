@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from dataset_prep.embed import command as embed_command
 from dataset_prep.files.times import PER_SECOND
@@ -18,6 +16,7 @@ from dataset_prep.sources import sequences, table
 from dataset_prep.sources.amazon import command as amazon
 from dataset_prep.sources.demo import command as demo
 from dataset_prep.sources.merge import command as merge
+from recbole_mmm4rec.base.command_line import Parser, ended
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 
 EXAMPLES = """examples:
@@ -34,19 +33,12 @@ TABLE_FILES = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = "python -m dataset_prep") -> argparse.ArgumentParser:
     """The parser with all subcommands; each sets ``run``, a function of the parsed arguments."""
-    parser = _Parser(
-        prog="python -m dataset_prep",
-        description="Makes data sets for RecBole and caches embeddings of their items.",
+    parser = Parser(
+        prog=prog,
+        description="Make data sets for RecBole and cache embeddings of their items.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     subcommands = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
     for name, help_line, add in (
@@ -67,32 +59,28 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m dataset_prep") -> int:
     """Runs a subcommand.
 
     Args:
         argv: arguments; None for the process's own.
+        prog: what the user has typed before them.
 
     Returns:
         Exit status: 0, 2 for a mistake of the user's, 130 when interrupted.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser(prog).parse_args(argv)
+    return ended(lambda: _told(arguments), lambda: "the same command goes on")
+
+
+def _told(arguments: argparse.Namespace) -> int:
     try:
         print(arguments.run(arguments))
-    except UserError as error:
-        return _fail(str(error))
     except OSError as error:  # full disk, no permission: the files in place are as they were
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise UserError(" ".join(message.split())) from None
     return 0
-
-
-def _fail(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return 2
 
 
 def parse_columns(text: str, known: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:

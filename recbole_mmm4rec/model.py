@@ -14,12 +14,12 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_mmm4rec.data.user_batches import ORIGIN
+from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
 from recbole_mmm4rec.losses.objectives import make_objective
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
 from recbole_mmm4rec.network.items import ItemSide
 from recbole_mmm4rec.network.network import ItemInputs
 from recbole_mmm4rec.scoring.neighbours import Addition, Neighbours
-from recbole_mmm4rec.transfer.loading import ENCODERS, note_encoders
 
 INPUT_BYTES = 512 * 2**20
 """Most bytes of the first layer's inputs of all items that an evaluation keeps."""

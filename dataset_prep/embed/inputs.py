@@ -10,8 +10,9 @@ from dataset_prep.embed.spec import Source
 from dataset_prep.files.atomic import hash_file
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem
 from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, report_path, write_report
+from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.features.store import hash_inputs, read_item_column
+from recbole_mmm4rec.features.store import hash_inputs
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_mmm4rec.base.atomic_files import read_header, read_item_column, require_columns
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.data.interactions import read_header, require_columns
-from recbole_mmm4rec.features.store import read_item_column
 
 INTER_COLUMNS = {"user_id": "token", "item_id": "token", "timestamp": "float"}
 

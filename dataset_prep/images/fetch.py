@@ -27,8 +27,8 @@ from dataset_prep.images.files import (
     save_picture,
 )
 from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, report_path, write_report
+from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.features.store import read_item_column
 
 COLUMN = "image"
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_prep.files.atomic import hash_file
-from dataset_prep.files.item_table import find_images, read_item_table
-from dataset_prep.files.prepared import Origin, Prepared, write_interactions_and_texts
+from dataset_prep.files.item_table import check_match, find_images, read_item_table
 from dataset_prep.files.readers import read_rows
 from dataset_prep.files.text import check_id, check_set_name
 from dataset_prep.files.times import parse_seconds
 from dataset_prep.filters.filters import KEEP_ALL, Filters, apply_filters
 from dataset_prep.filters.interactions import InteractionLog, Interactions
+from dataset_prep.sources.prepared import Origin, Prepared, write_interactions_and_texts
 from recbole_mmm4rec.base.errors import UserError
 
 COLUMNS = ("user_id", "item_id", "timestamp", "text", "image", "rating")
@@ -62,6 +62,7 @@ def prepare_table(
         raise UserError(f"--images {options.images}: --columns names an image column, too; give one of the two")
     log = _read_interactions(interactions, options)
     item_table = read_item_table(items, options.columns)
+    notes = check_match(log.items, item_table.texts, str(items))
     origin = Origin(
         "table",
         {
@@ -72,13 +73,12 @@ def prepare_table(
         },
         {"interactions": hash_file(interactions), "items": hash_file(items)},
     )
-    counts = {"repeated_rows_of_the_item_table_dropped": item_table.repeated}
     log, steps = apply_filters(log, options.filters, item_table.texts)
     images = item_table.images
     if options.images is not None:
         images = find_images(options.images, item_table.texts.keys() | set(log.items))
     return write_interactions_and_texts(
-        out, name, origin, log, item_table.texts, counts, force, images=images, steps=steps
+        out, name, origin, log, item_table.texts, item_table.counts, force, images=images, steps=steps, notes=notes
     )
 
 

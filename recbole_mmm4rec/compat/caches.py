@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from recbole_mmm4rec.compat.tools import replace_function, whole_file
+from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.compat.tools import replace_function
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,32 +16,27 @@ import torch
 from recbole_mmm4rec.compat.tools import ModuleView
 
 
+def read_atomic_files(module: ModuleType) -> None:
+    """Read atomic files as RecBole's format has them.
+
+    Broken: ``_load_feat`` (data/dataset/dataset.py:424) reads them as CSV. A field that begins with a quotation mark
+    swallows what follows, line ends among it, up to the next mark: rows are lost without a word. A byte order mark
+    becomes part of a name, a line with too few fields is filled up, and a header with a name too few moves all columns.
+    """
+    from recbole_mmm4rec.data.columns import load_feat
+
+    def _load_feat(self: Any, filepath: str, source: Any) -> pd.DataFrame | None:
+        return load_feat(self, Path(filepath), source)
+
+    module.Dataset._load_feat = _load_feat
+
+
 def fill_missing_values(module: ModuleType) -> None:
     """Fill missing values in a way that pandas 3 does not ignore.
 
-    Broken: ``df[field].fillna(..., inplace=True)`` (data/dataset/dataset.py:501, 648, 650) fills a copy since pandas 3,
-    and warns before it. Sequence columns are filled as they are read, the others by :func:`_fill_nan`.
+    Broken: ``df[field].fillna(..., inplace=True)`` (data/dataset/dataset.py:648, 650) fills a copy since pandas 3, and
+    warns before it.
     """
-    read_csv = module.pd.read_csv
-
-    def read_filled(*args: Any, **kwargs: Any) -> pd.DataFrame:
-        frame = read_csv(*args, **kwargs)
-        for column in frame.columns:
-            if str(column).endswith("_seq"):
-                frame[column] = frame[column].fillna("")
-        return frame
-
-    load_feat = module.Dataset._load_feat
-
-    @wraps(load_feat)
-    def _load_feat(self: Any, filepath: str, source: Any) -> pd.DataFrame | None:
-        with warnings.catch_warnings():  # of the call that has nothing left to fill
-            warnings.filterwarnings("ignore", message="(?s).*chained assignment")
-            frame: pd.DataFrame | None = load_feat(self, filepath, source)
-        return frame
-
-    vars(module)["pd"] = ModuleView(module.pd, read_csv=read_filled)
-    module.Dataset._load_feat = _load_feat
     module.Dataset._fill_nan = _fill_nan
 
 
@@ -118,7 +114,8 @@ def keep_times_between_users(module: ModuleType) -> None:
     def _data_augmentation(self: Any) -> None:
         users = self.inter_feat[self.uid_field].numpy()  # in the order of time
         data_augmentation(self)
-        if self.config["eval_args"]["group_by"] == "user" or "RS" not in self.config["eval_args"]["split"]:
+        by_ratio = self.benchmark_filename_list is None and "RS" in self.config["eval_args"]["split"]
+        if self.config["eval_args"]["group_by"] == "user" or not by_ratio:
             return
         by_user = np.argsort(users, kind="stable")
         grouped = users[by_user]

@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import IO, Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
-from recbole_mmm4rec.compat.tools import ModuleView, whole_file
+from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.compat.tools import ModuleView
 
 LEARNERS = ("adam", "adamw", "nadam", "sgd", "adagrad", "rmsprop", "sparse_adam")
 """The optimisers that ``learner`` may name."""

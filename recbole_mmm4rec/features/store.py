@@ -16,11 +16,11 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.writer import aside, first_three, settle, write_store
 
-__all__ = ["FeatureStore", "Manifest", "hash_inputs", "read_item_column", "settle", "store_path", "write_store"]
+__all__ = ["FeatureStore", "Manifest", "hash_inputs", "settle", "store_path", "write_store"]
 
 T = TypeVar("T")
 
@@ -46,45 +46,6 @@ def hash_inputs(pairs: Iterable[tuple[str, str]]) -> str:
             data = part.encode()
             digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
-
-
-def read_item_column(item_file: str | Path, column: str) -> tuple[list[str], list[str]]:
-    """Reads the item tokens and one more column of a RecBole ``.item`` file (TAB separated, nothing quoted).
-
-    Args:
-        item_file: the atomic file, with a header of ``name:type`` fields, ``item_id`` among them.
-        column: name of the column, without its type.
-
-    Returns:
-        Tokens and values, in the order of the lines.
-
-    Raises:
-        UserError: no such file or column, no UTF-8, a line with a wrong number of fields, an item named twice.
-    """
-    try:
-        lines = Path(item_file).read_text(encoding="utf-8").split("\n")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{item_file}: no such file; make the data set with 'python -m dataset_prep'") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{item_file}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
-    names = [field.partition(":")[0] for field in lines[0].split("\t")]
-    for name in ("item_id", column):
-        if name not in names:
-            raise UserError(f"{item_file}: no column '{name}' among {', '.join(names)}{did_you_mean(name, names)}")
-    id_at, column_at = names.index("item_id"), names.index(column)
-    first_line: dict[str, int] = {}
-    values: list[str] = []
-    for number, line in enumerate(lines[1:], start=2):
-        if not line and number == len(lines):
-            break
-        parts = line.split("\t")
-        if len(parts) != len(names):
-            raise UserError(f"{item_file} line {number}: {len(parts)} fields where the header has {len(names)}")
-        first = first_line.setdefault(parts[id_at], number)
-        if first != number:
-            raise UserError(f"{item_file} line {number}: item '{parts[id_at]}' is already on line {first}; keep one")
-        values.append(parts[column_at])
-    return list(first_line), values
 
 
 class FeatureStore:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_mmm4rec.base.atomic_files import read_header, read_item_column
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
-from recbole_mmm4rec.data.interactions import read_header
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
-from recbole_mmm4rec.features.store import FeatureStore, read_item_column
+from recbole_mmm4rec.features.store import FeatureStore
 from recbole_mmm4rec.features.writer import aside
 from recbole_mmm4rec.network.ops.frozen import FrozenTable
 from recbole_mmm4rec.settings.reading import name_list

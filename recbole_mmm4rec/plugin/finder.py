@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_mmm4rec import compat
+from recbole_mmm4rec.base.errors import MissingPackageError
 from recbole_mmm4rec.plugin.hooks import HOOKS, Hook
 from recbole_mmm4rec.settings.defaults import MODEL_MODULE, MODELS
 
@@ -54,7 +55,11 @@ class PluginFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of a module of ours or of one with hooks; None for every other name."""
+        """The spec of a module of ours or of one with hooks; None for every other name.
+
+        Raises:
+            MissingPackageError: RecBole is asked for and not installed.
+        """
         if fullname == MODEL_MODULE:
             return ModuleSpec(fullname, _ModelLoader(), origin="recbole_mmm4rec.model")
         if fullname.partition(".")[0] != "recbole" or not _has_hooks(fullname):
@@ -65,6 +70,8 @@ class PluginFinder(importlib.abc.MetaPathFinder):
                 if spec.loader is not None:
                     spec.loader = _HookedLoader(spec.loader)
                 return spec
+        if fullname == "recbole":
+            raise MissingPackageError(f"RecBole is not installed: {compat.INSTALL_RECBOLE}", name=fullname)
         return None
 
 

@@ -14,7 +14,6 @@ Hook = Callable[[ModuleType], None]
 """A function that gets the module."""
 
 _HERE = "recbole_mmm4rec.plugin"
-_CHECKPOINTS = "recbole_mmm4rec.checkpoints"
 
 HOOKS: dict[str, tuple[str, ...]] = {
     "recbole.utils.argument_list": (f"{_HERE}.offers:add_dataset_keys",),
@@ -23,14 +22,13 @@ HOOKS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.configuration:refuse_unusable_values",
         f"{_HERE}.stages:settle_stages",  # outermost: the split of a pre-training is checked like any other
     ),
-    "recbole.data.utils": (f"{_CHECKPOINTS}.token_order:note_token_order", f"{_HERE}.offers:offer_user_batches"),
+    "recbole.data.utils": (
+        "recbole_mmm4rec.checkpoints.token_order:note_token_order",
+        f"{_HERE}.offers:offer_user_batches",
+    ),
     "recbole.data.dataset": (f"{_HERE}.offers:offer_dataset", f"{_HERE}.offers:share_item_features"),
     "recbole.trainer": (f"{_HERE}.offers:offer_trainer",),
-    "recbole.trainer.trainer": (
-        f"{_CHECKPOINTS}.token_order:check_resumed",
-        f"{_CHECKPOINTS}.history:keep_history",
-        f"{_CHECKPOINTS}.last_epoch:keep_last_epoch",
-    ),
+    "recbole.trainer.trainer": ("recbole_mmm4rec.training.observers:watch_trainers",),
     "recbole.quick_start.quick_start": (f"{_HERE}.offers:replace_quick_start",),
 }
 """Module of RecBole to our hooks, as ``module:function``."""

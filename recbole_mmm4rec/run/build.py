@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,11 +17,12 @@ import yaml
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
-from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+from recbole.utils import EvaluatorType, ModelType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
+from recbole_mmm4rec.base.atomic_files import read_header
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
+from recbole_mmm4rec.data.ready_made import history_field
 from recbole_mmm4rec.distributed import group
-from recbole_mmm4rec.settings.stage import is_pretraining
 from recbole_mmm4rec.training.fast_cpu import speed_up
 
 _REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, SyntaxError)
@@ -111,7 +112,7 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
         flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    if hasattr(trainer, "saved_model_file") and not is_pretraining(config):
+    if hasattr(trainer, "saved_model_file"):
         # RecBole names checkpoints by the second: runs started together would load each other's best model
         path = Path(trainer.saved_model_file)
         trainer.saved_model_file = group.same(str(path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}")))
@@ -165,11 +166,17 @@ def check_data_files(config: Config) -> None:
     Raises:
         UserError: naming the folder that was looked for and the ways to get one.
     """
-    folder, name = Path(config["data_path"]), config["dataset"]
-    endings = [f".{part}.inter" for part in config["benchmark_filename"] or ()] or [".inter"]
-    missing = [folder / f"{name}{ending}" for ending in endings if not (folder / f"{name}{ending}").is_file()]
+    folder, name, parts = Path(config["data_path"]), config["dataset"], config["benchmark_filename"]
+    if parts is not None and (not isinstance(parts, list) or len(parts) != 3):
+        raise UserError(
+            f"benchmark_filename={parts}: it must name three files, of training, validation and test, as in "
+            f"['train', 'valid', 'test'] for {name}.train.inter …"
+        )
+    files = [folder / f"{name}.inter"] if parts is None else [folder / f"{name}.{part}.inter" for part in parts]
+    missing = [file for file in files if not file.is_file()]
     if not missing:
-        _check_columns(config, folder / f"{name}{endings[0]}")
+        for file in files:
+            _check_columns(config, file)
         return
     if config["allow_download"] and not folder.exists():
         return
@@ -181,16 +188,21 @@ def check_data_files(config: Config) -> None:
 
 def _check_columns(config: Config, file: Path) -> None:
     """Refuse an interaction file, or a choice of its columns, without users, items or the time to order by."""
-    with file.open(encoding=config["encoding"] or "utf-8", errors="replace") as lines:
-        header = lines.readline().rstrip("\n").split(config["field_separator"])
-    present = [column.partition(":")[0] for column in header]
+    header = read_header(file, config["field_separator"], config["encoding"] or "utf-8")
     chosen = (config["load_col"] or {"inter": "*"}).get("inter", [])
-    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *(["TIME_FIELD"] if config["eval_args"]["order"] == "TO" else [])):
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *(["TIME_FIELD"] if _orders_by_time(config, header) else [])):
         column = config[key]
-        if column and column not in present:
-            raise UserError(f"{str(file)!r} has no column {column!r} ({key}); it has {', '.join(present)}")
+        if column and column not in header:
+            raise UserError(f"{str(file)!r} has no column {column!r} ({key}); it has {', '.join(header)}")
         if column and chosen != "*" and column not in chosen:
             raise UserError(f"load_col={config['load_col']} leaves out the column {column!r} ({key}) of {str(file)!r}")
+
+
+def _orders_by_time(config: Config, header: Mapping[str, str]) -> bool:
+    """Whether the order of a file's interactions counts: not of ready-made splits, but where they lack histories."""
+    if config["benchmark_filename"] is None:
+        return bool(config["eval_args"]["order"] == "TO")
+    return config["MODEL_TYPE"] == ModelType.SEQUENTIAL and history_field(config) not in header
 
 
 def _can_download(config: Config) -> bool:

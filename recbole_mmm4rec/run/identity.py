@@ -51,15 +51,6 @@ def data_mark(config: Any) -> str:
     return fingerprint(Path(config["data_path"]), Path(features) if features else None)
 
 
-def file_hash(path: str | Path) -> str:
-    """The hash of a file's bytes."""
-    total = hashlib.sha256()
-    with open(path, "rb") as content:
-        while part := content.read(2**20):
-            total.update(part)
-    return total.hexdigest()[:16]
-
-
 def resolved(settings: Mapping[str, Any], left_out: Collection[str]) -> str:
     """The hash of all settings of a run as RecBole resolves them, defaults among them, and of what computes with them.
 

@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_mmm4rec.base.command_line import Parser, ended, whole
 from recbole_mmm4rec.base.errors import UserError, nearest
-from recbole_mmm4rec.run.command import Parser, alone, check_installed, ended, whole
+from recbole_mmm4rec.run.command import alone, check_installed
 
 _EXAMPLES = """\
 examples:
-  python -m recbole_mmm4rec.tune --model MMM4Rec --dataset ml-100k --max-evals 30 --algo bayes
-  python -m recbole_mmm4rec.tune --model SASRec --dataset shop --space mine.yaml --algo exhaustive --epochs=50
-  python -m recbole_mmm4rec.tune --dataset shop --tool ray --asha --max-evals 100 --gpus-per-trial 0.5
+  %(prog)s --model MMM4Rec --dataset ml-100k --max-evals 30 --algo bayes
+  %(prog)s --model SASRec --dataset shop --space mine.yaml --algo exhaustive --epochs=50
+  %(prog)s --dataset shop --tool ray --asha --max-evals 100 --gpus-per-trial 0.5
 
 Killed or interrupted, the same command goes on where it was. The test set is looked at with --test-best alone."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m recbole_mmm4rec.tune") -> int:
     """Run the command.
 
     Args:
         argv: arguments without the program's name; ``sys.argv``'s by default.
+        prog: what the user has typed before them.
 
     Returns:
         0; 1 where no trial has a score or the last training failed; 2 after a user's mistake, told in one line; 130
         when interrupted, after everything has been written.
     """
-    chosen, rest = _parser().parse_known_args(list(sys.argv[1:] if argv is None else argv))
-    return ended(lambda: _run(chosen, rest))
+    chosen, rest = _parser(prog).parse_known_args(list(sys.argv[1:] if argv is None else argv))
+    return ended(lambda: _run(chosen, rest), terminable=True)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m recbole_mmm4rec.tune",
+        prog=prog,
         description="Search settings of any RecBole model, judged by its validation.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("-m", "--model", metavar="NAME", help="a model of RecBole (default: the config files', else MMM4Rec)")
@@ -195,7 +194,7 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
 
 def _test(study: Any, leader: Any, out: Path) -> bool:
     """Train the best once more and test it, unless that was done before."""
-    from recbole_mmm4rec.compat.tools import whole_file
+    from recbole_mmm4rec.base.files import whole_file
     from recbole_mmm4rec.tune.worker import Worker
 
     file = out / "test.json"
@@ -215,5 +214,4 @@ def _test(study: Any, leader: Any, out: Path) -> bool:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise SystemExit(main())

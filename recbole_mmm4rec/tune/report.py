@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from recbole_mmm4rec.compat.tools import whole_file
+from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.tune.importance import FEWEST, Importance, importance
 from recbole_mmm4rec.tune.study import Study
 from recbole_mmm4rec.tune.trials import Record, best, loss, scored

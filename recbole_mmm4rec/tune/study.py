@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
-from recbole_mmm4rec.compat.tools import whole_file
-from recbole_mmm4rec.run.identity import NOT_RESOLVED, RESULTS, data_mark, file_hash, resolved
+from recbole_mmm4rec.base.files import file_hash, whole_file
+from recbole_mmm4rec.run.identity import NOT_RESOLVED, RESULTS, data_mark, resolved
 from recbole_mmm4rec.settings.keys import check_setting, read_settings
 from recbole_mmm4rec.settings.models import model_names
 from recbole_mmm4rec.settings.reading import read_yaml

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from recbole.data.interaction import Interaction
 from shop import prepare, settings, write_shop
 
 from recbole_mmm4rec.compat.caches import fingerprint
-from recbole_mmm4rec.compat.tools import whole_file
 
 SEQUENTIAL = {
     "train_neg_sample_args": None,
@@ -208,33 +205,6 @@ def test_the_fingerprint_is_of_the_files_that_are_read(tmp_path: Path) -> None:
     write_shop(tmp_path, "ml-100k")
     config = Config("BPR", "ml-100k", config_dict={"data_path": str(tmp_path)})
     assert config["data_fingerprint"] == fingerprint(tmp_path / "ml-100k", "ml-100k") != ""
-
-
-def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
-    def write(content: bytes, error: Exception | None) -> None:
-        with whole_file(tmp_path / "new" / "file") as file:
-            file.write(content)
-            if error:
-                raise error
-
-    write(b"old", None)
-    with pytest.raises(OSError, match="disk full"):
-        write(b"half", OSError("disk full"))
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ["file"]
-    assert (tmp_path / "new" / "file").read_bytes() == b"old"
-
-
-def test_parts_that_a_killed_process_left_are_removed(tmp_path: Path) -> None:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    left, alive, other = (
-        tmp_path / f".{name}.tmp" for name in (f"file.{process.pid}", f"file.{os.getppid()}", f"files.{process.pid}")
-    )
-    for part in (left, alive, other):
-        part.touch()
-    with whole_file(tmp_path / "file", durable=True) as file:
-        file.write(b"new")
-    assert [part.exists() for part in (left, alive, other)] == [False, True, True]
 
 
 def test_a_download_in_one_process_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from recbole.utils import argument_list
 
-import recbole_mmm4rec  # noqa: F401 (registers the model)
+import recbole_mmm4rec
 from recbole_mmm4rec.network import NetworkConfig
 from recbole_mmm4rec.settings import __main__ as command
 from recbole_mmm4rec.settings import table
@@ -159,3 +160,20 @@ def test_models() -> None:
     assert {"MMM4Rec", "SASRec", "lightgbm"} <= set(model_names())
     assert model_modules()["sasrec"] == "recbole.model.sequential_recommender.sasrec"
     assert set(settings_of("SASRec")) < set(settings_of(MODELS[0]))
+
+
+def read_keys(file: Path) -> set[str]:
+    """The keys that a module reads as ``config["key"]``."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    parts = [node for node in ast.walk(tree) if isinstance(node, ast.Subscript)]
+    named = [node for node in parts if ast.unparse(node.value).rpartition(".")[2] == "config"]
+    return {node.slice.value for node in named if isinstance(node.slice, ast.Constant)}
+
+
+PROGRAM = sorted(Path(recbole_mmm4rec.__file__).parent.rglob("*.py"))
+PROGRAM.remove(Path(recbole_mmm4rec.__file__).parent / "tune" / "ray_search.py")  # Ray's configuration, not RecBole's
+
+
+@pytest.mark.parametrize("file", [file for file in PROGRAM if read_keys(file)], ids=lambda file: file.stem)
+def test_every_setting_that_the_program_reads_has_a_row(file: Path) -> None:
+    assert {str(key) for key in read_keys(file)} <= {row.name for row in SETTINGS}

@@ -21,8 +21,9 @@ from dataset_prep.embed.embed import EmbedOptions
 from dataset_prep.embed.embed import embed as embed_set
 from dataset_prep.embed.sentence_encoder import SentenceEncoder, hash_weights, load_text_encoder
 from dataset_prep.embed.spec import EncoderSpec
+from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.features.store import FeatureStore, read_item_column
+from recbole_mmm4rec.features.store import FeatureStore
 
 
 class LetterCounts:
