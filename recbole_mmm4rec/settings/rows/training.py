@@ -10,12 +10,6 @@ from recbole_mmm4rec.settings.setting import Counts, Setting
 
 _row = partial(Setting, ours=True)
 
-LEARNERS = ("adam", "adamw", "nadam")
-"""The optimisers of MMM4Rec."""
-LOSSES = ("CE", "sampled", "in_batch")
-"""The losses of MMM4Rec."""
-SCHEDULES = ("constant", "linear", "cosine")
-PRECISIONS = ("bfloat16", "float16")
 _CLIPPING = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
 _NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 _TRANSFORMS = ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined")
@@ -34,7 +28,7 @@ def _is_clipping(value: Any) -> bool:
 ROWS = (
     _row(
         "loss_type",
-        word(*LOSSES),
+        word("CE", "sampled", "in_batch"),
         "CE (all items), sampled (estimated from a few), in_batch (the labels of the batch).",
         "CE",
     ),
@@ -100,7 +94,7 @@ ROWS = (
         "Batches of one optimiser step; in_batch, sampled: candidates per batch.",
         1,
     ),
-    _row("learner", word(*LEARNERS, any_case=True), "The optimiser.", "nadam"),
+    _row("learner", word("adam", "adamw", "nadam", any_case=True), "The optimiser.", "nadam"),
     Setting(
         "learner",
         word("adam", "adamw", "nadam", "sgd", "adagrad", "rmsprop", "sparse_adam", any_case=True),
@@ -129,14 +123,14 @@ ROWS = (
     ),
     _row(
         "lr_schedule",
-        optional(word(*SCHEDULES)),
+        optional(word("constant", "linear", "cosine")),
         "After the warm-up; linear and cosine go down to lr_floor at the last epoch.",
         "constant",
     ),
     _row("warmup_steps", optional(whole(0)), "Optimiser steps of linear warm-up.", 0),
     _row("lr_floor", optional(number(low=0, high=1)), "Share of learning_rate left at the end of the schedule.", 0.0),
     Setting("enable_amp", switch(), "Mixed precision in training and evaluation.", False),
-    _row("amp_dtype", optional(word(*PRECISIONS)), "float16 comes with a gradient scaler.", "bfloat16"),
+    _row("amp_dtype", optional(word("bfloat16", "float16")), "float16 comes with a gradient scaler.", "bfloat16"),
     _row(
         "cuda_graphs",
         optional(word("auto", flag=True)),
