@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
 from collections.abc import Container
 from pathlib import Path
 
+from dataset_prep.files.arguments import add_images, add_output
 from dataset_prep.files.atomic import hash_file
 from dataset_prep.files.item_table import find_images
 from dataset_prep.files.text import check_set_name, clean_text
 from dataset_prep.files.times import parse_seconds
+from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import KEEP_ALL, Filters, Step, apply_filters
 from dataset_prep.filters.interactions import InteractionLog
 from dataset_prep.sources.prepared import IMAGE_COLUMN, WITH_IMAGE, Origin, Prepared, write_set
@@ -144,3 +147,19 @@ def _filtered(lines: list[str], filters: Filters, texts: dict[str, str]) -> tupl
     rows = zip(table.user.tolist(), table.item.tolist(), table.time.tolist(), strict=True)
     kept = {(table.users[user], table.items[item], time) for user, item, time in rows}
     return lines[:1] + [line for line, key in zip(lines[1:], keys, strict=True) if key in kept], steps
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``recbole`` is told."""
+    parser.epilog = "example:\n  python -m dataset_prep recbole ml-100k\n"
+    parser.add_argument("set", help="name in the recbole package, for example ml-100k")
+    add_images(parser)
+    add_output(parser, "name of the copy (default: the same)", required=False)
+    add_filters(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> str:
+    name = arguments.set if arguments.name is None else arguments.name
+    filters = filters_of(arguments)
+    return prepare_recbole(arguments.set, name, arguments.out, arguments.force, filters, arguments.images).summary()

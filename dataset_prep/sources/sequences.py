@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+from dataset_prep.files.arguments import TABLE_FILES, add_columns, add_images, add_output, parse_columns
 from dataset_prep.files.atomic import hash_file
 from dataset_prep.files.item_table import check_match, find_images, read_item_table
 from dataset_prep.files.readers import read_rows
 from dataset_prep.files.text import check_id, check_set_name
+from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import KEEP_ALL, Filters, apply_filters
 from dataset_prep.filters.interactions import InteractionLog, Interactions
 from dataset_prep.sources.prepared import Origin, Prepared, write_interactions_and_texts
@@ -76,3 +79,31 @@ def _read_sequences(path: Path, columns: dict[str, str]) -> tuple[Interactions, 
     if not len(log):
         raise UserError(f"{path}: no interactions; give at least one user with items")
     return log.finish(), empty
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``sequences`` is told."""
+    parser.epilog = (
+        f"files: {TABLE_FILES}\n\nexample:\n  python -m dataset_prep sequences --sequences sequences.tsv.gz "
+        "--items items.tsv.gz --name scientific\n"
+    )
+    parser.add_argument("--sequences", type=Path, required=True, metavar="FILE", help="user_id, item_ids, oldest first")
+    parser.add_argument("--items", type=Path, required=True, metavar="FILE", help="item_id, text (and image)")
+    add_columns(parser, COLUMNS)
+    add_images(parser)
+    add_output(parser)
+    add_filters(parser, times=False, ratings=False)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> str:
+    return prepare_sequences(
+        arguments.sequences,
+        arguments.items,
+        arguments.name,
+        arguments.out,
+        parse_columns(arguments.columns, COLUMNS, OPTIONAL_COLUMNS),
+        arguments.force,
+        filters_of(arguments),
+        arguments.images,
+    ).summary()

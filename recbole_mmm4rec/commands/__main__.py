@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from recbole_mmm4rec import __version__
-from recbole_mmm4rec.base.command_line import Parser
+from recbole_mmm4rec.base.command_line import Parser, ended
 from recbole_mmm4rec.base.errors import did_you_mean
 
 COMMANDS = {
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     if given and given[0] in COMMANDS:
-        return int(pkgutil.resolve_name(COMMANDS[given[0]][0])(given[1:], prog=f"mmm4rec {given[0]}"))
+        address, _ = COMMANDS[given[0]]
+        return ended(lambda: int(pkgutil.resolve_name(address)(given[1:], prog=f"mmm4rec {given[0]}")))
     parser = _parser()
     if given and not given[0].startswith("-"):
         parser.error(f"there is no command {given[0]!r}{did_you_mean(given[0], COMMANDS)}")

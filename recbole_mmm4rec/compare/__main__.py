@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_mmm4rec.base.command_line import Parser, ended, whole
-from recbole_mmm4rec.run.command import alone, check_installed
+from recbole_mmm4rec.base.locks import alone
+from recbole_mmm4rec.run.command import check_installed
 
 _EXAMPLES = """\
 examples:
@@ -54,8 +55,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 def _run(chosen: argparse.Namespace, command: str) -> int:
     from recbole_mmm4rec.compare.config import read_comparison
+    from recbole_mmm4rec.settings.packaged import packaged
 
-    comparison = read_comparison(chosen.config, chosen.only)  # before anything slow is imported
+    comparison = read_comparison(packaged(chosen.config), chosen.only)  # before anything slow is imported
     check_installed(("matplotlib",), "bench")
 
     from recbole_mmm4rec.compare.plan import Plan

@@ -45,6 +45,7 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         ),
         "recbole.data.dataset.dataset": (
             f"{_HERE}.data:read_atomic_files",
+            f"{_HERE}.data:name_unloaded_columns",
             f"{_HERE}.data:fill_missing_values",
             f"{_HERE}.data:sort_times_in_64_bits",
             f"{_HERE}.data:measure_sequences",
@@ -66,7 +67,11 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.distributed:split_batches",
         ),
         "recbole.sampler.sampler": (f"{_HERE}.loading:share_empty_sets",),
-        "recbole.data.utils": (f"{_HERE}.caches:save_dataloaders_whole",),
+        "recbole.data.utils": (
+            f"{_HERE}.caches:remake_unreadable_datasets",
+            f"{_HERE}.caches:save_dataloaders_whole",
+            f"{_HERE}.caches:load_dataloaders_of_any_model",
+        ),
         "recbole.trainer.trainer": (
             f"{_HERE}.training:load_and_save_checkpoints",
             f"{_HERE}.training:use_current_amp",
@@ -86,6 +91,8 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         ),
         "recbole.evaluator.evaluator": (f"{_HERE}.distributed:evaluate_once",),
         "recbole.model.general_recommender.pop": (f"{_HERE}.models:count_every_interaction",),
+        "recbole.model.layers": (f"{_HERE}.models:embed_several_numbers",),
+        "recbole.model.sequential_recommender.sasrecf": (f"{_HERE}.models:count_each_feature_once",),
         "recbole.model.sequential_recommender.sine": (f"{_HERE}.models:switch_anomaly_detection_off",),
     }
     | {

@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.compat.tools import replace_function
-from recbole_mmm4rec.settings.defaults import MODELS
+from recbole_mmm4rec.settings.defaults import HOMES
 from recbole_mmm4rec.settings.models import model_modules, model_names
 from recbole_mmm4rec.settings.reading import literal, read_yaml
 
@@ -56,8 +56,8 @@ def name_unknown_models(module: ModuleType) -> None:
             unknown = UserError(f"model={model_name!r} is not a model of RecBole or of this plug-in{hint}")
             if model_name.lower() not in model_modules():
                 raise unknown
-            if model_name in MODELS:  # past the packages of all other models, which take a second to import
-                return getattr(importlib.import_module("recbole_mmm4rec.model"), model_name)
+            if model_name in HOMES:  # past the packages of all other models, which take a second to import
+                return getattr(importlib.import_module(HOMES[model_name]), model_name)
             try:
                 return original(model_name)
             except AttributeError as error:

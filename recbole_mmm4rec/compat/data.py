@@ -13,7 +13,19 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compat.tools import ModuleView
+
+_NAMING_COLUMNS = (
+    "alias_of_user_id",
+    "alias_of_item_id",
+    "val_interval",
+    "threshold",
+    "normalize_field",
+    "numerical_features",
+    "discretization",
+    "preload_weight",
+)
 
 
 def read_atomic_files(module: ModuleType) -> None:
@@ -29,6 +41,38 @@ def read_atomic_files(module: ModuleType) -> None:
         return load_feat(self, Path(filepath), source)
 
     module.Dataset._load_feat = _load_feat
+
+
+def name_unloaded_columns(module: ModuleType) -> None:
+    """Name the setting that means a column which is not there, and what to do.
+
+    Broken: a name in ``alias_of_item_id`` ends in a KeyError (the check in data/dataset/dataset.py:555 compares NumPy's
+    False with ``is``), others in "Field [x] not defined in dataset". Vectors of an additional file whose ids have no
+    alias get numbers of their own, and ``preload_weight`` hands the rows to other items.
+    """
+    original = module.Dataset._init_alias
+
+    @wraps(original)
+    def _init_alias(self: Any) -> None:
+        for key in _NAMING_COLUMNS:
+            named = self.config[key] or ()
+            for field in [*named, *(named.values() if key == "preload_weight" and named else ())]:
+                if field not in self.field2type:
+                    raise UserError(
+                        f"{key}: column '{field}' is not loaded (loaded are {', '.join(self.field2type)}); add it to "
+                        f"load_col, or take it out of {key}"
+                    )
+        original(self)
+        suffixes = self.config["additional_feat_suffix"] or ()
+        for id_field in self.config["preload_weight"] or ():
+            known = id_field in np.concatenate(list(self.alias.values()))
+            if self.field2source.get(id_field) in suffixes and not known:
+                raise UserError(
+                    f"preload_weight: '{id_field}' of {self.dataset_name}.{self.field2source[id_field]} has ids of its "
+                    f"own, which are not those of the items; set alias_of_item_id: [{id_field}]"
+                )
+
+    module.Dataset._init_alias = _init_alias
 
 
 def fill_missing_values(module: ModuleType) -> None:

@@ -38,8 +38,12 @@ def load_feat(dataset: Any, path: Path, source: FeatureSource | str, coded: bool
     separator, encoding = config["field_separator"], config["encoding"] or "utf-8"
     header = read_header(path, separator, encoding)
     fields = [f for f in header if (load is None or f in load) and f not in (unload or ())]
-    if not fields and load is not None:
-        raise UserError(f"{path}: none of the columns of load_col={config['load_col']} is among {', '.join(header)}")
+    additional = source in (config["additional_feat_suffix"] or ())
+    if load is not None and (not fields or (additional and load - set(fields))):
+        lacking = ", ".join(sorted(load - set(fields)))
+        raise UserError(
+            f"{path}: no column {lacking} among {', '.join(header)}; load_col={config['load_col']} names it"
+        )
     if not fields:
         return None
     frame = read_columns(path, header, fields, separator, encoding)

@@ -6,7 +6,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from recbole_mmm4rec.settings.defaults import MODELS, properties_dir
+from recbole_mmm4rec.settings.defaults import HOMES, properties_dir
 
 _METRIC_KEYS = ("metrics", "topk", "valid_metric")
 
@@ -26,7 +26,7 @@ def add_default_settings(module: ModuleType) -> None:
         settings = self.internal_config_dict
         judged_by_label = {key: settings[key] for key in _METRIC_KEYS if key in settings and _by_label(settings)}
         files = [properties_dir() / "dataset" / f"{dataset}.yaml"]
-        if model in MODELS:
+        if model in HOMES:
             files.insert(0, properties_dir() / "model" / f"{model}.yaml")
         for file in files:
             if file.is_file():

@@ -20,7 +20,7 @@ from typing import Any
 from recbole_mmm4rec import compat
 from recbole_mmm4rec.base.errors import MissingPackageError
 from recbole_mmm4rec.plugin.hooks import HOOKS, Hook
-from recbole_mmm4rec.settings.defaults import MODEL_MODULE, MODELS
+from recbole_mmm4rec.settings.defaults import HOMES, MODEL_MODULES
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def register() -> None:
 
 
 class PluginFinder(importlib.abc.MetaPathFinder):
-    """Answers for the module of our model, and wraps the loaders of the RecBole modules that have hooks."""
+    """Answers for the modules of our models, and wraps the loaders of the RecBole modules that have hooks."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -60,8 +60,8 @@ class PluginFinder(importlib.abc.MetaPathFinder):
         Raises:
             MissingPackageError: RecBole is asked for and not installed.
         """
-        if fullname == MODEL_MODULE:
-            return ModuleSpec(fullname, _ModelLoader(), origin="recbole_mmm4rec.model")
+        if fullname in MODEL_MODULES:
+            return ModuleSpec(fullname, _ModelLoader(), origin=HOMES[MODEL_MODULES[fullname]])
         if fullname.partition(".")[0] != "recbole" or not _has_hooks(fullname):
             return None
         for finder in sys.meta_path:
@@ -76,12 +76,11 @@ class PluginFinder(importlib.abc.MetaPathFinder):
 
 
 class _ModelLoader(importlib.abc.Loader):
-    """Fills the module that RecBole asks for with our model class."""
+    """Fills a module that RecBole asks for with our model class."""
 
     def exec_module(self, module: ModuleType) -> None:
-        model = importlib.import_module("recbole_mmm4rec.model")
-        for name in MODELS:
-            setattr(module, name, getattr(model, name))
+        name = MODEL_MODULES[module.__name__]
+        setattr(module, name, getattr(importlib.import_module(HOMES[name]), name))
 
 
 class _HookedLoader(importlib.abc.Loader):

@@ -20,13 +20,16 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "recbole.config.configurator": (
         f"{_HERE}.configuration:add_default_settings",
         f"{_HERE}.configuration:refuse_unusable_values",
-        f"{_HERE}.stages:settle_stages",  # outermost: the split of a pre-training is checked like any other
+        f"{_HERE}.stages:settle_stages",  # outside the checks: the split of a pre-training is checked like any other
+        "recbole_mmm4rec.scoring.beside:settle_settings",
     ),
     "recbole.data.utils": (
         "recbole_mmm4rec.checkpoints.token_order:note_token_order",
         f"{_HERE}.offers:offer_user_batches",
     ),
     "recbole.data.dataset": (f"{_HERE}.offers:offer_dataset", f"{_HERE}.offers:share_item_features"),
+    "recbole.model.abstract_recommender": ("recbole_mmm4rec.scoring.beside:install",),
+    "recbole.data.dataloader.abstract_dataloader": ("recbole_mmm4rec.scoring.beside:draw_negatives_alone",),
     "recbole.trainer": (f"{_HERE}.offers:offer_trainer",),
     "recbole.trainer.trainer": ("recbole_mmm4rec.training.observers:watch_trainers",),
     "recbole.quick_start.quick_start": (f"{_HERE}.offers:replace_quick_start",),

@@ -32,8 +32,9 @@ def share_item_features(module: ModuleType) -> None:
 
 
 def offer_trainer(module: ModuleType) -> None:
-    """Let ``recbole.trainer.MMM4RecTrainer`` be our class, imported when it is first asked for."""
-    _offer(module, {f"{name}Trainer": "recbole_mmm4rec.training.trainer" for name in MODELS})
+    """Let ``recbole.trainer.MMM4RecTrainer`` and ``NeighboursTrainer`` be our classes, imported when asked for."""
+    trainers = {f"{name}Trainer": "recbole_mmm4rec.training.trainer" for name in MODELS}
+    _offer(module, {**trainers, "NeighboursTrainer": "recbole_mmm4rec.training.counting"})
 
 
 def offer_user_batches(module: ModuleType) -> None:

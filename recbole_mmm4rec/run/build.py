@@ -68,6 +68,11 @@ def make_config(
             config_file_list=list(config_file_list or ()),
             config_dict=dict(config_dict or {}),
         )
+    if "device" in config.external_config_dict:
+        raise UserError(
+            f"device={config.external_config_dict['device']}: RecBole chooses the device by itself; set use_gpu=False "
+            "for the processor, or gpu_id to the number of a GPU"
+        )
     _check_valid_metric(config)
     if config["log_wandb"] and find_spec("wandb") is None:
         raise UserError("log_wandb=True: wandb is not installed; `pip install wandb`, or leave log_wandb out")
@@ -129,6 +134,7 @@ def build_data(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     init_seed(config["seed"], config["reproducibility"])
     with refused((ValueError, NotImplementedError)):
         dataset = create_dataset(config)
+        _check_labels(config, dataset)
         logging.getLogger().info(dataset)
         return dataset, data_preparation(config, dataset)
 
@@ -190,12 +196,14 @@ def _check_columns(config: Config, file: Path) -> None:
     """Refuse an interaction file, or a choice of its columns, without users, items or the time to order by."""
     header = read_header(file, config["field_separator"], config["encoding"] or "utf-8")
     chosen = (config["load_col"] or {"inter": "*"}).get("inter", [])
+    left_out = (config["unload_col"] or {}).get("inter", [])
     for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *(["TIME_FIELD"] if _orders_by_time(config, header) else [])):
         column = config[key]
         if column and column not in header:
             raise UserError(f"{str(file)!r} has no column {column!r} ({key}); it has {', '.join(header)}")
-        if column and chosen != "*" and column not in chosen:
-            raise UserError(f"load_col={config['load_col']} leaves out the column {column!r} ({key}) of {str(file)!r}")
+        if column and (column in left_out or (chosen != "*" and column not in chosen)):
+            setting = "unload_col" if column in left_out else "load_col"
+            raise UserError(f"{setting}={config[setting]} leaves out the column {column!r} ({key}) of {str(file)!r}")
 
 
 def _orders_by_time(config: Config, header: Mapping[str, str]) -> bool:
@@ -203,6 +211,27 @@ def _orders_by_time(config: Config, header: Mapping[str, str]) -> bool:
     if config["benchmark_filename"] is None:
         return bool(config["eval_args"]["order"] == "TO")
     return config["MODEL_TYPE"] == ModelType.SEQUENTIAL and history_field(config) not in header
+
+
+def _check_labels(config: Config, dataset: Any) -> None:
+    """Refuse an evaluation or a training that compares with labels where there are none."""
+    modes = sorted({config["eval_args"]["mode"][phase] for phase in ("valid", "test")})
+    if "labeled" in modes and config["eval_type"] == EvaluatorType.RANKING:
+        raise UserError(
+            f"eval_args: mode labeled compares scores with labels, which metrics={config['metrics']} do not; set mode "
+            "to full or uni100, or metrics such as ['AUC', 'LogLoss']"
+        )
+    learns = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
+    makes = config["train_neg_sample_args"]["distribution"] != "none"
+    label = config["LABEL_FIELD"]
+    if label in dataset.field2type or not ("labeled" in modes or (learns and not makes)):
+        return
+    needed = "eval_args: mode labeled" if "labeled" in modes else config["model"]
+    raise UserError(
+        f"{needed} needs the column {label!r} (LABEL_FIELD), and loaded are {', '.join(dataset.field2type)}; load it "
+        f"with load_col, make it from another column, as with threshold={{'rating': 3}}, or rank: metrics=['MRR'], "
+        "valid_metric=MRR@10, mode full and train_neg_sample_args={'distribution': 'uniform', 'sample_num': 1}"
+    )
 
 
 def _can_download(config: Config) -> bool:

@@ -11,6 +11,7 @@ from recbole_mmm4rec.base.command_line import Parser, ended
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.settings.keys import check_setting, read_settings
 from recbole_mmm4rec.settings.models import model_names
+from recbole_mmm4rec.settings.packaged import packaged
 from recbole_mmm4rec.settings.reading import literal, read_yaml
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
@@ -54,12 +55,15 @@ def _parser(prog: str) -> Parser:
         epilog=_EXAMPLES,
     )
     add = parser.add_argument
-    add("-m", "--model", metavar="NAME", help="a model of RecBole or MMM4Rec, which is the default")
+    add("-m", "--model", metavar="NAME", help="a model of RecBole, MMM4Rec (the default) or Neighbours (counts alone)")
     add("-d", "--dataset", metavar="NAME", help="a data set: the folder NAME in data_path (dataset_prep makes one)")
     add("--config_files", metavar="FILES", help="YAML files with settings, separated by blanks; later files win")
     add("--baselines", metavar="NAMES", help=(
         "models to train beside, separated by commas: with their own default sizes, on the same data, split, "
         "candidates and metrics; one table shows all of them"
+    ))  # fmt: skip
+    add("--neighbour_weight", metavar="W", help=(
+        "beside the scores of a sequential model, W times what other users took together (default: 0)"
     ))  # fmt: skip
     add("--resume", metavar="True", help="go on after the last finished epoch of the same run, where it was broken off")
     ours = parser.add_argument_group("MMM4Rec")
@@ -141,7 +145,7 @@ def _told(raw: dict[str, str]) -> int:
 
 def _run(raw: dict[str, str]) -> str | None:
     """Check the arguments, run, and make the text that is shown at the end."""
-    files = raw.pop("config_files", "").split()
+    files = [packaged(file) for file in raw.pop("config_files", "").split()]
     in_files = {key: value for file in files for key, value in read_yaml(file).items()}
     model = raw.pop("model", None) or str(in_files.get("model") or DEFAULT_MODEL)
     dataset = raw.pop("dataset", None) or in_files.get("dataset")
@@ -159,6 +163,7 @@ def _run(raw: dict[str, str]) -> str | None:
 
     from recbole_mmm4rec.run import quick_start
     from recbole_mmm4rec.run.baselines import check_comparable, run_baselines
+    from recbole_mmm4rec.scoring.beside import named
 
     launch = {key: settings.pop(key) for key in names(Counts.LAUNCH) if key in settings}
     launch |= {key: str(launch[key]) for key in ("ip", "port") if key in launch}
@@ -167,7 +172,7 @@ def _run(raw: dict[str, str]) -> str | None:
     shielded = {key: _shielded(value) for key, value in settings.items()}
     result = quick_start.run(model, str(dataset), config_file_list=files, config_dict=dict(shielded), **launch)
     others = run_baselines(baselines, model, str(dataset), files, shielded) if result and baselines else {}
-    return None if result is None else summary(model, str(dataset), result, others)
+    return None if result is None else summary(named(model, {**in_files, **settings}), str(dataset), result, others)
 
 
 def _config_of(model: str, dataset: str, files: Sequence[str], settings: Mapping[str, Any]) -> Any:
@@ -189,7 +194,7 @@ def summary(
     """The text shown at the end of a run: metrics, where everything lies, and what to type next.
 
     Args:
-        model: name of the model.
+        model: what the run is called.
         dataset: name of the data set.
         result: what :func:`recbole_mmm4rec.run.quick_start.run_recbole` returns.
         others: the same of the baselines, by name.

@@ -11,10 +11,13 @@ from typing import Any
 from recbole_mmm4rec.settings.reading import read_yaml
 
 MODELS = ("MMM4Rec",)
-"""Names of our models, as given to ``--model``."""
+"""Names of our models, which have a network of ours."""
 
-MODEL_MODULE = "recbole.model.sequential_recommender.mmm4rec"
-"""Where RecBole looks for ``MMM4Rec`` (recbole/utils/utils.py:72)."""
+HOMES = {"MMM4Rec": "recbole_mmm4rec.model", "Neighbours": "recbole_mmm4rec.scoring.alone"}
+"""The module of each class that ``--model`` may name and this plug-in brings: our models, and the counts alone."""
+
+MODEL_MODULES = {f"recbole.model.sequential_recommender.{name.lower()}": name for name in HOMES}
+"""Where RecBole looks for them (recbole/utils/utils.py:72)."""
 
 
 def properties_dir() -> Path:

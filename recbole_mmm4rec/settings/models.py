@@ -6,7 +6,7 @@ import pkgutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from recbole_mmm4rec.settings.defaults import MODEL_MODULE, MODELS, recbole_properties
+from recbole_mmm4rec.settings.defaults import HOMES, MODEL_MODULES, recbole_properties
 
 
 def model_modules() -> dict[str, str]:
@@ -15,7 +15,7 @@ def model_modules() -> dict[str, str]:
     assert spec is not None
     assert spec.submodule_search_locations is not None
     folders = list(spec.submodule_search_locations)
-    found = {name.lower(): MODEL_MODULE for name in MODELS}
+    found = {name.lower(): module for module, name in MODEL_MODULES.items()}
     for package in pkgutil.iter_modules(folders):
         if package.ispkg:
             for module in pkgutil.iter_modules([str(Path(folders[0]) / package.name)]):
@@ -25,4 +25,4 @@ def model_modules() -> dict[str, str]:
 
 def model_names() -> list[str]:
     """Names of all models that RecBole knows, ours among them, in RecBole's spelling."""
-    return sorted({*MODELS, *(file.stem for file in (recbole_properties() / "model").glob("*.yaml"))})
+    return sorted({*HOMES, *(file.stem for file in (recbole_properties() / "model").glob("*.yaml"))})

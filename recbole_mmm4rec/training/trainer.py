@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.trainer import Trainer
 from recbole.utils import get_gpu_usage, set_color
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -19,12 +18,12 @@ from recbole_mmm4rec.checkpoints.saving import load, save
 from recbole_mmm4rec.distributed import group as processes
 from recbole_mmm4rec.distributed import joint
 from recbole_mmm4rec.network.ops.constant_shapes import count_tokens
-from recbole_mmm4rec.scoring.ranking import RankingCollector, TopItems, best_items
 from recbole_mmm4rec.training import optim
 from recbole_mmm4rec.training.allocator import keep_freed_memory
 from recbole_mmm4rec.training.averaging import Averaging
 from recbole_mmm4rec.training.cuda_graphs import GraphedLoss, use_graphs
 from recbole_mmm4rec.training.freezing import Freezing
+from recbole_mmm4rec.training.in_pieces import RanksInPieces
 from recbole_mmm4rec.training.loss_sum import READ_EVERY, LossSum, batches
 from recbole_mmm4rec.training.prefetch import prefetched
 from recbole_mmm4rec.training.row_wise import clippable
@@ -32,7 +31,7 @@ from recbole_mmm4rec.transfer.loading import load_pretrained
 from recbole_mmm4rec.transfer.parameter_sets import frozen_parameters, rate_factors
 
 
-class MMM4RecTrainer(Trainer):
+class MMM4RecTrainer(RanksInPieces):
     """Adds to RecBole's Trainer what large catalogues, large batches and mixed precision need.
 
     NAdam and parameter groups, row-wise steps of ID tables, accumulation, a schedule, sound mixed precision, and an
@@ -56,8 +55,6 @@ class MMM4RecTrainer(Trainer):
         if self.device.type == "cpu":
             keep_freed_memory()
         model.network.items.row_wise = self.row_wise
-        self.eval_collector = RankingCollector(config)
-        self._told = False
         # float16 underflows without a scaler; one scaler for the whole training, so that its scale can settle
         scaled = bool(self.enable_amp and self.amp_dtype == torch.float16)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
@@ -220,23 +217,3 @@ class MMM4RecTrainer(Trainer):
             return super().evaluate(
                 eval_data, load_best_model=load_best_model, model_file=model_file, show_progress=show_progress
             )
-
-    def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, Any, Tensor, Tensor]:
-        """The scores of a batch of users: the best items alone where the metrics need no more, else all of them."""
-        if not self.eval_collector.top_alone:
-            if not self._told:
-                self._told = True
-                self.logger.info(
-                    "a metric needs the scores of all items (GAUC): evaluation holds users × items numbers, "
-                    "lower eval_batch_size if they do not fit"
-                )
-            return cast(tuple[Any, Any, Tensor, Tensor], super()._full_sort_batch_eval(batched_data))
-        interaction, history, positive_u, positive_i = batched_data
-        users, fused = self.model.sides(interaction.to(self.device))
-        if history is not None:
-            history = tuple(part.to(users.device) for part in history)
-        with torch.autocast(users.device.type, enabled=False):
-            items = best_items(
-                users, fused, max(self.config["topk"]), history, addition=self.model.addition(interaction)
-            )
-        return interaction, TopItems(items, fused.shape[0]), positive_u, positive_i

@@ -11,7 +11,8 @@ from typing import Any
 
 from recbole_mmm4rec.base.command_line import Parser, ended, whole
 from recbole_mmm4rec.base.errors import UserError, nearest
-from recbole_mmm4rec.run.command import alone, check_installed
+from recbole_mmm4rec.base.locks import alone
+from recbole_mmm4rec.run.command import check_installed
 
 _EXAMPLES = """\
 examples:
@@ -89,10 +90,11 @@ def _run(chosen: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     check_installed(("hyperopt", "matplotlib", "sklearn"), "tune")
 
+    from recbole_mmm4rec.settings.packaged import packaged
     from recbole_mmm4rec.tune.space_files import read_space, space_file
     from recbole_mmm4rec.tune.study import make_study, named_model
 
-    files = chosen.config_files.split()
+    files = [packaged(file) for file in chosen.config_files.split()]
     model = chosen.model or named_model(files) or DEFAULT_MODEL
     _check_options(rest, vars(chosen), model)
     given = {key: parse_value(value) for key, value in parse_arguments(rest).items()}
@@ -166,7 +168,7 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
     from recbole_mmm4rec.tune.study import claim
     from recbole_mmm4rec.tune.trials import Trials
 
-    trials = Trials(out / "trials.jsonl")
+    trials = Trials(out / "trials.jsonl", study.space)
     again = [record["params"] for record in trials.failed()] if chosen.retry_failed else []
     proposals = Proposals(study.space, chosen.algo, chosen.search_seed, chosen.max_evals, trials, again)
     claim(study, out)
@@ -178,7 +180,9 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
             search_with_ray(board, options)
     finally:
         board.close()
-        trials = Trials(trials.path)  # as it is on disk: Ctrl-C may have come when the last line was just written
+        trials = Trials(
+            trials.path, study.space
+        )  # as it is on disk: Ctrl-C may have come when the last line was just written
         leader = write_results(study, trials.all(), out)
     if leader is None:
         print(f"no trial has a score; {out / 'trials.csv'} says why", file=sys.stderr)

@@ -156,6 +156,14 @@ def test_known_keys() -> None:
     assert not {"max_len", "whitening", "config_file"} & known_keys("MMM4Rec")
 
 
+def test_neighbours_are_judged_as_mmm4rec_is() -> None:
+    given = read_yaml(properties_dir() / "model" / "Neighbours.yaml")
+    own = {name for name, value in given.items() if value != setting(name).default}
+    assert own == {"neighbour_weight", "epochs"}
+    preset = read_yaml(properties_dir() / "model" / "MMM4Rec-neighbours.yaml")
+    assert {name for name, value in preset.items() if value != setting(name).default} == {"neighbour_weight"}
+
+
 def test_models() -> None:
     assert {"MMM4Rec", "SASRec", "lightgbm"} <= set(model_names())
     assert model_modules()["sasrec"] == "recbole.model.sequential_recommender.sasrec"

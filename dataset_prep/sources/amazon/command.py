@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataset_prep.files.arguments import add_output
 from dataset_prep.files.item_table import check_match
 from dataset_prep.files.text import check_set_name
 from dataset_prep.filters.arguments import add_filters, filters_of
@@ -107,21 +108,13 @@ def prepare_amazon(
     )
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the subcommand ``amazon``."""
-    parser = subparsers.add_parser(
-        "amazon",
-        help="Amazon's review data sets of 2014, 2018 and 2023",
-        description="Reads Amazon's reviews and metadata.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``amazon`` is told."""
+    parser.description = "Reads Amazon's reviews and metadata."
+    parser.epilog = EPILOG
     parser.add_argument("--reviews", type=Path, nargs="+", required=True, metavar="FILE", help="files of reviews")
     parser.add_argument("--meta", type=Path, nargs="+", default=[], metavar="FILE", help="files of metadata")
-    parser.add_argument("--name", required=True, help="name of the data set")
-    parser.add_argument("--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
-    parser.add_argument("--force", action="store_true", help="replace another data set of this name")
+    add_output(parser)
     parser.add_argument(
         "--text-fields", default=",".join(FIELDS), metavar="FIELD,...", help="parts of the text (default: %(default)s)"
     )

@@ -307,10 +307,14 @@ def test_members_of_a_gzip_file_are_all_read(files: Path) -> None:
 
 
 def test_leftovers_of_a_killed_run_go(files: Path) -> None:
-    Path(".shop.spill").mkdir()
-    Path(".shop.spill/duckdb_temp_storage.tmp").write_bytes(b"half")
+    Path("dataset/.shop.spill").mkdir(parents=True)
+    Path("dataset/.shop.spill/duckdb_temp_storage.tmp").write_bytes(b"half")
+    Path("dataset/shop").mkdir()
+    Path("dataset/shop/.lock").touch()  # the claim itself went with the process
     assert run(AMAZON) == 0
     assert sorted(os.listdir(files)) == ["dataset", "meta", "reviews"]
+    assert os.listdir("dataset") == ["shop"]
+    assert ".lock" not in os.listdir("dataset/shop")
 
 
 def test_recbole_reads_the_set(files: Path) -> None:
