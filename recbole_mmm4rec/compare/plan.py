@@ -12,19 +12,14 @@ from recbole.data import create_dataset
 from recbole.utils import calculate_valid_score, init_seed
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import (
-    NOT_RESOLVED,
-    OF_THE_MACHINE,
-    check_protocol,
-    check_users,
-    data_mark,
-    parts_of,
-)
+from recbole_mmm4rec.compare.checks import check_protocol, check_users, parts_of
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
 from recbole_mmm4rec.compare.records import Record, Records
-from recbole_mmm4rec.run.baselines import check_comparable, protocol
+from recbole_mmm4rec.run.baselines import PROTOCOL, check_comparable, protocol
 from recbole_mmm4rec.run.build import check_data_files, make_config, refused, same_devices
-from recbole_mmm4rec.run.identity import identity, resolved
+from recbole_mmm4rec.run.identity import NOT_RESOLVED, OF_THE_MACHINE, data_mark, identity, resolved
+from recbole_mmm4rec.settings.registry import setting
+from recbole_mmm4rec.settings.setting import RECBOLE
 
 
 @dataclass(frozen=True)
@@ -289,7 +284,5 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shared_defaults() -> dict[str, Any]:
     """The protocol of MMM4Rec's defaults, for a model that needs no features to read a data set."""
-    from recbole_mmm4rec.settings.keys import default_settings
-
-    wanted = ("MAX_ITEM_LIST_LENGTH", "load_col", "metrics", "topk", "valid_metric", "eval_batch_size", "stopping_step")
-    return {key: default_settings("MMM4Rec")[key] for key in wanted}
+    defaults = {name: setting(name).default for name in PROTOCOL}
+    return {name: default for name, default in defaults.items() if default is not RECBOLE}

@@ -18,6 +18,7 @@ from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.store import FeatureStore
 from recbole_mmm4rec.features.writer import aside
 from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.settings.reading import name_list
 
 MAPPED_ABOVE = 512 * 2**20
 """Bytes of a modality's table, as stored, above which ``features_in: auto`` leaves it on disk."""
@@ -90,11 +91,6 @@ class FeatureSource:
         if root.name == "dataset_example":  # inside RecBole's package, no place for a user's files
             return f"python -m dataset_prep recbole {self.dataset} && python -m dataset_prep embed {self.dataset}"
         return f"python -m dataset_prep embed {self.dataset}" + ("" if str(root) == "dataset" else f" --out {root}")
-
-
-def name_list(value: Any) -> Any:
-    """A list of names as it arrives from the command line, ``[text, image]`` or ``text``; other values as they are."""
-    return [name.strip(" '\"") for name in value.strip("[] ").split(",")] if isinstance(value, str) else value
 
 
 def choose_modalities(wanted: Any, source: FeatureSource) -> list[str]:

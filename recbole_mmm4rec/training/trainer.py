@@ -37,9 +37,7 @@ class MMM4RecTrainer(RanksInPieces):
     NAdam and parameter groups, row-wise steps of ID tables, accumulation, a schedule, sound mixed precision, and an
     evaluation that ranks piece by piece.
 
-    Keys beside RecBole's: ``pretrained``, ``frozen``, ``unfreeze_after``, ``learning_rates``, ``accumulation_steps``,
-    ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``, ``lr_schedule``, ``warmup_steps``, ``lr_floor``,
-    ``amp_dtype``, ``cuda_graphs``, ``weight_average``; their ranges stand in properties/model/MMM4Rec.yaml.
+    What it can be told stands in settings/rows/training.py and transfer.py.
     """
 
     def __init__(self, config: Any, model: Any) -> None:

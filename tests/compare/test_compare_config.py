@@ -11,7 +11,7 @@ from tiny_comparison import write_config
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.config import read_comparison
 from recbole_mmm4rec.compare.located import Located
-from recbole_mmm4rec.plugin.finder import properties_dir
+from recbole_mmm4rec.settings.defaults import properties_dir
 
 GOOD = """\
 seeds: [1, 2]
