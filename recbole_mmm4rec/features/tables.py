@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from recbole_mmm4rec.base.atomic_files import read_header, read_item_column
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.store import FeatureStore
-from recbole_mmm4rec.features.writer import aside
+from recbole_mmm4rec.features.writer import aside, first_three
 from recbole_mmm4rec.network.ops.frozen import FrozenTable
+
+logger = logging.getLogger(__name__)
 
 MAPPED_ABOVE = 512 * 2**20
 """Bytes of a modality's table, as stored, above which ``features_in: auto`` leaves it on disk."""
@@ -129,6 +132,32 @@ def choose_modalities(wanted: Any, source: FeatureSource) -> list[str]:
     return [name for name in MODALITIES if name in names]
 
 
+def note_absent(store: FeatureStore, tokens: Sequence[str]) -> None:
+    """Say how many items a store lacks, which count as items without a text or an image; nothing where it has all.
+
+    Data sets hold interactions with items that no row of ``NAME.item`` describes, and histories padded with an id of
+    their own: no command can make vectors for these.
+
+    Args:
+        store: the modality's store.
+        tokens: the I item tokens.
+
+    Raises:
+        UserError: the store has none of the items, so that it is the store of others.
+    """
+    lacking = [tokens[place] for place in np.flatnonzero(store.find_rows(tokens) < 0)]
+    if lacking and len(lacking) == len(tokens):
+        raise UserError(
+            f"{store.path}: none of the {len(tokens)} items with interactions is in it: their ids are like "
+            f"{first_three(lacking)}, those of the store like {first_three(store.items)}; write the ids alike"
+        )
+    if lacking:
+        logger.warning(
+            "%s: %d of %d items are not in it and count as items without %s, first %s",
+            *(store.path, len(lacking), len(tokens), store.manifest.modality, first_three(lacking)),
+        )
+
+
 def read_table(
     store: FeatureStore, tokens: Sequence[str], dtype: type[np.generic] | np.dtype = np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -143,12 +172,12 @@ def read_table(
         (I + 1, F) of ``dtype``, zeros for padding and for items without a vector, and (I + 1,) bool, False for these.
 
     Raises:
-        UserError: tokens that the store lacks, or a needed row with NaN or infinite values.
+        UserError: a needed row with NaN or infinite values.
     """
-    rows = store.rows_of(tokens)
+    rows = store.find_rows(tokens)
     table = np.zeros((len(tokens) + 1, store.manifest.dim), dtype=dtype)
     store.read(rows, table[1:])
-    present = np.concatenate([[False], store.present[rows]])
+    present = _present(store, rows)
     table[~present] = 0
     return table, present
 
@@ -159,11 +188,16 @@ def map_table(store: FeatureStore, tokens: Sequence[str]) -> tuple[FrozenTable, 
     Raises:
         UserError: as :func:`read_table`; the numbers are read once, piece by piece, for that.
     """
-    rows = store.rows_of(tokens)
+    rows = store.find_rows(tokens)
     store.read(rows)
-    present = np.concatenate([[False], store.present[rows]])
+    present = _present(store, rows)
     index = np.where(present, np.concatenate([[0], rows]), -1)
     return FrozenTable.of_array(store.table, index, finite=True), present
+
+
+def _present(store: FeatureStore, rows: np.ndarray) -> np.ndarray:
+    """Which of the padding and the items have a vector, (I + 1,) bool."""
+    return np.concatenate([[False], store.present[rows] & (rows >= 0)])
 
 
 class FeatureTables:
@@ -201,6 +235,7 @@ class FeatureTables:
                     "checkpoint, or put the old store back"
                 )
             tokens = self.tokens[1:].tolist()
+            note_absent(store, tokens)
             if self._mapped(store):
                 self.features[modality], present = map_table(store, tokens)
             else:
