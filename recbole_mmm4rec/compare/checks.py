@@ -11,7 +11,7 @@ import numpy as np
 from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.by_epoch import NO_MATTER
+from recbole_mmm4rec.checkpoints.run_id import NO_MATTER
 from recbole_mmm4rec.compare.config import METRICS
 from recbole_mmm4rec.compat.caches import FINGERPRINT_KEY
 from recbole_mmm4rec.run.identity import fingerprint

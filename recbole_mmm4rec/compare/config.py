@@ -12,6 +12,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.located import Located, Place
 from recbole_mmm4rec.compat.config import model_names
 from recbole_mmm4rec.run.baselines import PROTOCOL
+from recbole_mmm4rec.scoring.beside import named
 from recbole_mmm4rec.settings.keys import check_setting
 
 _NEEDED = ("datasets", "models", "seeds")
@@ -196,13 +197,14 @@ def _row(file: Located, place: Place, value: Any, datasets: list[str], seed: int
     model = file.name((*place, "model"), part.get("model"), model_names())
     by_dataset = file.mapping((*place, "datasets"), part.get("datasets"), datasets)
     only = file.sequence((*place, "only"), part.get("only")) or datasets
+    settings = _model_settings(file, (*place, "settings"), part.get("settings"), model)
     return Row(
-        name=file.name((*place, "name"), part.get("name", model)),
+        name=file.name((*place, "name"), part.get("name", named(model, settings))),
         model=model,
-        settings=_model_settings(file, (*place, "settings"), part.get("settings"), model),
+        settings=settings,
         by_dataset={
-            name: _model_settings(file, (*place, "datasets", name), settings, model)
-            for name, settings in by_dataset.items()
+            name: _model_settings(file, (*place, "datasets", name), changes, model)
+            for name, changes in by_dataset.items()
         },
         datasets=tuple(file.name((*place, "only", at), name, datasets) for at, name in enumerate(only)),
         pretrained=_pretraining(file, (*place, "pretrained"), part.get("pretrained"), model, seed, limit),

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 RECBOLE_BROKEN_UP_TO = (1, 2, 1)
 """The newest version of RecBole that is known to need the repairs."""
 
+INSTALL_RECBOLE = "pip install --no-deps recbole==1.2.1"
+"""Brings RecBole without its demands, which no Python from 3.12 on can meet; what it needs is among ours."""
+
 _HERE = "recbole_mmm4rec.compat"
 
 REPAIRS: dict[str, tuple[str, ...]] = (
@@ -70,8 +73,9 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.training:load_and_save_checkpoints",
             f"{_HERE}.training:use_current_amp",
             f"{_HERE}.training:build_nadam",
+            f"{_HERE}.tensorboard:write_tensorboard_late",
             f"{_HERE}.distributed:train_jointly",
-            f"{_HERE}.distributed:keep_one_checkpoint",
+            f"{_HERE}.distributed:load_one_checkpoint",
         ),
         "recbole.trainer.hyper_tuning": (
             f"{_HERE}.config:read_literals",

@@ -94,15 +94,22 @@ def save_datasets_whole(module: ModuleType) -> None:
 
 
 def remake_unreadable_datasets(module: ModuleType) -> None:
-    """Make a cached data set anew that cannot be read.
+    """Make a cached data set anew that cannot be read, or is a link to a file in another folder.
 
     Broken: ``create_dataset`` (data/utils.py:58) ends in pickle's traceback on a file that is cut off or of other
-    versions. The module's own name ``pickle`` hides Python's.
+    versions. The module's own name ``pickle`` hides Python's. What is trusted: a pickle in ``checkpoint_dir`` runs what
+    it holds.
     """
 
     def load(file: Any) -> Any:
         try:
-            return pickle.load(file)
+            path = Path(file.name)
+            if path.resolve().parent != path.parent.resolve():
+                raise ValueError("a link to another folder")
+            found = pickle.load(file)
+            if not isinstance(found, list) and not hasattr(found, "config"):
+                raise ValueError("no data set")
+            return found
         except Exception as error:  # a damaged pickle raises anything
             logger.warning("%s cannot be read and is made anew (%s)", file.name, type(error).__name__)
             return SimpleNamespace(config=defaultdict(object))  # it differs from every configuration

@@ -87,9 +87,9 @@ def model_modules() -> dict[str, str]:
     """Full names of the modules of RecBole's models and ours, by lower-case model name."""
     import recbole.model
 
-    from recbole_mmm4rec.plugin.finder import MODEL_MODULE, MODELS
+    from recbole_mmm4rec.plugin.finder import MODEL_MODULES
 
-    found = {name.lower(): MODEL_MODULE for name in MODELS}
+    found = {name.lower(): module for module, name in MODEL_MODULES.items()}
     for package in pkgutil.iter_modules(recbole.model.__path__):
         if package.ispkg:
             folder = Path(recbole.model.__path__[0]) / package.name
@@ -102,10 +102,10 @@ def model_names() -> list[str]:
     """Names of all models that RecBole knows, ours among them, in RecBole's spelling."""
     import recbole
 
-    from recbole_mmm4rec.plugin.finder import MODELS
+    from recbole_mmm4rec.plugin.finder import HOMES
 
     folder = Path(recbole.__path__[0]) / "properties" / "model"
-    return sorted({*MODELS, *(file.stem for file in folder.glob("*.yaml"))})
+    return sorted({*HOMES, *(file.stem for file in folder.glob("*.yaml"))})
 
 
 def name_unknown_models(module: ModuleType) -> None:
@@ -119,12 +119,12 @@ def name_unknown_models(module: ModuleType) -> None:
         def get_model(model_name: str) -> Any:
             hint = did_you_mean(model_name, model_names())
             unknown = UserError(f"model={model_name!r} is not a model of RecBole or of this plug-in{hint}")
-            from recbole_mmm4rec.plugin.finder import MODELS
+            from recbole_mmm4rec.plugin.finder import HOMES
 
             if model_name.lower() not in model_modules():
                 raise unknown
-            if model_name in MODELS:  # past the packages of all other models, which take a second to import
-                return getattr(importlib.import_module("recbole_mmm4rec.model"), model_name)
+            if model_name in HOMES:  # past the packages of all other models, which take a second to import
+                return getattr(importlib.import_module(HOMES[model_name]), model_name)
             try:
                 return original(model_name)
             except AttributeError as error:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from recbole_mmm4rec.base.arrays import read_array
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.writer import aside, first_three, settle, write_store
@@ -73,8 +74,8 @@ class FeatureStore:
         # A run killed between the two renames of `write_store` leaves the older store aside, whole.
         folder = path if path.exists() or not aside(path).exists() else aside(path)
         manifest = _checked(folder / "manifest.json", path, _read_manifest)
-        table = _checked(folder / "table.npy", path, lambda file: _read_array(file, mmap=True))
-        present = _checked(folder / "present.npy", path, lambda file: _read_array(file, mmap=False))
+        table = _checked(folder / "table.npy", path, lambda file: read_array(file, mapped=True))
+        present = _checked(folder / "present.npy", path, read_array)
         items = _checked(folder / "items.txt", path, lambda file: _read_items(file, manifest))
         for name, array, shape, dtype in (
             ("table.npy", table, (manifest.rows, manifest.dim), manifest.dtype),
@@ -183,26 +184,12 @@ def _checked(file: Path, path: Path, read: Callable[[Path], T]) -> T:
         raise UserError(f"{file}: missing; {_remake(path)}") from None
     except UserError as error:
         raise UserError(f"{file}: {error}; {_remake(path)}") from None
-    except (ValueError, EOFError, OSError) as error:  # what NumPy raises for files that are no arrays or cut off
+    except (ValueError, OSError) as error:
         raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]}); {_remake(path)}") from None
 
 
 def _read_manifest(file: Path) -> Manifest:
     return Manifest.from_json(file.read_text(encoding="utf-8"))
-
-
-def _read_array(file: Path, mmap: bool) -> np.ndarray:
-    array = np.load(file, mmap_mode="r" if mmap else None, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise UserError("is no array")
-    with file.open("rb") as handle:
-        version = np.lib.format.read_magic(handle)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        read_header(handle)
-        expected = handle.tell() + array.nbytes
-    if file.stat().st_size != expected:
-        raise UserError(f"has {file.stat().st_size} bytes where {expected} are expected")
-    return array
 
 
 def _read_items(file: Path, manifest: Manifest) -> list[str]:

@@ -13,7 +13,6 @@ from recbole_mmm4rec.base.errors import UserError, did_you_mean
 FUSIONS = ("static", "dynamic_shared", "dynamic_instance")
 TIME_PADDINGS = ("masked", "zero_stamp")
 D_SKIPS = ("scaled", "mamba")
-WHITENINGS = ("none", "zca")
 # "recurrence", the slow step-by-step form, is the truth that the others are tested against
 SSD_BACKENDS = ("auto", "torch", "numba", "mamba_ssm", "recurrence")
 
@@ -46,7 +45,6 @@ class NetworkConfig:
     head_dim: int = _setting(64, "P, width of a head; a divisor of E", low=1)
     expand: int = _setting(2, "E / D", low=1)
     d_conv: int = _setting(4, "K, width of the causal convolutions (the GPU kernel takes 2 to 4)", low=1)
-    chunk_size: int = _setting(256, "block length of the scan; no effect on results", low=1)
     norm_eps: float = _setting(1e-12, "eps of every LayerNorm and RMSNorm", low=0.0)
     embedding_drop_prob: float = _setting(0.4, "dropout of the input item vectors", low=0.0, high=1.0)
     dropout_prob: float = _setting(0.4, "dropout inside the layers", low=0.0, high=1.0)
@@ -57,9 +55,6 @@ class NetworkConfig:
     time_padding: str = _setting("masked", "gap at padded positions: 0, or as published", choices=TIME_PADDINGS)
     d_skip: str = _setting("scaled", "skip of the scan: D * delta * x as published, or Mamba's D * x", choices=D_SKIPS)
     is_modality_bias: bool = _setting(True, 'trainable ID tables on top of the features (the paper\'s "with ID")')
-    whitening: str = _setting("none", "decorrelate the frozen features of the catalogue", choices=WHITENINGS)
-    adapter_experts: int = _setting(1, "linear maps of an adapter, mixed by a gate of the features", low=1)
-    cosine_scores: bool = _setting(False, "user vectors have length 1 in the scores, too")
     item_mm_fusion: str = _setting("static", "how the logits of the modalities are joined", choices=FUSIONS)
     temperature: float = _setting(0.8, "divides the scores", low=0.0)
     ssd_backend: str = _setting("auto", "which implementation of the scan runs", choices=SSD_BACKENDS)

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.network.adapters import Experts, Whitening
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.ops.directions import EPS, sum_of_directions
 from recbole_mmm4rec.network.ops.frozen import FrozenTable, Rows, pieces
@@ -94,7 +93,7 @@ class ItemTables(nn.Module):
     """The item side of the network: one table of D-wide vectors per modality.
 
     ``table_m = adapter_m(features_m) + bias_m``; an item without modality m has a learned vector in place of
-    ``adapter_m(features_m)``. Row 0 is padding. What may stand beside the adapter: :mod:`.adapters`.
+    ``adapter_m(features_m)``. Row 0 is padding.
     """
 
     def __init__(
@@ -134,13 +133,6 @@ class ItemTables(nn.Module):
         self.register_buffer("present", torch.stack(masks, 1), persistent=False)  # (I+1, M)
         # an item with no modality at all is scored by its learned vectors: there is nothing else
         self.register_buffer("scored", self.present | ~self.present.any(1, keepdim=True), persistent=False)
-        self.whitening, self.experts = nn.ModuleDict(), nn.ModuleDict()
-        for column, (name, table) in enumerate(self.features.items()):
-            if config.whitening == "zca":
-                self.whitening[name] = Whitening(table, self.present[:, column])
-            if config.adapter_experts > 1:
-                self.experts[name] = Experts(table.shape[1], D, config.adapter_experts)
-        self.heat = 1.0
         self.complete = bool(self.present.all())
         count = len(self.modalities)
         if config.item_mm_fusion == "static" or count == 1:
@@ -151,8 +143,6 @@ class ItemTables(nn.Module):
 
     present: Tensor
     scored: Tensor
-    heat: float
-    """Factor of the temperature while training."""
     row_wise: bool
     """Whether chosen rows of the parameters with a row an item (ID tables, fusion weights) get sparse gradients."""
 
@@ -198,7 +188,8 @@ class ItemTables(nn.Module):
         """
         made = {}
         for column, name in enumerate(self.modalities):
-            vectors = self._adapted(name, rows)
+            adapter = cast(nn.Linear, self.adapter[name])
+            vectors = project(self.features[name], rows, adapter.weight, adapter.bias)
             if not self.complete:
                 here = self.present[rows, column].unsqueeze(1)
                 vectors = torch.where(here, vectors, self.missing[name].to(vectors.dtype))
@@ -213,25 +204,6 @@ class ItemTables(nn.Module):
             yield
         finally:
             self.row_wise = before
-
-    def _adapted(self, name: str, rows: Rows) -> Tensor:
-        """(n, D) of the features of ``rows``: the adapter's, or those of all maps of a modality, mixed by its gate."""
-        adapted = self._projected(name, rows, cast(nn.Linear, self.adapter[name]))
-        if name not in self.experts:
-            return adapted
-        experts = cast(Experts, self.experts[name])
-        shares = torch.softmax(self._projected(name, rows, experts.gate), -1).to(adapted.dtype)  # (n, K)
-        mixed = shares[:, :1] * adapted
-        for column, further in enumerate(experts.maps, 1):
-            mixed = mixed + shares[:, column : column + 1] * self._projected(name, rows, cast(nn.Linear, further))
-        return mixed
-
-    def _projected(self, name: str, rows: Rows, linear: nn.Linear) -> Tensor:
-        weight: Tensor = linear.weight
-        bias: Tensor = linear.bias
-        if name in self.whitening:
-            weight, bias = cast(Whitening, self.whitening[name]).before(weight, bias)
-        return project(self.features[name], rows, weight, bias)
 
     def _own(self, table: Tensor, rows: Rows) -> Tensor:
         """Rows of a parameter with a row an item; of chosen ones the gradient is sparse where ``row_wise`` says so."""
@@ -269,7 +241,7 @@ class ItemTables(nn.Module):
             rows: (n,) int64 item numbers or a slice of them, all by default.
         """
         weights = self.coefficients(rows)
-        temperature = self.config.temperature * (self.heat if self.training else 1.0)
+        temperature = self.config.temperature
         if weights is None:
             return sum_of_directions([vectors[name] for name in self.modalities], temperature)
         total: Tensor | None = None

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_mmm4rec.network.config import NetworkConfig
@@ -77,18 +76,6 @@ class MMM4RecNetwork(nn.Module):
                 nn.init.normal_(module.weight, 0.0, 0.02)
                 nn.init.zeros_(module.bias)
         self.drop = config.embedding_drop_prob
-        self._drops: list[tuple[Any, Any]] = [(part, part.drop) for part in self.modules() if hasattr(part, "drop")]
-
-    def schedule(self, dropout_share: float = 1.0, heat: float = 1.0) -> None:
-        """Set what may change in the course of a training; scoring does not depend on it.
-
-        Args:
-            dropout_share: factor of every dropout probability.
-            heat: factor of the temperature.
-        """
-        for part, probability in self._drops:
-            part.drop = probability * dropout_share
-        self.items.heat = heat
 
     def user_vectors(
         self,
@@ -115,7 +102,7 @@ class MMM4RecNetwork(nn.Module):
                 shape is known beforehand and nothing waits for the device, see :mod:`.static`. Not with ``origin``.
 
         Returns:
-            (B, D), not normalised; of length 1 with ``cosine_scores``.
+            (B, D), not normalised.
 
         Raises:
             ValueError: an empty history, a wrong L, missing time stamps, or ``padded_to`` where the scan cannot take
@@ -139,16 +126,12 @@ class MMM4RecNetwork(nn.Module):
         stamps = None if timestamps is None else ragged.arrange(timestamps)
         if origin is not None and inputs is None:
             users = self._shared(item_seq, stamps, SharedPrefixes(ragged, origin), backend, tables)
-            return self._scoring(ragged.restore(users))
+            return ragged.restore(users)
         tokens = ragged.pack(ragged.arrange(item_seq))  # (T,)
         streams, projected = self._streams(tokens, tables, inputs, padded_to is None)  # (T, D) each
         signals = self._time_signals(stamps, ragged.lengths, len(streams))
         users = self._encode(streams, signals, projected, ragged, Plan(backend, ragged.last, 1))
-        return self._scoring(ragged.restore(users))
-
-    def _scoring(self, users: Tensor) -> Tensor:
-        """User vectors (B, D) as the scores take them."""
-        return F.normalize(users, dim=-1) if self.config.cosine_scores else users
+        return ragged.restore(users)
 
     def _shared(
         self,

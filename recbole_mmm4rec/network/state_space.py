@@ -137,7 +137,7 @@ class StateSpace(nn.Module):
         else:
             if c is not None and plan.keep is not None:
                 C = torch.zeros_like(B).index_copy(0, plan.keep, C)
-            y = ssd(x, dt, self.A, B, C, ragged, backend=plan.backend, chunk=config.chunk_size)
+            y = ssd(x, dt, self.A, B, C, ragged, backend=plan.backend)
             y = y if plan.keep is None else y.index_select(0, plan.keep)
         if plan.keep is not None:
             x, dt = x.index_select(0, plan.keep), dt.index_select(0, plan.keep)

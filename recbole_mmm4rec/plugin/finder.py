@@ -20,14 +20,18 @@ from types import ModuleType
 from typing import Any
 
 from recbole_mmm4rec import compat
+from recbole_mmm4rec.base.errors import MissingPackageError
 
 logger = logging.getLogger(__name__)
 
 MODELS = ("MMM4Rec",)
 """Names of our models, as given to ``--model``."""
 
-MODEL_MODULE = "recbole.model.sequential_recommender.mmm4rec"
-"""Where RecBole looks for ``MMM4Rec`` (recbole/utils/utils.py:72)."""
+HOMES = {"MMM4Rec": "recbole_mmm4rec.model", "Neighbours": "recbole_mmm4rec.scoring.alone"}
+"""The module of each class that ``--model`` may name and this plug-in brings: our models, and the counts alone."""
+
+MODEL_MODULES = {f"recbole.model.sequential_recommender.{name.lower()}": name for name in HOMES}
+"""Where RecBole looks for them (recbole/utils/utils.py:72)."""
 
 DATASET_KEYS = [
     "feature_path",
@@ -58,17 +62,16 @@ _hooks: dict[str, list[str | Hook]] = {
         "recbole_mmm4rec.plugin.finder:prefer_prepared_ml_100k",
         "recbole_mmm4rec.plugin.finder:refuse_unusable_values",
         "recbole_mmm4rec.plugin.stages:settle_stages",
+        "recbole_mmm4rec.scoring.beside:settle_settings",
     ],
+    "recbole.model.abstract_recommender": ["recbole_mmm4rec.scoring.beside:install"],
+    "recbole.data.dataloader.abstract_dataloader": ["recbole_mmm4rec.scoring.beside:draw_negatives_alone"],
     "recbole.data.dataset": [
         "recbole_mmm4rec.plugin.finder:offer_dataset",
         "recbole_mmm4rec.plugin.finder:share_item_features",
     ],
     "recbole.trainer": ["recbole_mmm4rec.plugin.finder:offer_trainer"],
-    "recbole.trainer.trainer": [
-        "recbole_mmm4rec.checkpoints.token_order:check_resumed",
-        "recbole_mmm4rec.checkpoints.history:keep_history",
-        "recbole_mmm4rec.checkpoints.last_epoch:keep_last_epoch",
-    ],
+    "recbole.trainer.trainer": ["recbole_mmm4rec.training.observers:watch_trainers"],
 }
 
 
@@ -102,14 +105,18 @@ def register() -> None:
 
 
 class PluginFinder(importlib.abc.MetaPathFinder):
-    """Answers for the module of our model, and wraps the loaders of the RecBole modules that have hooks."""
+    """Answers for the modules of our models, and wraps the loaders of the RecBole modules that have hooks."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of a module of ours or of one with hooks; None for every other name."""
-        if fullname == MODEL_MODULE:
-            return ModuleSpec(fullname, _ModelLoader(), origin="recbole_mmm4rec.model")
+        """The spec of a module of ours or of one with hooks; None for every other name.
+
+        Raises:
+            MissingPackageError: RecBole is asked for and not installed.
+        """
+        if fullname in MODEL_MODULES:
+            return ModuleSpec(fullname, _ModelLoader(), origin=HOMES[MODEL_MODULES[fullname]])
         if fullname.partition(".")[0] != "recbole" or not _has_hooks(fullname):
             return None
         for finder in sys.meta_path:
@@ -118,16 +125,17 @@ class PluginFinder(importlib.abc.MetaPathFinder):
                 if spec.loader is not None:
                     spec.loader = _HookedLoader(spec.loader)
                 return spec
+        if fullname == "recbole":
+            raise MissingPackageError(f"RecBole is not installed: {compat.INSTALL_RECBOLE}", name=fullname)
         return None
 
 
 class _ModelLoader(importlib.abc.Loader):
-    """Fills the module that RecBole asks for with our model class."""
+    """Fills a module that RecBole asks for with our model class."""
 
     def exec_module(self, module: ModuleType) -> None:
-        model = importlib.import_module("recbole_mmm4rec.model")
-        for name in MODELS:
-            setattr(module, name, getattr(model, name))
+        name = MODEL_MODULES[module.__name__]
+        setattr(module, name, getattr(importlib.import_module(HOMES[name]), name))
 
 
 class _HookedLoader(importlib.abc.Loader):
@@ -181,8 +189,9 @@ def share_item_features(module: ModuleType) -> None:
 
 
 def offer_trainer(module: ModuleType) -> None:
-    """Let ``recbole.trainer.MMM4RecTrainer`` be our class, imported when it is first asked for."""
-    _offer(module, {f"{name}Trainer": "recbole_mmm4rec.training.trainer" for name in MODELS})
+    """Let ``recbole.trainer.MMM4RecTrainer`` and ``NeighboursTrainer`` be our classes, imported when asked for."""
+    trainers = {f"{name}Trainer": "recbole_mmm4rec.training.trainer" for name in MODELS}
+    _offer(module, {**trainers, "NeighboursTrainer": "recbole_mmm4rec.training.counting"})
 
 
 def offer_user_batches(module: ModuleType) -> None:
@@ -224,7 +233,7 @@ def add_default_settings(module: ModuleType) -> None:
         settings = self.internal_config_dict
         judged_by_label = {key: settings[key] for key in _METRIC_KEYS if key in settings and _by_label(settings)}
         files = [properties_dir() / "dataset" / f"{dataset}.yaml"]
-        if model in MODELS:
+        if model in HOMES:
             files.insert(0, properties_dir() / "model" / f"{model}.yaml")
         for file in files:
             if file.is_file():

@@ -25,7 +25,7 @@ _OWN_KEYS = ("model", "dataset", "config_files", "allow_download")
 _READ = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
 _FOR_EVERY_MODEL = (
     *("run/build.py", "run/quick_start.py", "plugin/stock_features.py", "features/tables.py"),
-    *("checkpoints/history.py", "training/fast_cpu.py", "checkpoints/last_epoch.py"),
+    *("training/history.py", "training/fast_cpu.py", "training/keeping.py", "scoring/beside.py"),
 )
 _KINDS = ("general", "sequential", "context_aware", "knowledge_aware", "exlib")
 
@@ -78,6 +78,17 @@ def default_settings(model: str) -> Mapping[str, Any]:
     return merged
 
 
+REMOVED = {
+    **dict.fromkeys(
+        ("whitening", "adapter_experts", "cosine_scores", "dropout_start", "temperature_start", "schedule_epochs"),
+        "it brought nothing on any data set (docs/results.md) and is gone; leave it out",
+    ),
+    "contrastive_epochs": "it brought nothing on any data set (docs/results.md) and is gone; leave it out",
+    "chunk_size": "the block length of the scan has no effect on results and is chosen by itself; leave it out",
+}
+"""Settings that MMM4Rec once had, and what to say to whoever still sets them."""
+
+
 def check_setting(key: str, value: Any, model: str, where: str) -> None:
     """Refuse a key that is nearly a known one, and a word where a number is needed.
 
@@ -95,6 +106,8 @@ def check_setting(key: str, value: Any, model: str, where: str) -> None:
     known = known_keys(model)
     if key == "max_len" and model in MODELS:
         raise UserError(f"{where}: unknown key {key!r}; did you mean 'MAX_ITEM_LIST_LENGTH'?")
+    if key in REMOVED and model in MODELS:
+        raise UserError(f"{where}: {key}={value!r}: {REMOVED[key]}")
     if key not in known:
         if key in keys_of_other_models():
             logger.warning("%s: %s does not use the key %r", where, model, key)

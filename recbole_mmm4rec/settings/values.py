@@ -109,16 +109,6 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (_is_number(value) and 0 <= value < 1),
         "a number from 0 to below 1",
     ),
-    "dropout_start": (
-        lambda value: value is None or (_is_number(value) and 0 <= value < float("inf")),
-        "a number, at least 0",
-    ),
-    "temperature_start": (
-        lambda value: value is None or (_is_number(value) and 0 < value < float("inf")),
-        "a number above 0, or None",
-    ),
-    "schedule_epochs": _whole_or_none(0),
-    "contrastive_epochs": _whole_or_none(0),
     "neighbour_weight": (
         lambda value: value is None or (_is_number(value) and 0 <= value < float("inf")),
         "a number, at least 0",

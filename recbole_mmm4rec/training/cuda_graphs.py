@@ -69,8 +69,6 @@ def _obstacle(config: Any, network: MMM4RecNetwork, device: torch.device, row_wi
         return "several processes train together (nproc)"
     if config["accumulation_steps"] not in (None, 1):
         return f"accumulation_steps is {config['accumulation_steps']}, not 1"
-    if config["schedule_epochs"]:
-        return "dropouts and temperature change with the epochs (schedule_epochs)"
     if config["loss_type"] != "CE" or row_wise:
         return "the shapes of a step depend on the batch under loss_type: sampled or in_batch and row_wise_ids: True"
     if config["train_unit"] == "user":

@@ -23,8 +23,8 @@ from recbole_mmm4rec.transfer.weight_shapes import layer_of, modalities_of, sett
 
 logger = logging.getLogger(__name__)
 
-_WARNED = ("time_padding", "temperature", "whitening", "cosine_scores")
-_MODALITY_PARTS = ("items.adapter", "items.experts", "items.missing", "input_norm")
+_WARNED = ("time_padding", "temperature")
+_MODALITY_PARTS = ("items.adapter", "items.missing", "input_norm")
 
 
 @dataclass
@@ -119,8 +119,7 @@ def _take_layers(source: Source, count: int) -> None:
 def _movable(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What does not belong to the items of the other shop."""
     per_item = {name for name, w in weights.items() if name == "items.fusion" and w.dim() == 2}
-    of_items = ("items.bias.", "items.whitening.")
-    return {name: w for name, w in weights.items() if not name.startswith(of_items) and name not in per_item}
+    return {name: w for name, w in weights.items() if not name.startswith("items.bias.") and name not in per_item}
 
 
 def _modality_problems(source: Source, own: Mapping[str, Tensor]) -> list[str]:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 # published keys that say something about the data, or have no effect on the results
 DATA_KEYS = ("item_num", "feature_dim")
-IDLE_KEYS = ("is_kai_ming_init", "loss_type")
+IDLE_KEYS = ("is_kai_ming_init", "chunk_size", "loss_type")
 FEATURE_NAMES = {"text_embedding": "text", "vision_embedding": "image"}
 
 _SSD = {

@@ -41,7 +41,6 @@ def settings_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     heads, inner = weights[f"{block}.A_log"].shape[0], weights[f"{block}.norm_weight"].shape[0]
     projected, width = weights[f"{block}.in_proj.weight"].shape
     layers = {layer_of(name) for name in weights} - {None}
-    gates = {weights[name].shape[0] for name in weights if re.fullmatch(r"items\.experts\.\w+\.gate\.weight", name)}
     found = {
         "hidden_size": width,
         "expand": inner // width,
@@ -49,7 +48,6 @@ def settings_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "n_groups * d_state": (projected - 2 * inner - heads) // 2,
         "d_conv": weights[f"{block}.conv.weight"].shape[-1],
         "num_layers": len(layers),
-        "adapter_experts": max(gates, default=1),
         "is_ffn": "layers.0.ffn.fc1.weight" in weights,
         "is_time": "time_input.norm.weight" in weights,
     }

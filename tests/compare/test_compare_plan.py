@@ -254,7 +254,7 @@ def quote(folder: Path, **changes: Any) -> str:
     row = {"name": "Theirs", "dataset": NAME, "users": 40, "items": 30, "interactions": 256, "inputs": "text"}
     row |= {"metrics": "{hit@10: 0.5}", "source": "arXiv 1", **changes}
     text = "rows:\n- " + "\n  ".join(f"{key}: {value}" for key, value in row.items() if value is not None) + "\n"
-    (folder / "comparison").mkdir()
+    (folder / "compare").mkdir()
     (folder / "compare" / "published.yaml").write_text(text)
     return text
 

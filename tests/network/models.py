@@ -26,7 +26,6 @@ SMALL: dict[str, Any] = {
     "d_state": 5,
     "n_groups": 3,  # of 6 heads: neither one group for all nor one for each
     "head_dim": 4,
-    "chunk_size": 4,  # shorter than the sequences, so that a state is carried
 }
 
 

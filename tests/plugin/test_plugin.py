@@ -20,6 +20,8 @@ from shop import python, settings, write_shop
 import recbole_mmm4rec
 from recbole_mmm4rec.plugin import finder as plugin
 
+MODULE = "recbole.model.sequential_recommender.mmm4rec"
+
 
 @pytest.fixture
 def model_class(monkeypatch: pytest.MonkeyPatch) -> type:
@@ -30,8 +32,8 @@ def model_class(monkeypatch: pytest.MonkeyPatch) -> type:
     home = types.ModuleType("recbole_mmm4rec.model")
     vars(home)["MMM4Rec"] = stand_in
     monkeypatch.setitem(sys.modules, home.__name__, home)
-    monkeypatch.setitem(sys.modules, plugin.MODEL_MODULE, types.ModuleType("to be imported"))
-    del sys.modules[plugin.MODEL_MODULE]
+    monkeypatch.setitem(sys.modules, MODULE, types.ModuleType("to be imported"))
+    del sys.modules[MODULE]
     return stand_in
 
 
@@ -57,7 +59,7 @@ for function, argument in ((get_model, "SASRek"), (load_data_and_model, "no.pth"
         function(argument)
     except recbole_mmm4rec.base.errors.UserError as error:
         print(function.__name__, error)
-print(importlib.util.find_spec("{plugin.MODEL_MODULE}").origin, Dataset._fill_nan.__module__)
+print(importlib.util.find_spec("{MODULE}").origin, Dataset._fill_nan.__module__)
 print(configurator.eval.__name__, hasattr(lightgcn.sp.dok_matrix, "_update"))
 print(recbole.trainer.trainer.torch.load.keywords)
 """
@@ -73,7 +75,7 @@ print(recbole.trainer.trainer.torch.load.keywords)
 
 
 def test_recbole_finds_the_model_class(model_class: type) -> None:
-    assert importlib.util.find_spec(plugin.MODEL_MODULE) is not None
+    assert importlib.util.find_spec(MODULE) is not None
     assert get_model("MMM4Rec") is model_class
 
 

@@ -288,3 +288,13 @@ def test_what_to_do_after_an_interruption(
     monkeypatch.setattr(cli, "_run", interrupted)
     assert cli.main([f"--{key}={value}" for key, value in given.items()]) == 130
     assert capsys.readouterr().err.startswith(f"interrupted; {told}")
+
+
+@pytest.mark.parametrize("key", ["whitening", "contrastive_epochs", "chunk_size"])
+def test_a_removed_setting_is_told(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text(f"epochs: 1\n{key}: 4\n")
+    assert cli.main(["--model=MMM4Rec", "--dataset=ml-100k", f"--config_files={file}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"old.yaml', line 2: {key}=4: " in line
+    assert line.endswith("leave it out")

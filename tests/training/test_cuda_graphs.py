@@ -120,7 +120,6 @@ def test_a_failed_recording_is_said_once(caplog: pytest.LogCaptureFixture) -> No
 
 GOOD = {
     **{"cuda_graphs": "auto", "accumulation_steps": 1, "loss_type": "CE", "single_spec": True, "train_unit": "prefix"},
-    "schedule_epochs": 0,
 }
 
 
@@ -159,7 +158,6 @@ def test_ignored_on_a_processor(wanted: object, caplog: pytest.LogCaptureFixture
         ({"row_wise": True}, "row_wise_ids"),
         ({"single_spec": False}, "nproc"),
         ({"train_unit": "user"}, "train_unit: user"),
-        ({"schedule_epochs": 3}, "schedule_epochs"),
         ({"backend": "torch"}, "ssd_backend"),
         ({"features": "cpu"}, "features do not fit"),
     ],

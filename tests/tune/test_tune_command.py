@@ -17,8 +17,8 @@ import yaml
 from shop import settings, write_shop
 
 from recbole_mmm4rec.base.json_lines import JsonLines
+from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.run.cli import main as run_recbole
-from recbole_mmm4rec.run.command import alone
 from recbole_mmm4rec.run.identity import RESULTS
 from recbole_mmm4rec.tune.__main__ import main
 

@@ -19,9 +19,12 @@ from recbole_mmm4rec.network.ops.ragged import Block, Ragged
 
 # more positions at once only make the (q, q) products larger: 256 take twice as long at L = 200 (docs/benchmarks.md)
 DUAL_FORM_CHUNK = 64
+KERNEL_CHUNK = 256
 
 
-def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, *, backend: str, chunk: int) -> Tensor:
+def ssd(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, *, backend: str, chunk: int | None = None
+) -> Tensor:
     """Scan packed sequences; nothing flows from one sequence into the next.
 
     Args:
@@ -31,15 +34,15 @@ def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, 
         B: (T, G, N) and C: (T, G, N); head h reads group ⌊h·G/H⌋.
         ragged: the layout of the T tokens.
         backend: "torch", "mamba_ssm" or "recurrence"; "numba" does here what "torch" does.
-        chunk: block length, no effect on the result.
+        chunk: block length, no effect on the result; by default what is fast.
 
     Returns:
         (T, H, P) in the dtype of x.
     """
     if backend == "mamba_ssm":
-        return kernels.scan(x, dt, A, B, C, ragged.seq_idx, chunk)
+        return kernels.scan(x, dt, A, B, C, ragged.seq_idx, chunk or KERNEL_CHUNK)
     if backend in kernels.DENSE:
-        return dual_form(x, dt, A, B, C, ragged, min(chunk, DUAL_FORM_CHUNK))
+        return dual_form(x, dt, A, B, C, ragged, min(chunk or DUAL_FORM_CHUNK, DUAL_FORM_CHUNK))
     return recurrence(x, dt, A, B, C, ragged)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from breaking import broken_off
 from pattern_shop import NAME, pattern_settings, prepared, train_and_be_killed, write_pattern_shop
 
 from recbole_mmm4rec.base.errors import UserError
@@ -59,16 +60,17 @@ def test_checkpoints_by_epoch(tmp_path: Path) -> None:
     assert by_epoch["epoch0002"]["epoch"] == 1
     assert by_epoch["epoch0004"]["epoch"] == 3
     weights = run.model.state_dict()
-    for file in (run.trainer.saved_model_file, str(run.trainer.pretraining.stem) + "-last.pth"):
+    kept_files = run.trainer.training.at("keeping").files
+    for file in (run.trainer.saved_model_file, kept_files.last):
         kept = torch.load(file, weights_only=False)
         assert kept["epoch"] == 4
         assert all(torch.equal(kept["state_dict"][name], weight) for name, weight in weights.items())
-    files = run.trainer.pretraining.checkpoints()
+    files = kept_files.by_epoch()
     for file in files:
         assert prepared(tmp_path, pretrained=file).trainer.transferred
-    much_later = Path(f"{run.trainer.pretraining.stem}-epoch10000.pth")
+    much_later = kept_files.of_epoch(10000)
     much_later.touch()
-    assert run.trainer.pretraining.checkpoints() == [*files, str(much_later)]
+    assert kept_files.by_epoch() == [*files, str(much_later)]
 
 
 def test_nothing_is_written_where_nothing_is_wanted(tmp_path: Path) -> None:
@@ -86,13 +88,28 @@ def test_it_goes_on_after_it_was_killed(tmp_path: Path) -> None:
     train_and_be_killed(tmp_path, 3, stage="pretrain", **changes)
     assert names(tmp_path)[:2] == ["", "-epoch0002"]
     run = pretraining(tmp_path, **changes)
-    assert run.trainer.start_epoch in (2, 3)  # the state of epoch 3 is written when epoch 4 begins, or as the best
     run.trainer.fit(run.train, run.valid)
+    assert run.trainer.start_epoch == 3
     assert names(tmp_path) == ["", "-epoch0002", "-epoch0004", "-last"]
     assert [entry.epoch for entry in run.trainer.valid_history] == [1, 2, 3, 4, 5]
     seconds = [entry.seconds for entry in run.trainer.valid_history]
     assert seconds == sorted(seconds)
     assert run.trainer.best_valid_result["hit@10"] == max(entry.result["hit@10"] for entry in run.trainer.valid_history)
+
+
+def test_a_killed_one_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    """To the last bit: the order of the samples and dropout go on as well."""
+    changes = {"epochs": 4, "pretrain_checkpoint_every": 2, "dropout_prob": 0.2, "embedding_drop_prob": 0.2}
+    found = []
+    for folder, breaks in ((tmp_path / "a", (1, 3)), (tmp_path / "b", ())):
+        for epoch in breaks:
+            stopped(folder, epoch, **changes)
+        run = pretraining(folder, **changes)
+        run.trainer.fit(run.train, run.valid)
+        found.append(([entry.result for entry in run.trainer.valid_history], run.model.state_dict()))
+    assert found[0][0] == found[1][0]
+    for name, weight in found[1][1].items():
+        assert torch.equal(found[0][1][name], weight), name
 
 
 def test_a_finished_one_is_not_trained_again(tmp_path: Path) -> None:
@@ -115,17 +132,7 @@ def test_a_finished_one_is_not_trained_again(tmp_path: Path) -> None:
 
 def stopped(folder: Path, epoch: int, **changes: Any) -> None:
     """A pre-training that ends in the middle of an epoch, counted from 0."""
-    run = pretraining(folder, **changes)
-    train = run.trainer._train_epoch
-
-    def broken(data: Any, number: int, **rest: Any) -> Any:
-        if number == epoch:
-            raise KeyboardInterrupt
-        return train(data, number, **rest)
-
-    run.trainer._train_epoch = broken
-    with pytest.raises(KeyboardInterrupt):
-        run.trainer.fit(run.train, run.valid)
+    broken_off(pretraining(folder, **changes), epoch)
 
 
 def test_one_that_begins_anew_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
@@ -138,7 +145,9 @@ def test_one_that_begins_anew_leaves_nothing_of_the_one_before(tmp_path: Path) -
     stopped(tmp_path, 0, resume=False, **changes)
     assert names(tmp_path) == []
     stopped(tmp_path, 1, resume=False, **changes)
-    assert pretraining(tmp_path, **changes).trainer.start_epoch == 1
+    run = pretraining(tmp_path, **changes)
+    run.trainer.fit(run.train, run.valid)
+    assert run.trainer.start_epoch == 1
 
 
 def test_epoch_0_stays_the_best_where_the_training_begins_anew(tmp_path: Path) -> None:
@@ -154,8 +163,8 @@ def test_processes_that_torchrun_starts_again_never_begin_anew(tmp_path: Path, m
     stopped(tmp_path, 3, **changes)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     run = pretraining(tmp_path, **changes)
-    assert run.trainer.start_epoch in (2, 3)  # the third is known if it was the best one
     run.trainer.fit(run.train, run.valid)
+    assert run.trainer.start_epoch == 3
     assert {"-epoch0001", "-epoch0002", "-epoch0004"} <= set(names(tmp_path))
 
 
@@ -167,29 +176,27 @@ def test_epoch_0_is_validated_once(tmp_path: Path) -> None:
     assert [entry.epoch for entry in run.trainer.valid_history] == [0, 1]
 
 
-def test_a_machine_without_the_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recbole_mmm4rec.checkpoints.by_epoch.group.same", lambda value: tmp_path / "elsewhere.pth")
-    with pytest.raises(UserError, match=r"elsewhere\.pth.*checkpoint_dir must be one folder for all machines"):
-        pretraining(tmp_path)
-
-
 def test_one_that_stopped_early_has_ended(tmp_path: Path) -> None:
     run = pretraining(tmp_path, epochs=9, stopping_step=1)
     falling = iter([0.5, 0.4, 0.3])
     run.trainer.evaluate = lambda *_, **__: {"hit@10": next(falling)}
     run.trainer.fit(run.train, run.valid)
     again = pretraining(tmp_path, epochs=9, stopping_step=1)
-    assert (again.trainer.start_epoch, again.trainer.epochs) == (3, 3)
-    assert pretraining(tmp_path, epochs=9, stopping_step=5).trainer.epochs == 9
+    assert again.trainer.fit(again.train, again.valid) == (0.5, {"hit@10": 0.5})
+    assert len(again.trainer.valid_history) == again.trainer.start_epoch == 3
+    patient = pretraining(tmp_path, epochs=9, stopping_step=5)
+    patient.trainer.fit(patient.train, patient.valid)
+    assert len(patient.trainer.valid_history) > 3
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"learning_rate": 0.02}, {"hidden_size": 32}, {"pretrain_on": "all"}])
 def test_another_run_is_another_run(tmp_path: Path, change: dict[str, Any]) -> None:
     run = pretraining(tmp_path, epochs=1)
     run.trainer.fit(run.train, run.valid)
-    assert pretraining(tmp_path, epochs=1).trainer.start_epoch == 1
-    other = pretraining(tmp_path, epochs=1, **change)
-    assert other.trainer.start_epoch == 0
+    again, other = pretraining(tmp_path, epochs=1), pretraining(tmp_path, epochs=1, **change)
+    for begun, run_again in ((1, again), (0, other)):
+        run_again.trainer.fit(run_again.train, run_again.valid)
+        assert run_again.trainer.start_epoch == begun
     assert other.trainer.saved_model_file != run.trainer.saved_model_file
 
 

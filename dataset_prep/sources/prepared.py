@@ -14,6 +14,7 @@ from recbole_mmm4rec.base.errors import UserError
 
 ITEM_HEADER = "item_id:token\ttext:token_seq"
 IMAGE_COLUMN = "image:token"
+WITH_IMAGE = "items_with_image"  # told also when there are none
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Prepared:
         counts: users, items, interactions, items_with_text and what else the source counted.
         changed: False when all of it was there already.
         steps: what the filters removed.
+        notes: what else the screen should say.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Prepared:
     counts: dict[str, int]
     changed: bool
     steps: Sequence[Step] = ()
+    notes: Sequence[str] = ()
 
     def summary(self) -> str:
         """Lines for the screen: counts, what was left out, what to type next."""
@@ -58,7 +61,8 @@ class Prepared:
             f"{self.name}: {counts.pop('users'):,} users, {counts.pop('items'):,} items, "
             f"{counts.pop('interactions'):,} interactions; {with_text:,} items ({share}) with text"
         ]
-        lines += [f"  {count:,} {what.replace('_', ' ')}" for what, count in counts.items() if count]
+        lines += [f"  {n:,} {what.replace('_', ' ')}" for what, n in counts.items() if n or what == WITH_IMAGE]
+        lines += [f"  {note}" for note in self.notes]
         lines += self._filter_table()
         lines.append(f"{'written to' if self.changed else 'already up to date in'} {self.folder}")
         out = "" if str(self.folder.parent) == "dataset" else f" --out {self.folder.parent}"
@@ -83,6 +87,7 @@ def write_set(
     counts: dict[str, int],
     force: bool,
     steps: Sequence[Step] = (),
+    notes: Sequence[str] = (),
 ) -> Prepared:
     """Puts the files of a data set in place.
 
@@ -94,6 +99,7 @@ def write_set(
         counts: users, items, interactions, items_with_text first, then what else is worth telling.
         force: replace another set of this name.
         steps: what the filters removed.
+        notes: what else the screen should say.
 
     Raises:
         UserError: nothing is left to write, or another set of this name is there and ``force`` is False.
@@ -111,7 +117,7 @@ def write_set(
     if steps:
         record["removed_by_filters"] = [asdict(step) for step in steps]
     changed = publish(out / name, name, files, record, force)
-    return Prepared(name, out / name, counts, changed, steps)
+    return Prepared(name, out / name, counts, changed, steps, notes)
 
 
 def write_interactions_and_texts(
@@ -125,6 +131,7 @@ def write_interactions_and_texts(
     *,
     images: Mapping[str, str] | None = None,
     steps: Sequence[Step] = (),
+    notes: Sequence[str] = (),
 ) -> Prepared:
     """Puts a data set of sorted interactions and item texts in place.
 
@@ -136,6 +143,7 @@ def write_interactions_and_texts(
         counts: what the source counted besides the usual.
         images: where an item's picture is, by item id: addresses, largest first, or a path; None for no such column.
         steps: what the filters removed.
+        notes: what else the screen should say.
         out, name, origin, log, force: as in :func:`write_set`.
 
     Raises:
@@ -153,9 +161,9 @@ def write_interactions_and_texts(
         **counts,
     }
     if images is not None:
-        all_counts["items_with_image"] = sum(bool(images.get(item)) for item in items)
+        all_counts[WITH_IMAGE] = sum(bool(images.get(item)) for item in items)
     files = {"inter": log.lines(), "item": _item_lines(items, texts, images)}
-    return write_set(out, name, origin, files, all_counts, force, steps)
+    return write_set(out, name, origin, files, all_counts, force, steps, notes)
 
 
 def _item_lines(items: list[str], texts: Mapping[str, str], images: Mapping[str, str] | None) -> Iterator[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from breaking import AtEpoch, KilledError, broken_off
 from shop import settings, write_shop
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.last_epoch import last_file
+from recbole_mmm4rec.checkpoints.format import read, write
+from recbole_mmm4rec.checkpoints.run_files import RunFiles
 from recbole_mmm4rec.run.build import Run, build, make_config
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -22,24 +25,6 @@ def prepared(folder: Path, model: str = "SASRec", **changes: Any) -> Run:
         write_shop(folder)
     given = {"train_neg_sample_args": None, "train_batch_size": 64, "stopping_step": 100, "resume": True, **changes}
     return build(make_config(model, "shop", config_dict=settings(folder, **given)), count_flops=False)
-
-
-class KilledError(Exception):
-    """The process is gone."""
-
-
-def killed(run: Run, epoch: int) -> None:
-    """Train until an epoch begins (from 0); what is noted by then is what a kill leaves."""
-    train = run.trainer._train_epoch
-
-    def dying(train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
-        if epoch_idx == epoch:
-            raise KilledError
-        return train(train_data, epoch_idx, *args, **kwargs)
-
-    run.trainer._train_epoch = dying
-    with pytest.raises(KilledError):
-        run.trainer.fit(run.train, run.valid, verbose=False, show_progress=False)
 
 
 def trained(run: Run) -> list[int]:
@@ -54,13 +39,64 @@ def checkpoint(run: Run) -> dict[str, Any]:
 
 
 def test_what_goes_on_is_the_undisturbed_training(tmp_path: Path) -> None:
-    whole = prepared(tmp_path, epochs=5, checkpoint_dir=str(tmp_path / "whole"), hidden_dropout_prob=0.0)
+    """To the last bit, dropout and order among it."""
+    whole = prepared(tmp_path, epochs=5, checkpoint_dir=str(tmp_path / "whole"))
     assert trained(whole) == [1, 2, 3, 4, 5]
-    killed(prepared(tmp_path, epochs=5, hidden_dropout_prob=0.0), 3)
-    again = prepared(tmp_path, epochs=5, hidden_dropout_prob=0.0)
+    broken_off(prepared(tmp_path, epochs=5), 3)
+    again = prepared(tmp_path, epochs=5)
     assert trained(again) == [1, 2, 3, 4, 5]
-    assert again.trainer.best_valid_result == pytest.approx(whole.trainer.best_valid_result)
+    assert [entry.result for entry in again.trainer.valid_history] == [e.result for e in whole.trainer.valid_history]
     assert checkpoint(again)["epoch"] == checkpoint(whole)["epoch"]
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], weight), name
+
+
+def test_a_note_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    broken_off(prepared(tmp_path, epochs=3), 2)
+    run = prepared(tmp_path, epochs=3)
+    note = RunFiles(run.trainer.config).last
+    victims = [tmp_path / "victim.pth", tmp_path / "victim.pth.epoch7", tmp_path / "SASRec-a.pth"]
+    for victim in victims:
+        victim.write_bytes(b"precious")
+    state = {name: value for name, value in read(note).items() if name != "config"}
+    write(note, {**state, "saved_model_file": str(victims[0])})
+    with pytest.raises(UserError, match=r"saved_model_file: .*victim\.pth' is no best model's file; remove it"):
+        run.trainer.fit(run.train, run.valid)
+    write(note, {**state, "saved_model_file": str(victims[2])})
+    assert trained(prepared(tmp_path, epochs=3)) == [1, 2, 3]
+    assert all(victim.read_bytes() == b"precious" for victim in victims)
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": "x"}, {"a": 1}, {"epoch": 3}, {"epoch": 1, "noted": {}}])
+def test_another_dictionary_is_told(tmp_path: Path, content: dict[str, Any]) -> None:
+    run = prepared(tmp_path, epochs=3)
+    note = RunFiles(run.trainer.config).last
+    write(note, content)
+    with pytest.raises(UserError, match=r"-last\.pth is no state of a training.*; remove it to begin anew") as caught:
+        run.trainer.fit(run.train, run.valid)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
+    """As the system tells it when a file grows beyond what is allowed."""
+    changes = {"epochs": 4, "hidden_size": 64, "inner_size": 64}
+    whole = prepared(tmp_path, checkpoint_dir=str(tmp_path / "whole"), **changes)
+    trained(whole)
+    run = prepared(tmp_path, **changes)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run.trainer.training.add(AtEpoch(2, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))))
+    try:
+        with pytest.raises(UserError, match=r"^'.*' cannot be written: File too large; make room \(what had") as caught:
+            run.trainer.fit(run.train, run.valid, verbose=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert read(RunFiles(run.trainer.config).last)["epoch"] == 1
+    assert not list((tmp_path / "saved").glob(".*"))
+    again = prepared(tmp_path, **changes)
+    assert trained(again) == [1, 2, 3, 4]
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], weight), name
 
 
 def test_a_module_among_the_other_parameters_is_noted_with_the_model(
@@ -70,9 +106,9 @@ def test_a_module_among_the_other_parameters_is_noted_with_the_model(
     from recbole.model.sequential_recommender import SASRec
 
     monkeypatch.setattr(SASRec, "other_parameter_name", ["item_embedding"], raising=False)
-    killed(prepared(tmp_path, epochs=3), 2)
+    broken_off(prepared(tmp_path, epochs=3), 2)
     run = prepared(tmp_path, epochs=3)
-    noted = torch.load(last_file(run.trainer.config), weights_only=True)
+    noted = read(RunFiles(run.trainer.config).last)
     assert noted["other_parameter"] == {}
     assert trained(run) == [1, 2, 3]
 
@@ -90,7 +126,7 @@ def test_what_a_note_cannot_hold_begins_anew_with_a_warning(
     reason = "several optimisers" if model == "RecVAE" else "seen is no tensor and no plain value"
     assert f"a training of {model} that is broken off begins anew: " in caplog.text
     assert reason in caplog.text
-    assert not last_file(run.trainer.config).exists()
+    assert not RunFiles(run.trainer.config).last.exists()
 
 
 def test_more_epochs_go_on_after_a_finished_training(tmp_path: Path) -> None:
@@ -112,7 +148,7 @@ def test_fewer_epochs_leave_the_best_model_as_it_is(tmp_path: Path) -> None:
     run = prepared(tmp_path, epochs=9)
     scores = iter([0.1, 0.9, 0.2, 0.3, 0.4])
     run.trainer._valid_epoch = lambda *args, **kwargs: ((score := next(scores)), {"mrr@10": score})
-    killed(run, 5)
+    broken_off(run, 5)
     best = checkpoint(run)
     assert best["epoch"] == 1
     fewer = prepared(tmp_path, epochs=3)
@@ -148,9 +184,9 @@ def test_the_best_model_is_one_of_the_noted_epochs(tmp_path: Path) -> None:
 
 
 def test_a_damaged_note_is_told(tmp_path: Path) -> None:
-    killed(prepared(tmp_path, epochs=3), 2)
+    broken_off(prepared(tmp_path, epochs=3), 2)
     run = prepared(tmp_path, epochs=3)
-    note = last_file(run.trainer.config)
+    note = RunFiles(run.trainer.config).last
     note.write_bytes(note.read_bytes()[:-2000])
     with pytest.raises(UserError, match=r"-last\.pth is damaged; remove it to begin anew"):
         trained(run)

@@ -10,8 +10,9 @@ import pytest
 from pattern_shop import NAME, pattern_settings, prepared, write_pattern_shop
 from shop import settings, write_shop
 
-from recbole_mmm4rec.checkpoints.history import Validation, best_epoch
+from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.run import quick_start
+from recbole_mmm4rec.training.history import Validation, best_epoch
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -62,7 +63,7 @@ def test_the_model_before_training_is_a_candidate(
     assert run.trainer.valid_history[0].loss is None
     assert best_epoch(run.trainer) == best
     assert "before the first epoch" in caplog.text
-    kept = quick_start._load_checkpoint(Path(run.trainer.saved_model_file))
+    kept = read(run.trainer.saved_model_file)
     same = all((kept["state_dict"][name] == weight).all() for name, weight in initial.items())
     assert same == (best == 0)
 
