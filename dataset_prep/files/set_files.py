@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from recbole_mmm4rec.base.atomic_files import read_header, read_item_column, require_columns
+from recbole_mmm4rec.base.atomic_files import read_header, read_item_column, read_rows, require_columns
 from recbole_mmm4rec.base.errors import UserError
 
 INTER_COLUMNS = {"user_id": "token", "item_id": "token", "timestamp": "float"}
@@ -40,7 +40,7 @@ class SetFiles:
 
     def item_columns(self) -> list[str]:
         """Names of the ``.item`` file's columns."""
-        return list(read_header(self.file("item"), "\t", "utf-8"))
+        return list(read_header(self.file("item")))
 
     def tokens(self) -> list[str]:
         """Ids of the ``.item`` file, in its order."""
@@ -59,18 +59,8 @@ class SetFiles:
             UserError: a column is missing or of another type, no UTF-8, or a line with a wrong number of fields.
         """
         file = self.file("inter")
-        header = read_header(file, "\t", "utf-8")
+        header = read_header(file)
         require_columns(file, header, INTER_COLUMNS)
         at = [list(header).index(column) for column in INTER_COLUMNS]
-        with file.open(encoding="utf-8", newline="\n") as lines:
-            try:
-                next(lines)
-                for number, line in enumerate(lines, start=2):
-                    fields = line.rstrip("\r\n").split("\t")
-                    if len(fields) != len(header):
-                        raise UserError(
-                            f"{file} line {number}: {len(fields)} fields where the header has {len(header)}"
-                        )
-                    yield [fields[position] for position in at]
-            except UnicodeDecodeError:
-                raise UserError(f"{file}: not UTF-8; convert the file to UTF-8") from None
+        for _, fields in read_rows(file, header):
+            yield [fields[position] for position in at]

@@ -35,20 +35,25 @@ class FeatureSource:
         folder: the folder with one store for each modality, by default ``DATASET_DIR/features``.
         item_file: ``NAME.item``, whose texts the embeddings must have been made from; it need not exist.
         features_in: where the tables are kept, memory, mapped (left on disk), or auto, as the size says.
+        separator: what stands between the fields of ``NAME.item``.
+        encoding: of that file.
     """
 
     dataset: str
     folder: Path
     item_file: Path
     features_in: str = "auto"
+    separator: str = "\t"
+    encoding: str = "utf-8"
 
     @classmethod
     def of(cls, config: Any) -> FeatureSource:
-        """From RecBole's ``dataset``, ``data_path`` and, if set, ``feature_path`` and ``features_in``."""
+        """From RecBole's ``dataset``, ``data_path`` and further keys of a configuration."""
         dataset_dir = Path(config["data_path"])
         name = str(config["dataset"])
         folder = Path(config["feature_path"]) if config["feature_path"] else dataset_dir / "features"
-        return cls(name, folder, dataset_dir / f"{name}.item", config["features_in"] or "auto")
+        layout = config["field_separator"] or "\t", config["encoding"] or "utf-8"
+        return cls(name, folder, dataset_dir / f"{name}.item", config["features_in"] or "auto", *layout)
 
     def found(self) -> list[str]:
         """The modalities that have a store, text first."""
@@ -68,7 +73,7 @@ class FeatureSource:
         foreign = store.manifest.dataset != self.dataset
         if modality == "text" and store.manifest.input_hash is not None and self._has_column(column):
             try:
-                store.check_inputs(*read_item_column(self.item_file, column))
+                store.check_inputs(*read_item_column(self.item_file, column, self.separator, self.encoding))
             except UserError:
                 if not foreign:
                     raise
@@ -85,7 +90,7 @@ class FeatureSource:
     def _has_column(self, column: str) -> bool:
         if not self.item_file.is_file():
             return False
-        return {"item_id", column} <= set(read_header(self.item_file, "\t", "utf-8"))
+        return {"item_id", column} <= set(read_header(self.item_file, self.separator, self.encoding))
 
     def command(self) -> str:
         """The command that makes the text store."""

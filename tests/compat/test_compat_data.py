@@ -179,23 +179,6 @@ def test_loaders_of_knowledge_aware_models_are_used_again(tmp_path: Path, monkey
     assert {len(items) for items, _ in batches(train_batch_size=64)[:-1]} == {64}  # not the size of what was saved
 
 
-@pytest.mark.parametrize("kept", ["save_dataset", "save_dataloaders"])
-@pytest.mark.parametrize("content", [b"", b"cut off", None])
-def test_a_cache_that_cannot_be_read_is_made_anew(
-    tmp_path: Path, kept: str, content: bytes | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_shop(tmp_path)
-    prepare(Config("BPR", "shop", config_dict=settings(tmp_path, **{kept: True})))
-    (cache,) = (tmp_path / "saved").iterdir()
-    cache.write_bytes(cache.read_bytes()[:-100] if content is None else content)
-    dataset, train, *_ = prepare(Config("BPR", "shop", config_dict=settings(tmp_path, **{kept: True})))
-    assert (dataset.inter_num, train._dataset.inter_num) == (300, 240)
-    assert f"{cache} cannot be read and is made anew" in caplog.text
-    caplog.clear()
-    prepare(Config("BPR", "shop", config_dict=settings(tmp_path)))
-    assert "made anew" not in caplog.text
-
-
 def test_an_interrupted_cache_is_no_cache(tmp_path: Path) -> None:
     write_shop(tmp_path)
     dataset = create_dataset(Config("BPR", "shop", config_dict=settings(tmp_path)))
