@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,3 +65,20 @@ class SetFiles:
         at = [list(header).index(column) for column in INTER_COLUMNS]
         for _, fields in read_rows(file, header):
             yield [fields[position] for position in at]
+
+    def interacted(self) -> set[str]:
+        """Ids of the items in all files of interactions, ready-made splits and the histories in them included.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        found: set[str] = set()
+        for file in sorted(self.folder.glob(f"{glob.escape(self.name)}.*")):
+            if file.suffix != ".inter":
+                continue
+            header = read_header(file)
+            at = [place for place, column in enumerate(header) if column in ("item_id", "item_id_list")]
+            for _, fields in read_rows(file, header):
+                for place in at:
+                    found.update(fields[place].split(" "))
+        return found - {""}

@@ -143,7 +143,7 @@ def read_item_column(
         Tokens and values, in the order of the lines.
 
     Raises:
-        UserError: no such file or column, a line that cannot be read, an item named twice.
+        UserError: no such file or column, a line that cannot be read, an item without id or named twice.
     """
     path = Path(item_file)
     header = read_header(path, separator, encoding)
@@ -155,6 +155,8 @@ def read_item_column(
     first_line: dict[str, int] = {}
     values: list[str] = []
     for number, fields in read_rows(path, header, separator, encoding):
+        if not fields[id_at]:
+            raise UserError(f"{path} line {number}: item_id is empty; fill it in or leave the line out")
         first = first_line.setdefault(fields[id_at], number)
         if first != number:
             raise UserError(f"{path} line {number}: item '{fields[id_at]}' is already on line {first}; keep one")
