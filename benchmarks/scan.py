@@ -13,13 +13,17 @@ from benchmarks import figures
 from benchmarks.suite import Options, say
 from benchmarks.turns import timed
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.network.ops.kernels import choose_backend
+from recbole_mmm4rec.network.ops.choice import choose_scan
 from recbole_mmm4rec.network.ops.ragged import Ragged
-from recbole_mmm4rec.network.ops.ssd import ssd
+from recbole_mmm4rec.network.ops.scans import DualForm, Kernels, TokenScan
 
 TITLE = "The scan by length"
 HEADS, WIDTH, GROUPS, STATE = 8, 64, 8, 64  # the paper's H, P, G, N
-CHUNKS = {"torch": 256, "torch, chunks of 16": 16, "mamba_ssm": 256}  # torch takes 64 at most
+SCANS: dict[str, TokenScan] = {
+    "torch": DualForm("torch"),
+    "torch, chunks of 16": DualForm("torch", 16),
+    "mamba_ssm": Kernels(),
+}
 TOKENS = 8_000
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 LENGTHS = (20, 50, 200, 1000)
@@ -46,9 +50,9 @@ def measure(options: Options, cell: str) -> dict[str, Any]:
         ``seconds`` of every implementation, one a repetition, and why one is ``absent``.
     """
     length, cuda = int(cell), options.device == "cuda"
-    names, absent = list(CHUNKS), {}
+    names, absent = list(SCANS), {}
     try:
-        choose_backend("mamba_ssm", options.device)
+        choose_scan("mamba_ssm", options.device)
     except UserError as error:
         names.remove("mamba_ssm")
         absent["mamba_ssm"] = str(error)
@@ -77,8 +81,8 @@ def inputs(length: int, seed: int, device: str) -> tuple[Inputs, Ragged]:
 
 
 def forward_backward(given: Inputs, ragged: Ragged, name: str) -> None:
-    """Scan and back, by one of :data:`CHUNKS`."""
-    y = ssd(*given, ragged, backend=name.partition(",")[0], chunk=CHUNKS[name])
+    """Scan and back, by one of :data:`SCANS`."""
+    y = SCANS[name].scan(*given, ragged)
     torch.autograd.grad(y.sum(), given)
 
 

@@ -17,7 +17,7 @@ from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
 from recbole_mmm4rec.losses.objectives import make_objective
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
 from recbole_mmm4rec.network.items import ItemSide
-from recbole_mmm4rec.network.network import ItemInputs
+from recbole_mmm4rec.network.ops.streams import Prepared
 
 INPUT_BYTES = 512 * 2**20
 """Most bytes of the first layer's inputs of all items that an evaluation keeps."""
@@ -47,7 +47,7 @@ class _Evaluation:
 
     state: tuple[Any, ...]
     side: ItemSide
-    inputs: Mapping[str, ItemInputs] | None = None
+    inputs: Mapping[str, Prepared] | None = None
     tokens: int = 0
 
 
@@ -77,7 +77,7 @@ class MMM4Rec(SequentialRecommender):
         self,
         interaction: Interaction,
         tables: Mapping[str, Tensor] | None,
-        inputs: Mapping[str, ItemInputs] | None = None,
+        inputs: Mapping[str, Prepared] | None = None,
         padded_to: int | None = None,
     ) -> Tensor:
         """The user vectors (B, D) of a batch; without ``tables`` its own items are projected alone."""
@@ -130,7 +130,7 @@ class MMM4Rec(SequentialRecommender):
             self._kept = _Evaluation(state, items.side())
         return self._kept
 
-    def _inputs(self, kept: _Evaluation, interaction: Interaction) -> Mapping[str, ItemInputs] | None:
+    def _inputs(self, kept: _Evaluation, interaction: Interaction) -> Mapping[str, Prepared] | None:
         """The first layer's inputs of all items, once the evaluation has seen as many tokens and if they are small."""
         if self.training or torch.is_grad_enabled():
             return None

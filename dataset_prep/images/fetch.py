@@ -138,7 +138,7 @@ class _Bring:
             if path.stat().st_size > limit:
                 raise FetchError(f"more than {limit:,} bytes", passing=True)
             return path.read_bytes()
-        except (OSError, ValueError) as error:  # no permission, a NUL in the name, a name too long
+        except (OSError, ValueError, RuntimeError) as error:  # no permission, a NUL in the name, a link to itself
             raise FetchError(f"'{name[:200]}' cannot be read ({type(error).__name__})", passing=True) from None
 
 

@@ -32,7 +32,7 @@ def alone(folder: Path, what: str, named: str = "") -> Iterator[None]:
     named = named or f"--out {folder}"
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
-        lock = _claimed(folder)
+        lock = claimed(folder / ".lock")
     except BlockingIOError:
         raise UserError(f"{named}: another {what} is running there; wait for it, or name another") from None
     except OSError as error:
@@ -47,18 +47,27 @@ def alone(folder: Path, what: str, named: str = "") -> Iterator[None]:
         lock.close()
 
 
-def _claimed(folder: Path) -> IO[bytes]:
+def claimed(path: Path) -> IO[bytes]:
+    """A file that only this process has locked, until it is closed or the process ends.
+
+    Args:
+        path: of the file, which is to be removed before it is closed; folders that it lies in are made.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+        OSError: it cannot be written.
+    """
     import fcntl
 
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock = (folder / ".lock").open("ab")
+            lock = path.open("ab")
         except FileNotFoundError:  # the command before has just removed the folder that it had made
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / ".lock")):
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
                 return lock
             lock.close()
         except FileNotFoundError:  # the command before has just ended and taken its file away

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any, Protocol
 
 import numpy as np
@@ -138,7 +139,8 @@ class Optimizer:
             ValueError: the groups hold other parameters.
         """
         names = state.get("names")
-        self.optimizer.load_state_dict(state if names is None else self._arranged(state, names))
+        arranged = state if names is None else self._arranged(state, names)
+        self.optimizer.load_state_dict(deepcopy(arranged))  # PyTorch would keep tensors that are mapped to the file
 
     def _arranged(self, state: dict[str, Any], names: list[list[str]]) -> dict[str, Any]:
         """A state in the order of this optimiser."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import glob
-import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.locks import claimed
 from recbole_mmm4rec.checkpoints.format import ENDING, read
 from recbole_mmm4rec.checkpoints.run_id import run_id
-
-logger = logging.getLogger(__name__)
 
 
 class RunFiles:
@@ -94,16 +92,14 @@ class RunFiles:
         Raises:
             UserError: another process is at it.
         """
-        import fcntl
-
         path = self.folder / f".{self.stem}.lock"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = _open_locked(path, fcntl)
-        if lock is None:
+        try:
+            lock = claimed(path)
+        except BlockingIOError:
             raise UserError(
                 f"checkpoint_dir={str(self.folder)!r}: another process is training the same run ({self.stem}); wait "
                 "for it, or name another checkpoint_dir"
-            )
+            ) from None
         with lock:
             try:
                 for part in self.folder.glob(f".{glob.escape(self.stem)}*.tmp"):
@@ -111,26 +107,6 @@ class RunFiles:
                 yield
             finally:
                 path.unlink(missing_ok=True)
-
-
-def _open_locked(path: Path, fcntl: Any) -> IO[str] | None:
-    """A file that only this process has locked, None where another one has."""
-    while True:
-        lock = path.open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            return None
-        except OSError as error:  # a file system without locks
-            logger.warning("%s cannot be locked (%s): start no second process of this run", path, error.strerror)
-            return lock
-        try:
-            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                return lock
-        except FileNotFoundError:  # the one before has just removed it
-            pass
-        lock.close()
 
 
 def _epoch(file: Path) -> int:

@@ -67,7 +67,7 @@ def _backends(self_test: bool) -> dict[str, Any]:
     """GPUs, the scan that a run would take on each kind of device, and how every backend did."""
     from recbole_mmm4rec.commands.machine import gpus
     from recbole_mmm4rec.commands.self_test import run_self_test
-    from recbole_mmm4rec.network.ops.kernels import backend_and_reason
+    from recbole_mmm4rec.network.ops.choice import backend_and_reason
 
     names, why_not = gpus()
     devices = ("cuda", "cpu") if names else ("cpu",)

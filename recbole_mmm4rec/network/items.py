@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network.config import NetworkConfig
-from recbole_mmm4rec.network.ops.directions import EPS, sum_of_directions
+from recbole_mmm4rec.network.ops.directions import sum_of_directions
 from recbole_mmm4rec.network.ops.frozen import FrozenTable, Rows, pieces
 from recbole_mmm4rec.network.ops.project import project
 
@@ -240,17 +240,8 @@ class ItemTables(nn.Module):
             vectors: what :meth:`vectors` gives for the same ``rows``.
             rows: (n,) int64 item numbers or a slice of them, all by default.
         """
-        weights = self.coefficients(rows)
-        temperature = self.config.temperature
-        if weights is None:
-            return sum_of_directions([vectors[name] for name in self.modalities], temperature)
-        total: Tensor | None = None
-        for column, name in enumerate(self.modalities):
-            part = F.normalize(vectors[name], dim=-1, eps=EPS)
-            part = part * weights[:, column].unsqueeze(1).to(part.dtype)
-            total = part if total is None else total + part
-        assert total is not None
-        return total / temperature
+        vectors_of_all = [vectors[name] for name in self.modalities]  # (n, D) each
+        return sum_of_directions(vectors_of_all, self.coefficients(rows), self.config.temperature)  # (n, D)
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

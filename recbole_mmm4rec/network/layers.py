@@ -1,4 +1,7 @@
-"""The layers on packed tokens: TiSSD layer, cross layer, feed-forward."""
+"""The layers on packed tokens: TiSSD layer, cross layer, feed-forward.
+
+Axes: T tokens, S of them wanted, B histories, L positions, D, H heads.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,10 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.ops.dropout import dropout
-from recbole_mmm4rec.network.ops.ragged import Ragged
-from recbole_mmm4rec.network.ops.shared_prefixes import SharedPrefixes
-from recbole_mmm4rec.network.state_space import CrossSSD, Plan, Projected, TiSSD
-from recbole_mmm4rec.network.time_path import FourierFilter
-
-
-def residual(x: Tensor, out: Tensor, drop: float, training: bool) -> Tensor:
-    """dropout(out) + x."""
-    return dropout(out, drop, training) + x
+from recbole_mmm4rec.network.ops.layouts import Layout
+from recbole_mmm4rec.network.ops.streams import Stream, Vectors
+from recbole_mmm4rec.network.state_space import CrossSSD, TiSSD
+from recbole_mmm4rec.network.time_path import FourierFilter, Signal
 
 
 class FeedForward(nn.Module):
@@ -29,9 +27,9 @@ class FeedForward(nn.Module):
         self.drop = config.dropout_prob
 
     def forward(self, x: Tensor) -> Tensor:
-        """(T, D) → (T, D)."""
-        hidden = dropout(F.hardswish(self.fc1(x)), self.drop, self.training)
-        return self.norm(residual(x, self.fc2(hidden), self.drop, self.training))
+        """(S, D) → (S, D)."""
+        hidden = dropout(F.hardswish(self.fc1(x)), self.drop, self.training)  # (S, inner_size)
+        return self.norm(dropout(self.fc2(hidden), self.drop, self.training) + x)
 
 
 class TiSSDLayer(nn.Module):
@@ -44,20 +42,11 @@ class TiSSDLayer(nn.Module):
         self.ffn = FeedForward(config) if config.is_ffn else None
         self.drop = config.dropout_prob
 
-    def forward(
-        self, x: Tensor, signal: Tensor | None, ragged: Ragged, plan: Plan, projected: Projected | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """(T, D), (B, H, L) → (S, D) of the tokens that ``plan`` wants; and the next time signal."""
-        out, signal = self.ssd(x, signal, ragged, plan, projected)
-        return self._after(plan.kept(x), out), signal
-
-    def prefixes(self, x: Tensor, signal: Tensor, shared: SharedPrefixes, prefixes: Tensor, backend: str) -> Tensor:
-        """The layer's output at the end of every prefix: x (T', D), signal (B, H, L) → (T', D)."""
-        return self._after(x, self.ssd.prefixes(x, signal, shared, prefixes, backend))
-
-    def _after(self, x: Tensor, out: Tensor) -> Tensor:
-        h = self.norm(residual(x, out, self.drop, self.training))
-        return h if self.ffn is None else self.ffn(h)
+    def forward(self, u: Stream, g: Signal, at: Layout) -> tuple[Stream, Signal]:
+        """One layer: u (T, D), time signal g (B, H, L) or None, the tokens ``at`` → (S, D) and the next time signal."""
+        out, g = self.ssd(u, g, at)  # (S, D), (B, H, L)
+        h = self.norm(dropout(out, self.drop, self.training) + at.wanted(u.x))  # (S, D)
+        return Vectors(h if self.ffn is None else self.ffn(h)), g
 
 
 class CrossLayer(nn.Module):
@@ -65,47 +54,33 @@ class CrossLayer(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.config = config
         self.align_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.filter = FourierFilter(config) if config.is_time else None
         self.cross = CrossSSD(config)
         self.cross_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.ffn = FeedForward(config) if config.is_ffn else None
         self.drop = config.dropout_prob
+        self.width = config.d_conv
 
     def forward(
-        self,
-        text: Tensor,
-        image: Tensor,
-        signals: tuple[Tensor, Tensor] | None,
-        shared: TiSSD,
-        ragged: Ragged,
-        plan: Plan,
-        projected: Projected | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+        self, text: Tensor, image: Stream, g_text: Signal, g_image: Signal, shared: TiSSD, at: Layout
+    ) -> tuple[Stream, Signal]:
         """One cross layer.
 
         Args:
             text: (T, D) output of the text layer; image: (T, D) the image stream.
-            signals: the text layer's output time signal and the image's, (B, H, L) each; None without time.
+            g_text: the text layer's output time signal; g_image: the image's, (B, H, L) each; None without time.
             shared: the TiSSD block of the text layer of the same index.
-            ragged: layout of the T tokens.
-            plan: how to compute, and the S tokens whose output is wanted: all or the last ones.
-            projected: what the shared block's ``project`` makes of ``image``, if it is at hand.
+            at: the T tokens, and the S whose output is wanted.
 
         Returns:
             (S, D), and the image's next time signal.
         """
-        text_signal, image_signal = signals if signals is not None else (None, None)
-        tail, aligning = ragged, plan
-        if plan.keep is not None:  # the convolution of C at the last position sees the last K
-            tokens, tail = ragged.tail(self.config.d_conv)
-            aligning = Plan(plan.backend, tokens, self.config.d_conv)
-        aligned, image_signal = shared(image, image_signal, ragged, aligning, projected)
-        h = self.align_norm(residual(aligning.kept(image), aligned, self.drop, self.training))
-        joint = self.filter(image_signal, text_signal) if self.filter is not None else None
-        out = self.cross(h, text, joint, ragged, tail, plan)
-        if plan.keep is not None:
-            h, text = h.index_select(0, tail.last), text.index_select(0, plan.keep)
-        o = self.cross_norm(residual(h + text, out, self.drop, self.training))
-        return (o if self.ffn is None else self.ffn(o)), image_signal
+        near = at.seen_by(self.width)  # S' tokens: the convolution of C at the wanted ones sees the last K
+        out, g_image = shared(image, g_image, near)  # (S', D), (B, H, L)
+        h = self.align_norm(dropout(out, self.drop, self.training) + near.wanted(image.x))  # (S', D)
+        c = None if self.filter is None else self.filter(g_image, g_text)  # (B, H, L)
+        out = self.cross(h, text, c, near, at)  # (S, D)
+        sum_ = at.narrow(h, near) + at.wanted(text)  # (S, D)
+        o = self.cross_norm(dropout(out, self.drop, self.training) + sum_)  # (S, D)
+        return Vectors(o if self.ffn is None else self.ffn(o)), g_image

@@ -15,8 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_mmm4rec.network.config import NetworkConfig
-from recbole_mmm4rec.network.conv import RowConv
+from recbole_mmm4rec.network.ops.conv import row_conv
 from recbole_mmm4rec.network.ops.dropout import dropout
+
+Signal = Tensor | None
+"""A time signal (B, H, L); None without time."""
 
 
 def full_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -66,8 +69,21 @@ class TimeInput(nn.Module):
     def forward(self, gaps: Tensor) -> Tensor:
         """(B, L) → (B, H, L); each call draws its own dropout."""
         gaps = gaps.to(self.norm.weight.dtype)
-        row = self.norm(dropout(gaps, self.drop, self.training))
+        row = self.norm(dropout(gaps, self.drop, self.training))  # (B, L)
         return row.unsqueeze(1).expand(-1, self.heads, -1)
+
+
+class RowConv(nn.Module):
+    """SiLU(y), y_t = bias + Σ_k weight_k s_(t−K+1+k), every head for itself."""
+
+    def __init__(self, heads: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(heads, heads, width, groups=heads)
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """(B, H, L) → (B, H, L)."""
+        assert self.conv.bias is not None
+        return row_conv(signal, self.conv.weight.squeeze(1), self.conv.bias)
 
 
 class TimeScale(nn.Module):
@@ -84,7 +100,7 @@ class TimeScale(nn.Module):
     @full_precision
     def forward(self, signal: Tensor) -> Tensor:
         """(B, H, L) → (B, H, L)."""
-        hidden = self.fc2(F.silu(self.fc1(dropout(signal, self.drop, self.training))))
+        hidden = self.fc2(F.silu(self.fc1(dropout(signal, self.drop, self.training))))  # (B, H, L)
         return self.conv2(self.conv1(F.tanhshrink(hidden) * signal))
 
 
@@ -100,7 +116,7 @@ class TimeGate(nn.Module):
     @full_precision
     def forward(self, signal: Tensor, scale: Tensor) -> Tensor:
         """(B, H, L) twice → (B, H, L)."""
-        share = torch.sigmoid(self.gate(dropout(signal, self.drop, self.training)))
+        share = torch.sigmoid(self.gate(dropout(signal, self.drop, self.training)))  # (B, H, 1 or L)
         return self.norm(share * signal + (1 - share) * scale)
 
 
@@ -133,7 +149,7 @@ class FourierFilter(nn.Module):
     @full_precision
     def forward(self, image_signal: Tensor, text_signal: Tensor) -> Tensor:
         """(B, H, L) twice → (B, H, L)."""
-        a = torch.fft.rfft(image_signal, norm="ortho")
-        b = torch.fft.rfft(text_signal, norm="ortho")
-        mixed = self.joint(self.image(a) * a + self.text(b) * b)
+        a = torch.fft.rfft(image_signal, norm="ortho")  # (B, H, F)
+        b = torch.fft.rfft(text_signal, norm="ortho")  # (B, H, F)
+        mixed = self.joint(self.image(a) * a + self.text(b) * b)  # (B, H, F)
         return torch.fft.irfft(mixed, n=image_signal.shape[-1], norm="ortho")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from recbole.utils import EvaluatorType, ModelType, get_flops, get_model, get_tr
 
 from recbole_mmm4rec.base.atomic_files import read_header
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
+from recbole_mmm4rec.base.files import writable_folder
 from recbole_mmm4rec.data.ready_made import history_field
 from recbole_mmm4rec.distributed import group
 from recbole_mmm4rec.training.fast_cpu import speed_up
@@ -100,9 +103,10 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
         count_flops: also write the model's floating-point operations to the log.
 
     Raises:
-        UserError: when the data set is missing or RecBole refuses it.
+        UserError: when the data set is missing or RecBole refuses it, or checkpoint_dir cannot be written to.
     """
     logger = logging.getLogger()
+    writable_folder(config["checkpoint_dir"], f"checkpoint_dir={config['checkpoint_dir']!r}")
     dataset, (train, valid, test) = build_data(config)
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= dataset.item_num:
         raise UserError(
@@ -150,6 +154,9 @@ def start_log(config: Config) -> str | None:
     Returns:
         Path of the log file; None where the caller's own logging is in place, which RecBole leaves alone, and on all
         but one of several processes.
+
+    Raises:
+        UserError: there is no folder to write it to.
     """
     logger = logging.getLogger()
     if not group.is_main():
@@ -160,10 +167,21 @@ def start_log(config: Config) -> str | None:
         logger.removeHandler(handler)
         handler.close()
     before = list(logger.handlers)
+    folder = Path("log", str(config["model"]))
+    writable_folder(folder, f"the log goes to {str(folder)!r} in {os.getcwd()!r}")
     init_logger(config)
     _log_handlers.extend(handler for handler in logger.handlers if handler not in before)
-    files = [handler.baseFilename for handler in _log_handlers if isinstance(handler, logging.FileHandler)]
-    return os.path.relpath(files[0]) if files else None
+    files = [handler for handler in _log_handlers if isinstance(handler, logging.FileHandler)]
+    for file in files:
+        file.handleError = partial(_give_up, file)  # type: ignore[method-assign]
+    return os.path.relpath(files[0].baseFilename) if files else None
+
+
+def _give_up(file: logging.FileHandler, record: logging.LogRecord) -> None:
+    """A log that cannot be written, for example to a full disk, is told of once, and the run goes on without."""
+    error = sys.exc_info()[1]
+    logging.getLogger().removeHandler(file)
+    print(f"warning: {file.baseFilename} cannot be written, nothing more is: {error}", file=sys.stderr)
 
 
 def check_data_files(config: Config) -> None:

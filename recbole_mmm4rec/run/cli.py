@@ -43,7 +43,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python run_recbole.py")
     if any(argument in ("-h", "--help") for argument in arguments):
         _parser(prog).print_help()
         return 0
-    return ended(lambda: _told(parse_arguments(arguments)), lambda: _after_a_break(parse_arguments(arguments)))
+    return ended(
+        lambda: _told(parse_arguments(arguments)),
+        lambda: _after_a_break(parse_arguments(arguments)),
+        terminable="RANK" not in os.environ,  # torchrun ends its processes with SIGTERM, and has told why
+    )
 
 
 def _parser(prog: str) -> Parser:

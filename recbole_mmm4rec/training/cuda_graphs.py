@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network import MMM4RecNetwork
-from recbole_mmm4rec.network.ops.kernels import choose_backend
+from recbole_mmm4rec.network.ops.choice import choose_scan
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def use_graphs(config: Any, network: MMM4RecNetwork, device: torch.device, row_w
 def _obstacle(config: Any, network: MMM4RecNetwork, device: torch.device, row_wise: bool) -> str:
     """What keeps a step from being recorded, or nothing."""
     settings = network.config
-    backend = choose_backend(settings.ssd_backend, device.type)
+    scan = choose_scan(settings.ssd_backend, device.type).name
     if config["single_spec"] is False:
         return "several processes train together (nproc)"
     if config["accumulation_steps"] not in (None, 1):
@@ -73,8 +73,8 @@ def _obstacle(config: Any, network: MMM4RecNetwork, device: torch.device, row_wi
         return "the shapes of a step depend on the batch under loss_type: sampled or in_batch and row_wise_ids: True"
     if config["train_unit"] == "user":
         return "train_unit: user makes batches of different sizes"
-    if backend != "mamba_ssm":
-        return f"the scan runs by {backend}, whose shapes depend on the batch, and not by mamba_ssm (ssd_backend)"
+    if scan != "mamba_ssm":
+        return f"the scan runs by {scan}, whose shapes depend on the batch, and not by mamba_ssm (ssd_backend)"
     if any(table.values.device.type != device.type for table in network.items.features.values()):
         return "the item features do not fit into the GPU's memory"
     return ""

@@ -13,6 +13,7 @@ import yaml
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.files import file_hash, whole_file
+from recbole_mmm4rec.base.json_lines import read_line
 from recbole_mmm4rec.run.identity import NOT_RESOLVED, RESULTS, data_mark, resolved
 from recbole_mmm4rec.settings.keys import check_setting, read_settings
 from recbole_mmm4rec.settings.models import model_names
@@ -199,7 +200,7 @@ def claim(study: Study, out: Path) -> None:
             whole.write(json.dumps(now, indent=2, ensure_ascii=False).encode())
         return
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = read_line(file.read_bytes())
     except ValueError:
         raise UserError(f"{file} cannot be read; name another folder with --out") from None
     if before != now:

@@ -88,6 +88,12 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path, old: str, new: str, c
     assert "\n" not in str(caught.value)
 
 
+def test_a_row_with_neighbours_says_so_by_itself(tmp_path: Path) -> None:
+    mixed = "    - SASRec\n    - {model: SASRec, settings: {neighbour_weight: 3}}\n    - Neighbours\n"
+    comparison = read_comparison(changed(tmp_path, "    - Pop\n", mixed))
+    assert [row.name for row in comparison.rows] == ["SASRec", "SASRec + neighbours", "Neighbours", "ours"]
+
+
 def test_rows_are_chosen_by_name(tmp_path: Path) -> None:
     file = changed(tmp_path, "Pop", "Pop")
     assert [row.name for row in read_comparison(file, ["ours"]).rows] == ["ours"]

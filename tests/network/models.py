@@ -19,6 +19,7 @@ from recbole_mmm4rec.transfer.published import our_name
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ITEMS = 23
+BOTH = plain.TEXT_AND_IMAGE
 SMALL: dict[str, Any] = {
     "max_len": 9,
     "hidden_size": 12,
@@ -72,6 +73,24 @@ def make_batch(max_len: int, lengths: list[int] | None = None, seed: int = 0, it
     stamps = 1_400_000_000 + torch.randint(0, 10**8, (shape[0], 1), generator=draw) + gaps.cumsum(1)
     item_seq = torch.randint(1, items + 1, shape, generator=draw)
     return Batch(torch.where(real, item_seq, 0), held, torch.where(real, stamps, 0))
+
+
+def prefix_batch(lengths: list[int], max_len: int, complete: bool, seed: int = 0) -> tuple[Tensor, ...]:
+    """All prefixes (or every other one) of sequences of ``lengths``, shuffled: items, lengths, stamps, origin."""
+    draw = torch.Generator().manual_seed(seed)
+    rows = []
+    for user, length in enumerate(lengths):
+        items = torch.randint(1, 20, (length,), generator=draw)
+        stamps = 1_500_000_000 + torch.randint(1, 10**6, (length,), generator=draw).cumsum(0)
+        for end in range(1, length + 1):
+            if complete or end == length or end % 2:
+                rows.append((items[:end], stamps[:end], user + 100))
+    rows = [rows[at] for at in torch.randperm(len(rows), generator=draw).tolist()]
+    item_seq, times = torch.zeros(len(rows), max_len, dtype=torch.int64), torch.zeros(len(rows), max_len).long()
+    for row, (items, stamps, _) in enumerate(rows):
+        item_seq[row, : len(items)], times[row, : len(items)] = items, stamps
+    ends = torch.tensor([len(items) for items, _, _ in rows])
+    return item_seq, ends, times, torch.tensor([user for _, _, user in rows])
 
 
 def make_features(modalities: tuple[str, ...] = plain.TEXT_AND_IMAGE, items: int = ITEMS) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from network.models import (
+    BOTH,
     ITEMS,
     Batch,
     make_batch,
     make_features,
     make_network,
     make_present,
+    prefix_batch,
     randomise,
     relative,
     small_config,
@@ -89,6 +92,33 @@ def test_without_time_a_vector_depends_on_the_prefix_alone() -> None:
         wanted = network.user_vectors(cut, held)
         assert torch.equal(network.user_vectors(batch.item_seq, held), wanted)
         torch.testing.assert_close(wide.user_vectors(widened, held), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba", "recurrence"])
+@pytest.mark.parametrize(("changes", "modalities"), [({}, ("text",)), ({}, BOTH), ({"is_time": False}, BOTH)], ids=str)
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(2, 9), min_size=1, max_size=4), end=st.integers(1, 8), stretch=st.sampled_from([1, 9])
+)
+def test_later_items_never_change_an_earlier_user_vector_of_the_same_prefix(
+    lengths: list[int], end: int, stretch: int, backend: str, changes: dict[str, Any], modalities: tuple[str, ...]
+) -> None:
+    """Neither where a history's prefixes are computed together, nor in the positions behind a prefix."""
+    longest, end = 9 * stretch, end * stretch  # 81: above the 64 positions of a block
+    network = make_network(small_config(max_len=longest, ssd_backend=backend, **changes), modalities)
+    item_seq, held, stamps, origin = prefix_batch([length * stretch for length in lengths], longest, stretch == 1)
+    behind = torch.arange(longest) >= end
+    items = torch.where(behind, (item_seq + 7) % ITEMS + 1, item_seq)
+    times = torch.where(behind, stamps + 10**6 * torch.arange(longest) ** 2, stamps)
+    with torch.no_grad():
+        before = network.user_vectors(item_seq, held, stamps, origin=origin)
+        after = network.user_vectors(items, held, times, origin=origin)
+        alone = network.user_vectors(items, held, times)
+    early = held <= end
+    torch.testing.assert_close(after[early], before[early], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(alone[early], before[early], rtol=1e-9, atol=1e-9)
+    late = after[~early]
+    assert not len(late) or relative(late, before[~early]) > 1e-3
 
 
 def test_order_of_items_matters_and_so_do_gaps() -> None:

@@ -12,6 +12,7 @@ from reference import plain
 from torch import Tensor
 
 from network.models import (
+    BOTH,
     Batch,
     golden,
     make_batch,
@@ -30,7 +31,6 @@ from recbole_mmm4rec.network import layers as blocks
 from recbole_mmm4rec.network import network as network_module
 from recbole_mmm4rec.network.ops.dropout import dropout
 
-BOTH = plain.TEXT_AND_IMAGE
 DROPOUTS = {"embedding_drop_prob": 0.12, "dropout_prob": 0.25, "time_dropout_prob": 0.38}
 GAP_SEEDS = {"text.gaps": 1.0, "image.gaps": 2.0}
 
@@ -147,6 +147,25 @@ def test_network_equals_reference(case: str, backend: str) -> None:
     config = small_config(**changes, ssd_backend=backend)
     present = make_present(modalities) if some_missing else None
     assert_equals_reference(make_network(config, modalities, present), make_batch(config.max_len), present)
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba", "recurrence"])
+@pytest.mark.parametrize("lengths", [[80, 3, 64, 65, 1], [130, 66, 2, 100], [40, 7]], ids=str)
+@pytest.mark.parametrize("modalities", [BOTH, ("text",)], ids="-".join)
+def test_long_histories_equal_reference(modalities: tuple[str, ...], lengths: list[int], backend: str) -> None:
+    """Above 64 positions other code runs: scan and convolutions, of tokens and of time signals."""
+    config = small_config(max_len=130 if 130 in lengths else 80, ssd_backend=backend)
+    assert_equals_reference(make_network(config, modalities), make_batch(config.max_len, lengths), None)
+
+
+@pytest.mark.usefixtures("interpreter")
+def test_long_histories_by_kernels_equal_reference() -> None:
+    config = small_config(max_len=80, ssd_backend="mamba_ssm")
+    network, batch = make_network(config, ("text",)), make_batch(config.max_len, [66, 3])
+    params, settings = reference_inputs(network)
+    wanted = plain.user_vectors(params, settings, *batch.args(), modalities=("text",))
+    with torch.no_grad():
+        assert relative(network.float().user_vectors(*batch.args()).double(), wanted) <= 1e-4
 
 
 @pytest.mark.parametrize("case", CASES)

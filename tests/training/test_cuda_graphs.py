@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.network.ops.scans import SCANS
 from recbole_mmm4rec.run.build import Run
 from recbole_mmm4rec.training import cuda_graphs
 from recbole_mmm4rec.training.cuda_graphs import BUCKET, MOST_GRAPHS, WARM_UP, CudaRecorder, GraphedLoss, use_graphs
@@ -131,7 +132,7 @@ def asked(
         config=SimpleNamespace(ssd_backend=backend, max_len=20), items=SimpleNamespace(features={"text": table})
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda_graphs, "choose_backend", lambda requested, *_: requested)
+        patch.setattr(cuda_graphs, "choose_scan", lambda requested, *_: SCANS[requested])
         return use_graphs({**GOOD, **changes}, network, torch.device(device), row_wise)  # type: ignore[arg-type]
 
 

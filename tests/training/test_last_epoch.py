@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from breaking import KilledError, broken_off
+from breaking import AtEpoch, KilledError, broken_off
 from shop import settings, write_shop
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.format import read
+from recbole_mmm4rec.checkpoints.format import read, write
 from recbole_mmm4rec.checkpoints.run_files import RunFiles
 from recbole_mmm4rec.run.build import Run, build, make_config
 
@@ -38,13 +39,64 @@ def checkpoint(run: Run) -> dict[str, Any]:
 
 
 def test_what_goes_on_is_the_undisturbed_training(tmp_path: Path) -> None:
-    whole = prepared(tmp_path, epochs=5, checkpoint_dir=str(tmp_path / "whole"), hidden_dropout_prob=0.0)
+    """To the last bit, dropout and order among it."""
+    whole = prepared(tmp_path, epochs=5, checkpoint_dir=str(tmp_path / "whole"))
     assert trained(whole) == [1, 2, 3, 4, 5]
-    broken_off(prepared(tmp_path, epochs=5, hidden_dropout_prob=0.0), 3)
-    again = prepared(tmp_path, epochs=5, hidden_dropout_prob=0.0)
+    broken_off(prepared(tmp_path, epochs=5), 3)
+    again = prepared(tmp_path, epochs=5)
     assert trained(again) == [1, 2, 3, 4, 5]
-    assert again.trainer.best_valid_result == pytest.approx(whole.trainer.best_valid_result)
+    assert [entry.result for entry in again.trainer.valid_history] == [e.result for e in whole.trainer.valid_history]
     assert checkpoint(again)["epoch"] == checkpoint(whole)["epoch"]
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], weight), name
+
+
+def test_a_note_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    broken_off(prepared(tmp_path, epochs=3), 2)
+    run = prepared(tmp_path, epochs=3)
+    note = RunFiles(run.trainer.config).last
+    victims = [tmp_path / "victim.pth", tmp_path / "victim.pth.epoch7", tmp_path / "SASRec-a.pth"]
+    for victim in victims:
+        victim.write_bytes(b"precious")
+    state = {name: value for name, value in read(note).items() if name != "config"}
+    write(note, {**state, "saved_model_file": str(victims[0])})
+    with pytest.raises(UserError, match=r"saved_model_file: .*victim\.pth' is no best model's file; remove it"):
+        run.trainer.fit(run.train, run.valid)
+    write(note, {**state, "saved_model_file": str(victims[2])})
+    assert trained(prepared(tmp_path, epochs=3)) == [1, 2, 3]
+    assert all(victim.read_bytes() == b"precious" for victim in victims)
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": "x"}, {"a": 1}, {"epoch": 3}, {"epoch": 1, "noted": {}}])
+def test_another_dictionary_is_told(tmp_path: Path, content: dict[str, Any]) -> None:
+    run = prepared(tmp_path, epochs=3)
+    note = RunFiles(run.trainer.config).last
+    write(note, content)
+    with pytest.raises(UserError, match=r"-last\.pth is no state of a training.*; remove it to begin anew") as caught:
+        run.trainer.fit(run.train, run.valid)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_leaves_the_last_good_state(tmp_path: Path) -> None:
+    """As the system tells it when a file grows beyond what is allowed."""
+    changes = {"epochs": 4, "hidden_size": 64, "inner_size": 64}
+    whole = prepared(tmp_path, checkpoint_dir=str(tmp_path / "whole"), **changes)
+    trained(whole)
+    run = prepared(tmp_path, **changes)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run.trainer.training.add(AtEpoch(2, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))))
+    try:
+        with pytest.raises(UserError, match=r"^'.*' cannot be written: File too large; make room \(what had") as caught:
+            run.trainer.fit(run.train, run.valid, verbose=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert read(RunFiles(run.trainer.config).last)["epoch"] == 1
+    assert not list((tmp_path / "saved").glob(".*"))
+    again = prepared(tmp_path, **changes)
+    assert trained(again) == [1, 2, 3, 4]
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], weight), name
 
 
 def test_a_module_among_the_other_parameters_is_noted_with_the_model(

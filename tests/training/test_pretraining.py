@@ -97,6 +97,21 @@ def test_it_goes_on_after_it_was_killed(tmp_path: Path) -> None:
     assert run.trainer.best_valid_result["hit@10"] == max(entry.result["hit@10"] for entry in run.trainer.valid_history)
 
 
+def test_a_killed_one_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    """To the last bit: the order of the samples and dropout go on as well."""
+    changes = {"epochs": 4, "pretrain_checkpoint_every": 2, "dropout_prob": 0.2, "embedding_drop_prob": 0.2}
+    found = []
+    for folder, breaks in ((tmp_path / "a", (1, 3)), (tmp_path / "b", ())):
+        for epoch in breaks:
+            stopped(folder, epoch, **changes)
+        run = pretraining(folder, **changes)
+        run.trainer.fit(run.train, run.valid)
+        found.append(([entry.result for entry in run.trainer.valid_history], run.model.state_dict()))
+    assert found[0][0] == found[1][0]
+    for name, weight in found[1][1].items():
+        assert torch.equal(found[0][1][name], weight), name
+
+
 def test_a_finished_one_is_not_trained_again(tmp_path: Path) -> None:
     changes = pattern_settings(tmp_path, stage="pretrain", epochs=2)
     write_pattern_shop(tmp_path)

@@ -20,34 +20,41 @@ def blocks(x: Tensor, piece: Piece, rows: slice, length: int) -> Tensor:
 
 
 class Taps:
-    """A convolution's weights, and the bias of the Linear before it, which needs no pass of its own.
+    """A convolution's weights, and the bias of the Linear before it, see :class:`.operands.Wide`.
 
     Attributes:
         taps: (K, channels), the newest last.
-        before: (channels,) what is missing in the input at every token, None where nothing is.
+        wide_bias: (channels,) what is still to be added to the input at every token, None where nothing is.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, before: Tensor | None, longest: int, dtype: torch.dtype) -> None:
-        """weight (channels, K), bias (channels,), before (channels,) or None, for sequences of up to ``longest``."""
+    def __init__(
+        self, weight: Tensor, bias: Tensor, wide_bias: Tensor | None, longest: int, dtype: torch.dtype
+    ) -> None:
+        """weight (channels, K), bias and wide_bias (channels,), for sequences of up to ``longest``."""
         self.taps = weight.t().to(dtype).contiguous()
-        self.before = None if before is None else before.to(dtype)
+        self.wide_bias = None if wide_bias is None else wide_bias.to(dtype)
         self.bias = bias.to(dtype)
-        if self.before is None:
+        if self.wide_bias is None:
             self._offsets = None
         else:  # position t sees t + 1 inputs, K at most
-            seen = (self.taps.flip(0) * self.before).cumsum(0)
+            seen = (self.taps.flip(0) * self.wide_bias).cumsum(0)
             steps = torch.arange(longest, device=weight.device).clamp_(max=len(self.taps) - 1)
             self._offsets = self.bias + seen.index_select(0, steps)  # (longest, channels)
 
-    def input(self, x: Tensor, piece: Piece) -> Tensor:
-        """A block's input (n, l, channels): complete and with zeros at idle tokens where it has any."""
-        return self.complete(blocks(x, piece, piece.tokens, piece.length), piece)
+    def input(self, x: Tensor, piece: Piece, rows: Tensor | None = None) -> Tensor:
+        """A block's input (n, l, channels), complete and with zeros at idle tokens where it has any.
 
-    def complete(self, block: Tensor, piece: Piece) -> Tensor:
-        """:meth:`input` from the block's tokens (n, l, channels) as they are."""
+        Args:
+            x: (T, channels); piece: the block.
+            rows: (T,) int64, the row of x of each token, None where they are in order.
+        """
+        if rows is None:
+            block = blocks(x, piece, piece.tokens, piece.length)
+        else:
+            block = x.index_select(0, rows[piece.tokens]).view(piece.count, piece.length, x.shape[1])
         if piece.busy is None:
             return block
-        return (block if self.before is None else block + self.before) * piece.busy
+        return (block if self.wide_bias is None else block + self.wide_bias) * piece.busy
 
     def offset(self, piece: Piece) -> Tensor:
         """What the convolution of :meth:`input` starts from: (channels,) or (l, channels)."""
@@ -75,15 +82,15 @@ def convolve_backward(
     taps, last = conv.taps, len(conv.taps) - 1
     sums = dy.sum(0)  # (l, channels)
     dbias += sums.sum(0)
-    missing = conv.before if piece.busy is None else None
+    wide_bias = conv.wide_bias if piece.busy is None else None
     torch.mul(dy, taps[last], out=dx)
     for shift in range(min(last, x.shape[1] - 1) + 1):
         reached, seen = (dy[:, shift:], x[:, :-shift]) if shift else (dy, x)
         if shift:
             dx[:, :-shift].addcmul_(reached, taps[last - shift])
         gradient = torch.mul(reached, seen).sum((0, 1))
-        if missing is not None:
-            gradient.addcmul_(missing, sums[shift:].sum(0))
+        if wide_bias is not None:
+            gradient.addcmul_(wide_bias, sums[shift:].sum(0))
         dtaps[last - shift] += gradient
     if piece.busy is not None:
         dx.mul_(piece.busy)

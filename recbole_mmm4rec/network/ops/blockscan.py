@@ -1,6 +1,6 @@
 """Convolution, scan and gate of a state-space block on dense blocks of sequences of one length, in one step.
 
-The computation of :mod:`~recbole_mmm4rec.network.ops.ssd`'s dual form with a gradient written by hand. Sequences of one
+The computation of :mod:`.dual_form` with a gradient written by hand. Sequences of one
 length are a dense (n, l) block of the packed tokens, and so are a few of similar lengths with idle tokens in front,
 which are masked. Every pass over the wide tensors runs block by block while the block is in the processor's cache, and
 gradients are written in place.
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recbole_mmm4rec.network.ops.blockconv import Taps, blocks, convolve, convolve_backward
+from recbole_mmm4rec.network.ops.operands import Weights, Wide
 from recbole_mmm4rec.network.ops.ragged import BlockLayout, Piece
 from recbole_mmm4rec.network.ops.seqscan import sequence_scan, serves
 
@@ -99,14 +100,14 @@ class _BlockScan(torch.autograd.Function):
         skip: Tensor,
         conv_weight: Tensor,
         conv_bias: Tensor,
-        missing: Tensor | None,
+        wide_bias: Tensor | None,
         groups: int,
         layout: BlockLayout,
         tokens: Tensor | None,
         backward: bool,
     ) -> Tensor:
         ctx.parts = []
-        conv = Taps(conv_weight, conv_bias, missing, layout.longest, xb.dtype)
+        conv = Taps(conv_weight, conv_bias, wide_bias, layout.longest, xb.dtype)
         ctx.layout, ctx.groups, ctx.conv, ctx.types = layout, groups, conv, (conv_weight.dtype, conv_bias.dtype)
         before, gated = torch.empty_like(xb) if backward else None, torch.empty_like(z)
         for piece in layout.pieces:
@@ -114,10 +115,7 @@ class _BlockScan(torch.autograd.Function):
                 block = torch.empty(piece.count, piece.length, xb.shape[1], dtype=xb.dtype, device=xb.device)
             else:
                 block = blocks(before, piece, piece.tokens, piece.length)
-            if tokens is None:
-                given = conv.input(xb, piece)
-            else:
-                given = conv.complete(xb.index_select(0, tokens[piece.tokens]).view_as(block), piece)
+            given = conv.input(xb, piece, tokens)
             convolve(given, conv.taps, conv.offset(piece), block)
             parts = _BlockScan._parts(block, c, weight, skip, groups, z.shape[1], piece)
             y = _times(parts.mixing, parts.x)  # (n, H, w, P)
@@ -208,43 +206,39 @@ class _BlockScan(torch.autograd.Function):
 
 
 def block_scan(
-    xb: Tensor,
+    wide: Wide,
     z: Tensor,
     c: Tensor | None,
     weight: Tensor,
     skip: Tensor,
-    conv_weight: Tensor,
-    conv_bias: Tensor,
-    missing: Tensor | None,
+    conv: Weights,
     groups: int,
     layout: BlockLayout,
-    tokens: Tensor | None = None,
     compiled: bool = False,
 ) -> Tensor:
     """``SSD(SiLU(conv(·)))·SiLU(z)`` at the wanted positions, the skip included.
 
     Args:
-        xb: (T, E + 2GN) x | B | C before the convolution, or (T, E + GN) x | B where ``c`` is given.
+        wide: (T, E + 2GN) x | B | C before the convolution, or (T, E + GN) x | B where ``c`` is given.
         z: (S, E) the gate at the wanted positions.
-        c: (S, GN) the queries C there, convolved already; None where they are part of ``xb``.
+        c: (S, GN) the queries C there, convolved already; None where they are part of ``wide``.
         weight: (H, Np), see :func:`pair_weights`.
         skip: (S, H) what y takes of x at its own position beside the scan.
-        conv_weight: (channels, K); conv_bias: (channels,).
-        missing: (channels,) what ``xb`` lacks at every token, None where it is complete; it gets no gradient, because
-            the gradient of ``xb``, summed over the tokens, is that of a bias already.
+        conv: the convolution of ``wide``.
         groups: G.
         layout: blocks of the T tokens.
-        tokens: (T,) int64, the row of ``xb`` of each token, where ``xb`` is a table of all items; no gradients then.
         compiled: by numba's loops over sequences (:mod:`.seqscan`) where they can take this and are faster.
 
     Returns:
-        (S, E) in the dtype of xb.
+        (S, E) in the dtype of ``wide``.
     """
-    given = (xb, z, c, weight, skip, conv_weight, conv_bias)
+    xb = wide.values
+    given = (xb, z, c, weight, skip, *conv)
     backward = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in given)
-    if backward and tokens is not None:
-        raise RuntimeError("block_scan of a table of items has no gradients")
+    if backward and wide.rows is not None:
+        raise RuntimeError("block_scan of chosen rows has no gradients")
+    rest = (wide.bias, groups, layout, wide.rows)
     if compiled and serves(xb, z, c, weight, layout):
-        return sequence_scan(*given, missing, groups, layout, tokens)
-    out: Tensor = _BlockScan.apply(*given, missing, groups, layout, tokens, backward)
+        return sequence_scan(*given, *rest)
+    out: Tensor = _BlockScan.apply(*given, *rest, backward)
     return out

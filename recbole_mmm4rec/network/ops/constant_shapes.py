@@ -14,9 +14,6 @@ from torch import Tensor
 
 from recbole_mmm4rec.network.ops.ragged import Block, Ragged, refuse_lengths
 
-BACKENDS = ("mamba_ssm", "recurrence")
-"""Implementations of the scan that take this layout; the others work on dense blocks."""
-
 
 def count_tokens(lengths: Tensor, max_len: int) -> int:
     """The number of tokens of a batch, found on the processor before the batch goes to the device.
@@ -41,6 +38,8 @@ class StaticRagged(Ragged):
     Tokens that are too many form one more sequence: ``rows`` is B there. They are copies of arbitrary positions of the
     batch, so that their values are finite, and no result of a real sequence reads them.
     """
+
+    constant = True
 
     def __init__(self, lengths: Tensor, max_len: int, tokens: int) -> None:
         """Lay out sequences without looking at their lengths.
@@ -76,7 +75,7 @@ class StaticRagged(Ragged):
         Raises:
             RuntimeError: always; the lengths are on the device alone.
         """
-        raise RuntimeError(f"a layout of constant shape has no dense blocks; scan by {' or '.join(BACKENDS)}")
+        raise RuntimeError("a layout of constant shape has no dense blocks: its lengths are on the device alone")
 
     def arrange(self, per_sequence: Tensor) -> Tensor:
         """(B, …), as it is."""

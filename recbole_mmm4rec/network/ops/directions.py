@@ -1,4 +1,4 @@
-"""The sum of normalised tables, which is the item side of the scores, in few passes over the tables."""
+"""The weighted sum of normalised tables, which is the item side of the scores, in few passes over the tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -39,8 +40,25 @@ class _SumOfDirections(torch.autograd.Function):
         return None, *made
 
 
-def sum_of_directions(tables: Sequence[Tensor], temperature: float) -> Tensor:
-    """``Σ_m table_m/‖table_m‖ / temperature`` of tables (n, D), in few passes."""
-    dtype = functools.reduce(torch.promote_types, (table.dtype for table in tables))
-    total: Tensor = _SumOfDirections.apply(temperature, *(table.to(dtype) for table in tables))
-    return total
+def sum_of_directions(tables: Sequence[Tensor], weights: Tensor | None, temperature: float) -> Tensor:
+    """``Σ_m c_m table_m/‖table_m‖ / temperature``, in few passes where every c is 1.
+
+    Args:
+        tables: (n, D) each.
+        weights: (n, M) c, None where all are 1.
+        temperature: greater than 0.
+
+    Returns:
+        (n, D).
+    """
+    if weights is None:
+        dtype = functools.reduce(torch.promote_types, (table.dtype for table in tables))
+        made: Tensor = _SumOfDirections.apply(temperature, *(table.to(dtype) for table in tables))
+        return made
+    total: Tensor | None = None
+    for column, table in enumerate(tables):
+        part = F.normalize(table, dim=-1, eps=EPS)
+        part = part * weights[:, column].unsqueeze(1).to(part.dtype)
+        total = part if total is None else total + part
+    assert total is not None
+    return total / temperature

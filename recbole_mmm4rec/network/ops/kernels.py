@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import logging
 import os
 import sys
 import types
@@ -20,11 +19,6 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
-
-logger = logging.getLogger(__name__)
-
-DENSE = ("torch", "numba")
-"""The backends that take a batch as dense blocks of sequences of one length, or one such sequence after the other."""
 
 
 def interpreted() -> bool:
@@ -57,94 +51,24 @@ def _triton_function(module: str, name: str) -> Callable[..., Tensor] | str:
 
 
 @functools.cache
-def _scan_kernel() -> Callable[..., Tensor] | str:
+def scan_kernel() -> Callable[..., Tensor] | str:
     """mamba-ssm's combined chunk scan, or why there is none."""
     return _triton_function("ssd_combined", "mamba_chunk_scan_combined")
 
 
 @functools.cache
-def _norm_kernel() -> Callable[..., Tensor] | str:
+def norm_kernel() -> Callable[..., Tensor] | str:
     """mamba-ssm's gated RMSNorm, or why there is none."""
     return _triton_function("layernorm_gated", "rmsnorm_fn")
 
 
 @functools.cache
-def _conv_kernel() -> Callable[..., Tensor] | str:
+def conv_kernel() -> Callable[..., Tensor] | str:
     """causal-conv1d's convolution, or why there is none."""
     try:
         return importlib.import_module("causal_conv1d").causal_conv1d_fn
     except ImportError as error:
         return f"causal-conv1d cannot be imported ({error})"
-
-
-@functools.cache
-def choose_backend(requested: str, device_type: str) -> str:
-    """The implementation that will run, said once in the log together with the reason.
-
-    Args:
-        requested: ``ssd_backend`` of the configuration.
-        device_type: "cpu" or "cuda".
-
-    Raises:
-        UserError: "mamba_ssm" or "numba" was asked for and cannot run here.
-    """
-    backend, reason = backend_and_reason(requested, device_type)
-    slower = requested == "auto" and backend == "torch" and device_type == "cuda"
-    level = logging.WARNING if slower else logging.INFO
-    logger.log(level, "SSD backend: %s on %s (%s)", backend, device_type, reason)
-    return backend
-
-
-def backend_and_reason(requested: str, device_type: str) -> tuple[str, str]:
-    """What :func:`choose_backend` chooses, and why, in words."""
-    if requested == "numba":
-        _refuse_numba(device_type)
-    if requested in ("torch", "numba", "recurrence"):
-        return requested, "as configured"
-    on_gpu = device_type == "cuda"
-    kernel = _scan_kernel() if on_gpu or requested == "mamba_ssm" else "no GPU"
-    runnable = not isinstance(kernel, str) and (on_gpu or interpreted())
-    if requested == "mamba_ssm":
-        if not runnable:
-            why = kernel if isinstance(kernel, str) else "its kernels need a GPU, and the device is " + device_type
-            raise UserError(
-                f"ssd_backend: mamba_ssm cannot run: {why}; install the extra [gpu] or set ssd_backend: torch"
-            )
-        return "mamba_ssm", f"as configured; convolution: {_conv_words(on_gpu)}"
-    if on_gpu and runnable:
-        return "mamba_ssm", f"convolution: {_conv_words(on_gpu)}"
-    if on_gpu:
-        return "torch", f"{kernel}; the extra [gpu] brings the faster kernels"
-    why = "mamba-ssm's kernels need a GPU"
-    if device_type != "cpu":
-        return "torch", why
-    if not _numba():
-        return "numba", f"{why}; the first training after an installation compiles for half a minute"
-    return "torch", f"{why}, and {_numba()}; the extra [cpu] has faster loops"
-
-
-@functools.cache
-def _numba() -> str:
-    """Why numba's loops cannot run; empty where they can."""
-    try:
-        importlib.import_module("numba")
-    except ImportError as error:  # also one that this NumPy is too new for
-        return f"numba cannot be imported ({error})"
-    return ""
-
-
-def _refuse_numba(device_type: str) -> None:
-    if device_type != "cpu":
-        raise UserError(f"ssd_backend: numba cannot run: its loops are a processor's, and the device is {device_type}")
-    if _numba():
-        raise UserError(f"ssd_backend: numba cannot run: {_numba()}; install the extra [cpu], or set auto")
-
-
-def _conv_words(on_gpu: bool) -> str:
-    kernel = _conv_kernel()
-    if not on_gpu:
-        return "torch, because causal-conv1d needs a GPU"
-    return f"torch, because {kernel}" if isinstance(kernel, str) else "causal_conv1d"
 
 
 def scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, rows: Tensor, chunk: int) -> Tensor:
@@ -158,7 +82,7 @@ def scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, rows: Tensor, c
     Returns:
         (T, H, P).
     """
-    kernel = _scan_kernel()
+    kernel = scan_kernel()
     if isinstance(kernel, str):
         raise UserError(f"ssd_backend: mamba_ssm cannot run: {kernel}; set ssd_backend: torch")
     wanted = min(chunk, max(rows.numel(), 16))
@@ -183,7 +107,7 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor, rows: Tensor) -> Tensor |
         x: (T, C) channels last; weight: (C, K); bias: (C,); rows: (T,) the sequence of each token, without a copy
             where int32.
     """
-    kernel = _conv_kernel()
+    kernel = conv_kernel()
     # the kernel's channel-last path wants rows of whole 16-byte pieces and widths 2 to 4
     if isinstance(kernel, str) or x.device.type != "cuda" or x.shape[1] % 8 or not 2 <= weight.shape[1] <= 4:
         return None
@@ -212,7 +136,7 @@ def gated_norm(y: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor | Non
     # a row must fit into 64 KiB of the kernel's memory
     if y.dtype == torch.float64 or y.shape[1] * y.itemsize > 65536 or not (y.is_cuda or interpreted()):
         return None
-    kernel = _norm_kernel()
+    kernel = norm_kernel()
     if isinstance(kernel, str):
         return None
     return kernel(y, weight, None, z=z, eps=eps, group_size=None, norm_before_gate=False)

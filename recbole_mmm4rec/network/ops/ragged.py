@@ -148,7 +148,10 @@ class Ragged:
         cols: (T,) int64, the position of each token in its sequence; 0 for an idle one.
         starts: (B,) int64, the first token of each packed sequence that is not idle.
         last: (B,) int64, the last token of each packed sequence.
+        constant: whether the number of tokens is known beforehand.
     """
+
+    constant = False
 
     def __init__(self, lengths: Tensor, max_len: int, merge_from: int | None = None) -> None:
         """Lay out sequences of ``lengths`` (B,) int64.

@@ -93,7 +93,7 @@ class _SequenceScan(torch.autograd.Function):
         skip: Tensor,
         conv_weight: Tensor,
         conv_bias: Tensor,
-        missing: Tensor | None,
+        wide_bias: Tensor | None,
         groups: int,
         layout: BlockLayout,
         tokens: Tensor | None,
@@ -105,7 +105,7 @@ class _SequenceScan(torch.autograd.Function):
         sizes = (heads, inner // heads, groups, states // groups)
         given = [_array(part) for part in (xb, z, _or_nothing(c, z), weight, skip.float())]
         # to the precision of the products, as blocks are
-        narrow = (conv_weight.t(), conv_bias, _or_nothing(missing, conv_bias))
+        narrow = (conv_weight.t(), conv_bias, _or_nothing(wide_bias, conv_bias))
         taps, bias, lacking = (_array(part.to(xb.dtype).float()) for part in narrow)
         rows = np.empty(0, np.int64) if tokens is None else tokens.numpy()
         gated = torch.empty(z.shape, dtype=z.dtype)

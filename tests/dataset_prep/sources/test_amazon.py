@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from amazon_files import START, make_reviews, meta_record, review_record, to_line, write, write_year
+from typed import run
 
-from dataset_prep.cli import main
 from dataset_prep.sources.amazon import reviews as amazon_reviews
 from dataset_prep.sources.amazon.layouts import detect_reviews
 
@@ -43,10 +43,6 @@ def by_line(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(amazon_reviews, "_usable_rows", noting)
     return read
-
-
-def run(line: str) -> int:
-    return main(line.split())
 
 
 def written(out: str = "dataset", name: str = "shop") -> dict[str, bytes]:

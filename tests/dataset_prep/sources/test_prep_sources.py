@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typed import run
 
-from dataset_prep.cli import main
 from dataset_prep.filters.interactions import InteractionLog
 from dataset_prep.sources.recbole_sets import title_sentence
 
@@ -29,10 +29,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("i.csv").write_text(INTERACTIONS)
     Path("p.tsv").write_text(ITEMS)
     return tmp_path
-
-
-def run(line: str) -> int:
-    return main(line.split())
 
 
 TABLE = "table --interactions i.csv --items p.tsv --name shop"

@@ -12,21 +12,21 @@ import torch
 from network.models import make_batch, make_network, small_config
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.network.ops import kernels
+from recbole_mmm4rec.network.ops import choice, kernels
 
 
 @pytest.fixture(autouse=True)
 def _fresh_choice(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """A choice is made and logged once for a process: forget it before and after each test."""
-    caplog.set_level(logging.INFO, logger=kernels.__name__)
-    kernels.choose_backend.cache_clear()
+    caplog.set_level(logging.INFO, logger=choice.__name__)
+    choice.choose_scan.cache_clear()
     yield
-    kernels.choose_backend.cache_clear()
-    kernels._numba.cache_clear()
+    choice.choose_scan.cache_clear()
+    choice._numba.cache_clear()
 
 
 def only_record(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
-    (record,) = (record for record in caplog.records if record.name == kernels.__name__)
+    (record,) = (record for record in caplog.records if record.name == choice.__name__)
     return record
 
 
@@ -47,18 +47,18 @@ def test_auto_on_a_cpu_says_once_what_it_is_and_why(
 
 
 def _hide_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels._numba.cache_clear()
+    choice._numba.cache_clear()
     monkeypatch.setitem(sys.modules, "numba", None)
 
 
 def test_numba_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"ssd_backend: numba cannot run: .* the device is cuda"):
-        kernels.choose_backend("numba", "cuda")
+        choice.choose_scan("numba", "cuda")
     _hide_numba(monkeypatch)
     with pytest.raises(
         UserError, match=r"ssd_backend: numba cannot run: .*import of numba.*; install the extra \[cpu\], or set auto"
     ):
-        kernels.choose_backend("numba", "cpu")
+        choice.choose_scan("numba", "cpu")
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba", "recurrence"])
@@ -69,7 +69,7 @@ def test_configured_backend_is_said(backend: str, caplog: pytest.LogCaptureFixtu
 
 def test_kernels_on_a_cpu_without_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET")
-    monkeypatch.setattr(kernels, "_scan_kernel", lambda: torch.relu)  # imported now, the real one would stay compiled
+    monkeypatch.setattr(kernels, "scan_kernel", lambda: torch.relu)  # imported now, the real one would stay compiled
     with pytest.raises(UserError) as caught:
         make_network(small_config(ssd_backend="mamba_ssm"))(*make_batch(9).args())
     for word in ("ssd_backend: mamba_ssm", "device is cpu", "ssd_backend: torch"):
@@ -77,9 +77,9 @@ def test_kernels_on_a_cpu_without_the_interpreter(monkeypatch: pytest.MonkeyPatc
 
 
 def test_kernels_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_scan_kernel", lambda: "mamba-ssm cannot be imported (No module named 'mamba_ssm')")
+    monkeypatch.setattr(kernels, "scan_kernel", lambda: "mamba-ssm cannot be imported (No module named 'mamba_ssm')")
     with pytest.raises(UserError) as caught:
-        kernels.choose_backend("mamba_ssm", "cuda")
+        choice.choose_scan("mamba_ssm", "cuda")
     for word in ("No module named 'mamba_ssm'", "[gpu]", "ssd_backend: torch"):
         assert word in str(caught.value)
 
@@ -87,8 +87,8 @@ def test_kernels_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
 def test_gpu_without_kernels_falls_back_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(kernels, "_scan_kernel", lambda: "mamba-ssm cannot be imported (no such file)")
-    assert kernels.choose_backend("auto", "cuda") == "torch"
+    monkeypatch.setattr(kernels, "scan_kernel", lambda: "mamba-ssm cannot be imported (no such file)")
+    assert choice.choose_scan("auto", "cuda").name == "torch"
     record = only_record(caplog)
     assert record.levelno == logging.WARNING
     for word in ("torch on cuda", "mamba-ssm cannot be imported (no such file)", "[gpu]"):
@@ -99,9 +99,9 @@ def test_gpu_without_kernels_falls_back_with_a_warning(
 def test_gpu_with_kernels_uses_them(
     convolution: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(kernels, "_scan_kernel", lambda: torch.relu)
-    monkeypatch.setattr(kernels, "_conv_kernel", convolution)
-    assert kernels.choose_backend("auto", "cuda") == "mamba_ssm"
+    monkeypatch.setattr(kernels, "scan_kernel", lambda: torch.relu)
+    monkeypatch.setattr(kernels, "conv_kernel", convolution)
+    assert choice.choose_scan("auto", "cuda").name == "mamba_ssm"
     message = only_record(caplog).message
     assert "mamba_ssm on cuda" in message
     assert ("convolution: causal_conv1d" in message) != ("torch, because causal-conv1d cannot be imported" in message)
@@ -113,7 +113,7 @@ def test_a_missing_package_is_a_reason_not_an_exception(monkeypatch: pytest.Monk
     for name in [name for name in sys.modules if name.split(".")[0] == "mamba_ssm"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mamba_ssm", None)
-    for found in (getattr(kernels, f"_{name}_kernel").__wrapped__() for name in ("scan", "norm", "conv")):
+    for found in (getattr(kernels, f"{name}_kernel").__wrapped__() for name in ("scan", "norm", "conv")):
         assert isinstance(found, str)
         assert "cannot be imported" in found
 

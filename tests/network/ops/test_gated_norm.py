@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
-from network.models import relative, small_config
+from network.models import relative
+from network.operators import make_operands
 
-from recbole_mmm4rec.network.ops import kernels
-from recbole_mmm4rec.network.state_space import StateSpace
-
-
-def formula(y: torch.Tensor, z: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    gated = y * F.silu(z)
-    return gated * torch.rsqrt(gated.square().mean(1, keepdim=True) + eps) * weight
+from recbole_mmm4rec.network.ops import kernels, plain
+from recbole_mmm4rec.network.ops.scans import Kernels, Recurrence
 
 
 @pytest.mark.usefixtures("interpreter")
@@ -33,7 +28,7 @@ def test_kernel_equals_formula(rows: int, width: int, eps: float, dtype: torch.d
     weight, upward = torch.rand(width, generator=draw) + 0.5, torch.randn(rows, width, generator=draw)
     ours = [value.clone().requires_grad_() for value in (y, z, weight)]
     truth = [value.double().requires_grad_() for value in (y, z, weight)]
-    found, wanted = kernels.gated_norm(*ours, eps), formula(*truth, eps)
+    found, wanted = kernels.gated_norm(*ours, eps), plain.gated_norm(*truth, eps)
     assert found is not None
     assert found.dtype == dtype
     assert relative(found.double(), wanted) <= tolerance
@@ -47,18 +42,17 @@ def test_kernel_equals_formula(rows: int, width: int, eps: float, dtype: torch.d
 
 
 @pytest.mark.usefixtures("interpreter")
-def test_block_takes_the_kernel_for_its_backend_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = StateSpace(small_config())
-    y, z = torch.randn(4, 24), torch.randn(4, 24)
-    wanted = block.output(y, z, "recurrence")
-    calls = []
-    kernel = kernels.gated_norm
+def test_gate_and_norm_are_the_kernels_for_its_own_scan_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    operands = make_operands([1, 2, 1], H=2, P=8, G=1, N=4, dtype=torch.float32)
+    y = torch.randn(4, 16)
+    calls, kernel = [], kernels.gated_norm
     monkeypatch.setattr(kernels, "gated_norm", lambda *args: calls.append(1) or kernel(*args))
-    torch.testing.assert_close(block.output(y, z, "mamba_ssm"), wanted, rtol=1e-4, atol=1e-5)
+    wanted = Recurrence().output(y, operands)
+    assert calls == []
+    torch.testing.assert_close(Kernels().output(y, operands), wanted, rtol=1e-4, atol=1e-5)
     assert calls == [1]
-    torch.testing.assert_close(block.output(y * F.silu(z), None, "mamba_ssm"), wanted, rtol=1e-4, atol=1e-5)
-    block.output(y, z, "recurrence")
-    assert calls == [1]
+    monkeypatch.setattr(kernels, "norm_kernel", lambda: "absent")
+    torch.testing.assert_close(Kernels().output(y, operands), wanted)
 
 
 def test_what_the_kernel_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +60,7 @@ def test_what_the_kernel_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernels.gated_norm(y.double(), y.double(), weight.double(), 1e-12) is None
     wide = torch.ones(1, 20_000)
     assert kernels.gated_norm(wide, wide, torch.ones(20_000), 1e-12) is None
-    monkeypatch.setattr(kernels, "_norm_kernel", lambda: "mamba-ssm cannot be imported")
+    monkeypatch.setattr(kernels, "norm_kernel", lambda: "mamba-ssm cannot be imported")
     assert kernels.gated_norm(y, y, weight, 1e-12) is None
     monkeypatch.undo()
     monkeypatch.delenv("TRITON_INTERPRET")

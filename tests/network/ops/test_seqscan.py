@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from network.models import make_batch, make_network, small_config
-from test_shared import prefix_batch
+from network.models import make_batch, make_network, prefix_batch, small_config
 from torch import Tensor
 
-from recbole_mmm4rec.network.ops import blockscan, seqscan, sequence_kernels, threads
+from recbole_mmm4rec.network.ops import blockscan, row_loops, seqscan, sequence_kernels, threads
 from recbole_mmm4rec.network.ops.blockscan import block_scan, pair_weights
+from recbole_mmm4rec.network.ops.operands import Weights, Wide
 from recbole_mmm4rec.network.ops.ragged import BlockLayout, Ragged
-from recbole_mmm4rec.network.ops.sequence_kernels import _store, sigmoid
+from recbole_mmm4rec.network.ops.row_loops import sigmoid, store
 
 NAMES = ("xb", "z", "c", "weight", "skip", "conv_weight", "conv_bias")
 H, P, G, N, K = 4, 8, 2, 5, 4
@@ -32,7 +32,7 @@ class Case:
     """Operands of :func:`block_scan`, and which wanted rows and pairs stand for something."""
 
     operands: dict[str, Tensor | None]
-    missing: Tensor | None
+    bias: Tensor | None  # that ``xb`` lacks
     layout: BlockLayout
     arriving: Tensor
     real: Tensor  # (S, 1)
@@ -40,12 +40,13 @@ class Case:
 
     def run(self, dtype: torch.dtype, compiled: bool, wide: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """The output, and the gradients of all operands, computed in ``dtype`` and, what is narrow, in ``wide``."""
-        given = {
+        given: dict[str, Any] = {
             name: None if x is None else x.to(dtype if name in NAMES[:3] else wide).requires_grad_()
             for name, x in copy.deepcopy(self.operands).items()
         }
-        missing = None if self.missing is None else self.missing.to(wide)
-        out = block_scan(*given.values(), missing, G, self.layout, None, compiled)  # type: ignore[arg-type]
+        xb, z, c, weight, skip, *conv = given.values()
+        bias = None if self.bias is None else self.bias.to(wide)
+        out = block_scan(Wide(xb, bias), z, c, weight, skip, Weights(*conv), G, self.layout, compiled)
         out.backward(self.arriving.to(dtype))
         found = {name: x.grad for name, x in given.items() if x is not None and x.grad is not None}
         assert set(found) == {name for name, x in given.items() if x is not None}
@@ -100,14 +101,16 @@ def test_values_and_gradients(cross: bool, wanted: int | None, merge: int | None
 
 def test_rows_of_a_table_of_items() -> None:
     case = make_case(False, 4, None)
-    given = [None if x is None else x.float() for x in case.operands.values()]
-    table, order = given[0], torch.randperm(len(given[0]), generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-    assert table is not None
-    with torch.no_grad():
-        rest = (*given[1:], None, G, case.layout)
-        wanted = block_scan(table, *rest, None, True)  # type: ignore[arg-type]
-        shuffled = torch.empty_like(table).index_copy_(0, order, table)
-        assert torch.equal(block_scan(shuffled, *rest, order, True), wanted)  # type: ignore[arg-type]
+    table, z, c, weight, skip, *conv = (None if x is None else x.float() for x in case.operands.values())
+    order = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))
+    rest = (z, c, weight, skip, Weights(*conv), G, case.layout)
+    shuffled = torch.empty_like(table).index_copy_(0, order, table)
+    for compiled in (False, True):
+        with torch.no_grad():
+            wanted = block_scan(Wide(table), *rest, compiled)
+            assert torch.equal(block_scan(Wide(shuffled, rows=order), *rest, compiled), wanted)
+        with pytest.raises(RuntimeError, match="no gradients"):
+            block_scan(Wide(shuffled.requires_grad_(), rows=order), *rest, compiled)
 
 
 def test_any_number_of_threads_gives_the_same_bits() -> None:
@@ -171,15 +174,35 @@ def test_work_is_shared_and_errors_are_raised(team: bool, monkeypatch: pytest.Mo
 
 
 def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = sequence_kernels.njit
+    real = row_loops.njit
 
     def njit(function: Any, cache: bool = False, **options: Any) -> Any:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return real(function, **options)
 
-    monkeypatch.setattr(sequence_kernels, "njit", njit)
-    assert sequence_kernels._compiled(lambda x: x + 1)(1) == 2
+    monkeypatch.setattr(row_loops, "njit", njit)
+    assert row_loops.compiled(lambda x: x + 1)(1) == 2
+
+
+def test_kept_loops_are_compiled_again_when_either_of_their_files_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+
+    def from_disk() -> int:
+        made = row_loops.compiled(_twice)
+        assert made(2.0) == 4.0
+        return sum(made.stats.cache_hits.values())
+
+    assert [from_disk(), from_disk()] == [0, 1]
+    monkeypatch.setattr(row_loops, "_sources", lambda: "others")
+    assert [from_disk(), from_disk()] == [0, 1]
+    assert len(sequence_kernels.scan._cache._cache_file._source_stamp[1]) == 64
+
+
+def _twice(x: float) -> float:
+    return x + x
 
 
 def test_kept_loops_that_were_cut_off_are_made_again(tmp_path: Path) -> None:
@@ -216,7 +239,7 @@ def test_bfloat16_is_rounded_as_by_pytorch() -> None:
     ties = (torch.arange(0x3F80, 0x3FFF, dtype=torch.int32) << 16) + 0x8000
     x = torch.cat([x, ties.view(torch.float32)])
     row = np.empty(len(x), np.uint16)
-    _store(x.numpy(), x.numpy().view(np.int32), True, row)
+    store(x.numpy(), x.numpy().view(np.int32), True, row)
     assert torch.equal(torch.from_numpy(row).view(torch.bfloat16), x.bfloat16())
 
 

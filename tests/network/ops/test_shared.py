@@ -8,32 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network.models import make_network, small_config
-from torch import Tensor
+from network.models import BOTH, make_network, prefix_batch, small_config
 
 from recbole_mmm4rec.network.ops.ragged import Ragged
 from recbole_mmm4rec.network.ops.shared_prefixes import SharedPrefixes
-
-BOTH = ("text", "image")
-
-
-def prefix_batch(lengths: list[int], max_len: int, complete: bool, seed: int = 0) -> tuple[Tensor, ...]:
-    """All prefixes (or every other one) of sequences of ``lengths``, shuffled: items, lengths, stamps, origin."""
-    draw = torch.Generator().manual_seed(seed)
-    rows = []
-    for user, length in enumerate(lengths):
-        items = torch.randint(1, 20, (length,), generator=draw)
-        stamps = 1_500_000_000 + torch.randint(1, 10**6, (length,), generator=draw).cumsum(0)
-        for end in range(1, length + 1):
-            if complete or end == length or end % 2:
-                rows.append((items[:end], stamps[:end], user + 100))
-    rows = [rows[at] for at in torch.randperm(len(rows), generator=draw).tolist()]
-    item_seq, times = torch.zeros(len(rows), max_len, dtype=torch.int64), torch.zeros(len(rows), max_len).long()
-    for row, (items, stamps, _) in enumerate(rows):
-        item_seq[row, : len(items)], times[row, : len(items)] = items, stamps
-    ends = torch.tensor([len(items) for items, _, _ in rows])
-    return item_seq, ends, times, torch.tensor([user for _, _, user in rows])
-
 
 CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "text, one layer": ({}, ("text",)),

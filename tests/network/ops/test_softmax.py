@@ -52,10 +52,10 @@ def test_sum_of_directions(count: int) -> None:
     tables = leaves(*[(7, 4)] * count)
     wanted = sum(F.normalize(table, dim=-1, eps=1e-12) for table in tables) / 0.8
     assert isinstance(wanted, Tensor)
-    assert_same(sum_of_directions(tables, 0.8), wanted, tables)
+    assert_same(sum_of_directions(tables, None, 0.8), wanted, tables)
 
 
 def test_directions_of_rows_without_length_are_as_torchs() -> None:
     (table,) = leaves((4, 3))
     rows = table * torch.tensor([[0.0], [1e-13], [1e-11], [1.0]], dtype=torch.float64)
-    assert_same(sum_of_directions([rows], 1.0), F.normalize(rows, dim=-1, eps=1e-12), [table])
+    assert_same(sum_of_directions([rows], None, 1.0), F.normalize(rows, dim=-1, eps=1e-12), [table])

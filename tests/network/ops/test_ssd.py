@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from network.models import relative
 from torch import Tensor
 
+from recbole_mmm4rec.network.ops.dual_form import last_of_dual_form
+from recbole_mmm4rec.network.ops.plain import recurrence
 from recbole_mmm4rec.network.ops.ragged import Ragged
-from recbole_mmm4rec.network.ops.ssd import ssd, ssd_last
+from recbole_mmm4rec.network.ops.scans import DualForm, Kernels, Recurrence, TokenScan
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,11 @@ def make_scan(
     )
 
 
-def run(scan: Scan, lengths: list[int], backend: str, chunk: int = 256) -> tuple[Tensor, tuple[Tensor, ...]]:
+def run(scan: Scan, lengths: list[int], by: TokenScan) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The scan's output, and the gradients of a weighted sum of it for every argument."""
     ragged = Ragged(torch.tensor(lengths), max(lengths))
     x, dt, A, B, C = leaves = [value.detach().clone().requires_grad_() for value in scan.tensors()]
-    y = ssd(x, dt, A, B, C, ragged, backend=backend, chunk=chunk)
+    y = by.scan(x, dt, A, B, C, ragged)
     weight = torch.cos(torch.arange(y.numel(), dtype=torch.float64)).view_as(y)
     return y.detach(), torch.autograd.grad((y.double() * weight).sum(), leaves)
 
@@ -67,10 +69,10 @@ def in_double(scan: Scan) -> Scan:
     return Scan(*(value.double() for value in scan.tensors()))
 
 
-def assert_same_scan(scan: Scan, lengths: list[int], backend: str, chunk: int, tolerance: float) -> None:
-    """Output and gradients of ``backend`` against the float64 recurrence on the same values."""
-    found, found_gradients = run(scan, lengths, backend, chunk)
-    wanted, wanted_gradients = run(in_double(scan), lengths, "recurrence")
+def assert_same_scan(scan: Scan, lengths: list[int], by: TokenScan, tolerance: float) -> None:
+    """Output and gradients of an implementation against the float64 recurrence on the same values."""
+    found, found_gradients = run(scan, lengths, by)
+    wanted, wanted_gradients = run(in_double(scan), lengths, Recurrence())
     assert found.dtype == scan.x.dtype
     assert relative(found.double(), wanted) <= tolerance
     for name, ours, truth in zip(["x", "dt", "A", "B", "C"], found_gradients, wanted_gradients, strict=True):
@@ -82,7 +84,7 @@ def assert_same_scan(scan: Scan, lengths: list[int], backend: str, chunk: int, t
 def test_recurrence_is_the_textbook_loop(heads: int, groups: int) -> None:
     lengths = [1, 3, 6]
     scan = make_scan(sum(lengths), heads, groups)
-    found, _ = run(scan, lengths, "recurrence")
+    found, _ = run(scan, lengths, Recurrence())
     token = 0
     for length in lengths:
         for head in range(heads):
@@ -108,7 +110,7 @@ def shapes(draw: st.DrawFn) -> tuple[list[int], int, int]:
 def test_dual_form_equals_recurrence(shape: tuple[list[int], int, int], chunk: int, seed: int) -> None:
     lengths, heads, groups = shape
     scan = make_scan(sum(lengths), heads, groups, seed=seed)
-    assert_same_scan(scan, lengths, "torch", chunk, tolerance=1e-10)
+    assert_same_scan(scan, lengths, DualForm("torch", chunk), tolerance=1e-10)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -118,8 +120,8 @@ def test_last_position_alone_equals_the_scan(shape: tuple[list[int], int, int], 
     scan = make_scan(sum(lengths), heads, groups, seed=seed)
     ragged = Ragged(torch.tensor(lengths), max(lengths) + spare)
     x, dt, A, B, C = leaves = [value.requires_grad_() for value in scan.tensors()]
-    whole = ssd(x, dt, A, B, C, ragged, backend="recurrence", chunk=1)[ragged.last]
-    alone = ssd_last(x, dt, A, B, C[ragged.last], ragged)
+    whole = recurrence(x, dt, A, B, C, ragged)[ragged.last]
+    alone = last_of_dual_form(x, dt, A, B, C[ragged.last], ragged)
     torch.testing.assert_close(alone, whole, rtol=1e-10, atol=1e-12)
     weight = torch.cos(torch.arange(whole.numel(), dtype=torch.float64)).view_as(whole)
     wanted = torch.autograd.grad((whole * weight).sum(), leaves)
@@ -128,26 +130,26 @@ def test_last_position_alone_equals_the_scan(shape: tuple[list[int], int, int], 
         torch.testing.assert_close(ours, truth, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("backend", ["torch", "recurrence"])
-def test_extreme_steps_stay_finite(backend: str) -> None:
+@pytest.mark.parametrize("by", [DualForm("torch", 7), Recurrence()], ids=["torch", "recurrence"])
+def test_extreme_steps_stay_finite(by: TokenScan) -> None:
     scan = make_scan(24, 2, 1, dtype=torch.float32)
     steps = torch.where(torch.arange(24)[:, None] % 3 == 0, 300.0, 1e-6).expand(24, 2).contiguous()
     extreme = replace(scan, dt=steps, A=torch.tensor([-16.0, -1e-4]))
-    found, gradients = run(extreme, [24], backend, chunk=7)
+    found, gradients = run(extreme, [24], by)
     assert found.isfinite().all()
     assert all(gradient.isfinite().all() for gradient in gradients)
-    wanted, _ = run(in_double(extreme), [24], "recurrence")
+    wanted, _ = run(in_double(extreme), [24], Recurrence())
     assert relative(found.double(), wanted) <= 1e-5
 
 
-@pytest.mark.parametrize("chunk", [256, 4])
+@pytest.mark.parametrize("chunk", [64, 4])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2), (torch.float16, 3e-3)], ids=str
 )
 def test_dual_form_in_other_precisions(dtype: torch.dtype, tolerance: float, chunk: int) -> None:
     lengths = [1, 20, 2, 5]
     scan = make_scan(sum(lengths), 6, 3, width=8, state=16, dtype=dtype)
-    assert_same_scan(scan, lengths, "torch", chunk, tolerance)
+    assert_same_scan(scan, lengths, DualForm("torch", chunk), tolerance)
 
 
 # Triton's interpreter multiplies the bit patterns of bfloat16 (triton-lang/triton #11584): float16 stands in for it.
@@ -179,4 +181,4 @@ def test_kernels_equal_recurrence(
 ) -> None:
     scan = make_scan(sum(lengths), heads, groups, width, state, dtype=dtype)
     tolerance = 1e-5 if dtype == torch.float32 else 3e-3  # of the largest value; of the norm for gradients
-    assert_same_scan(scan, lengths, "mamba_ssm", chunk, tolerance)
+    assert_same_scan(scan, lengths, Kernels(chunk), tolerance)

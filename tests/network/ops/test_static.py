@@ -26,13 +26,14 @@ from torch.utils._pytree import tree_leaves
 
 from recbole_mmm4rec.losses.chunked import chunked_cross_entropy
 from recbole_mmm4rec.losses.cross_entropies import full_cross_entropy
-from recbole_mmm4rec.network import MMM4RecNetwork, conv
-from recbole_mmm4rec.network import network as network_module
-from recbole_mmm4rec.network.ops import kernels
+from recbole_mmm4rec.network import MMM4RecNetwork
+from recbole_mmm4rec.network.ops import conv, kernels, layouts
 from recbole_mmm4rec.network.ops.constant_shapes import StaticRagged, count_tokens
+from recbole_mmm4rec.network.ops.dual_form import last_of_dual_form
 from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.plain import recurrence
 from recbole_mmm4rec.network.ops.ragged import Ragged
-from recbole_mmm4rec.network.ops.ssd import ssd, ssd_last
+from recbole_mmm4rec.network.ops.scans import SCANS, Kernels
 
 BOTH = ("text", "image")
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=7)
@@ -122,10 +123,10 @@ def test_kernels_take_padded_tokens() -> None:
     draw = torch.Generator().manual_seed(1)
     x, B, C = (torch.randn(16, *shape, generator=draw) for shape in ((2, 16), (1, 16), (1, 16)))
     dt, A = torch.rand(16, 2, generator=draw), -torch.rand(2, generator=draw)
-    found = ssd(x, dt, A, B, C, padded, backend="mamba_ssm", chunk=16)[:9]
-    wanted = ssd(x[:9], dt[:9], A, B[:9], C[:9], plain, backend="recurrence", chunk=16)
+    found = Kernels(16).scan(x, dt, A, B, C, padded)[:9]
+    wanted = recurrence(x[:9], dt[:9], A, B[:9], C[:9], plain)
     assert relative(found, wanted) <= 1e-5
-    alone = ssd_last(x, dt, A, B, C[padded.last], padded)
+    alone = last_of_dual_form(x, dt, A, B, C[padded.last], padded)
     assert relative(alone, wanted[plain.last]) <= 1e-5
 
 
@@ -168,10 +169,10 @@ class Step(nn.Module):
 @pytest.fixture
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A GPU's way through the network, a product in the scan's place; kept matrices are forgotten."""
-    monkeypatch.setattr(network_module, "choose_backend", lambda *_: "mamba_ssm")
+    monkeypatch.setattr(layouts, "choose_scan", lambda *_: SCANS["mamba_ssm"])
     monkeypatch.setattr(kernels, "scan", lambda x, dt, A, B, C, rows, chunk: x * (dt * A).unsqueeze(-1) * (B * C).sum())
-    monkeypatch.setattr(kernels, "_norm_kernel", lambda: "absent")
-    monkeypatch.setattr(kernels, "_conv_kernel", lambda: "absent")
+    monkeypatch.setattr(kernels, "norm_kernel", lambda: "absent")
+    monkeypatch.setattr(kernels, "conv_kernel", lambda: "absent")
     yield
     conv._shifts.cache_clear()
 

@@ -1,12 +1,6 @@
-"""The state-space operator (SSD, Mamba-2) on packed sequences, one function with three implementations.
+"""The scan on packed sequences as masked products: the dual form, in chunks, and its last position alone.
 
-Source: Dao and Gu, "Transformers are SSMs" (arXiv 2405.21060), sections 3 (recurrence), 6 (dual and chunked form).
-For every head, with x of width P and state of size N:
-
-    h_t = exp(dt_t A) h_(t-1) + dt_t x_t B_t^T          (P, N)
-    y_t = h_t C_t                                       (P,)
-
-The skip D is added by the caller, because the published program scales it by dt and Mamba's kernel does not.
+Source: Dao and Gu, "Transformers are SSMs" (arXiv 2405.21060), section 6. What they compute: :func:`.plain.recurrence`.
 """
 
 from __future__ import annotations
@@ -14,58 +8,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_mmm4rec.network.ops import kernels
 from recbole_mmm4rec.network.ops.ragged import Block, Ragged
 
 # more positions at once only make the (q, q) products larger: 256 take twice as long at L = 200 (docs/benchmarks.md)
-DUAL_FORM_CHUNK = 64
-KERNEL_CHUNK = 256
+CHUNK = 64
 
 
-def ssd(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, *, backend: str, chunk: int | None = None
-) -> Tensor:
-    """Scan packed sequences; nothing flows from one sequence into the next.
+def dual_form(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, chunk: int) -> Tensor:
+    """:func:`.plain.recurrence` as masked (l, l) products inside chunks, the state carried from chunk to chunk.
 
     Args:
-        x: (T, H, P) inputs.
-        dt: (T, H) float32 step sizes, positive.
-        A: (H,) float32, negative.
-        B: (T, G, N) and C: (T, G, N); head h reads group ⌊h·G/H⌋.
-        ragged: the layout of the T tokens.
-        backend: "torch", "mamba_ssm" or "recurrence"; "numba" does here what "torch" does.
-        chunk: block length, no effect on the result; by default what is fast.
+        x: (T, H, P), dt: (T, H), A: (H,), B and C: (T, G, N).
+        ragged: layout of the T tokens, no idle ones among them.
+        chunk: positions of a product, no effect on the result.
 
     Returns:
         (T, H, P) in the dtype of x.
     """
-    if backend == "mamba_ssm":
-        return kernels.scan(x, dt, A, B, C, ragged.seq_idx, chunk or KERNEL_CHUNK)
-    if backend in kernels.DENSE:
-        return dual_form(x, dt, A, B, C, ragged, min(chunk or DUAL_FORM_CHUNK, DUAL_FORM_CHUNK))
-    return recurrence(x, dt, A, B, C, ragged)
-
-
-def recurrence(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged) -> Tensor:
-    """:func:`ssd`, one position after the other: slow, and the truth for the other two."""
-    heads, groups = x.shape[1], B.shape[1]
-    B, C = (part.repeat_interleave(heads // groups, dim=1) for part in (B, C))  # (T, H, N)
-    decay = torch.exp(dt * A)  # (T, H)
-    state = x.new_zeros(ragged.lengths.numel(), heads, x.shape[2], B.shape[2])  # (B, H, P, N)
-    outputs, order = [], []
-    for step in range(ragged.longest):
-        alive = torch.nonzero(ragged.lengths > step).squeeze(1)
-        token = ragged.starts[alive] + step
-        inflow = (dt[token].unsqueeze(-1) * x[token]).unsqueeze(-1) * B[token].unsqueeze(-2)
-        moved = decay[token][..., None, None] * state[alive] + inflow
-        state = state.index_copy(0, alive, moved.to(state.dtype))
-        outputs.append(torch.einsum("bhpn,bhn->bhp", moved.to(C.dtype), C[token]))
-        order.append(token)
-    return torch.zeros_like(x).index_copy(0, torch.cat(order), torch.cat(outputs).to(x.dtype))
-
-
-def dual_form(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged, chunk: int) -> Tensor:
-    """:func:`ssd` as masked (l, l) products inside chunks, with the state carried from chunk to chunk."""
     return torch.cat([_dense_scan(x, dt, A, B, C, block, chunk).flatten(0, 1) for block in ragged.blocks])
 
 
@@ -128,11 +87,11 @@ def _next_state(state: Tensor | None, xq: Tensor, dt: Tensor, Bq: Tensor, steps:
     return added if state is None else added + torch.exp(steps.sum(-1))[..., None, None] * state
 
 
-def ssd_last(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged) -> Tensor:
+def last_of_dual_form(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged) -> Tensor:
     """The scan's output at the last position of each sequence alone, by any backend's mathematics.
 
     Args:
-        x: (T, H, P), dt: (T, H), A: (H,), B: (T, G, N) as for :func:`ssd`.
+        x: (T, H, P), dt: (T, H), A: (H,), B: (T, G, N) as for :func:`dual_form`.
         C: (B, G, N), of the last positions.
 
     Returns:
