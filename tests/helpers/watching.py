@@ -30,9 +30,13 @@ class Watch(TorchDispatchMode):
                 self.made.append((str(func), tuple(value.shape), value.dtype))
         return result
 
+    def sizes(self) -> list[int]:
+        """How many numbers each tensor has."""
+        return [torch.Size(shape).numel() for _, shape, _ in self.made]
+
     def largest(self) -> int:
         """Most numbers in one tensor."""
-        return max(torch.Size(shape).numel() for _, shape, _ in self.made)
+        return max(self.sizes())
 
 
 def _dense(value: Any) -> bool:

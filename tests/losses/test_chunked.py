@@ -9,7 +9,7 @@ import pytest
 import torch
 from network.models import ITEMS, make_features, make_network, make_present, relative, small_config
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from watching import Watch
 
 from recbole_mmm4rec.losses.chunked import PLAIN_LOGITS, choose_chunk, chunked_cross_entropy
 from recbole_mmm4rec.losses.cross_entropies import full_cross_entropy
@@ -174,26 +174,6 @@ def test_large_scores_stay_finite() -> None:
     assert all(part.isfinite().all() for part in gradients(loss, users, items).values())
 
 
-class Sizes(TorchDispatchMode):
-    """Counts the numbers that each operation's new tensors hold."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[int] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        old = {leaf.untyped_storage().data_ptr() for leaf in torch.utils._pytree.tree_leaves(args) if _held(leaf)}
-        for leaf in torch.utils._pytree.tree_leaves(result):
-            if _held(leaf) and leaf.untyped_storage().data_ptr() not in old:
-                self.made.append(leaf.untyped_storage().nbytes() // leaf.itemsize)
-        return result
-
-
-def _held(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.numel() > 0
-
-
 @pytest.mark.parametrize("ids", [False, True])
 @pytest.mark.parametrize("fusion", ["static", "dynamic_instance"])
 def test_nothing_as_large_as_the_catalogue_is_made_but_the_tables_own_gradients(ids: bool, fusion: str) -> None:
@@ -201,13 +181,13 @@ def test_nothing_as_large_as_the_catalogue_is_made_but_the_tables_own_gradients(
     config = small_config(is_modality_bias=ids, item_mm_fusion=fusion)
     items = ItemTables(config, make_features(items=count), make_present(items=count)).double()
     users, labels = make_users()
-    with Sizes() as sizes:
+    with Watch() as watch:
         chunked_cross_entropy(users, items, labels, 20, 0.1).backward()
     rows = [(count + 1) * WIDTH] * 2 * ids + [(count + 1) * 2] * (fusion == "dynamic_instance")
-    assert sorted(size for size in sizes.made if size >= count) == sorted(rows)
-    with Sizes() as sizes:
+    assert sorted(size for size in watch.sizes() if size >= count) == sorted(rows)
+    with Watch() as watch:
         plain(users, items, labels, 0.1).backward()
-    assert max(sizes.made) >= BATCH * count  # what the measure catches
+    assert watch.largest() >= BATCH * count  # what the measure catches
 
 
 def test_the_choice_of_a_chunk() -> None:
