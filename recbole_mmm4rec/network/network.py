@@ -1,7 +1,10 @@
 """MMM4Rec's network, top to bottom: sequences of items → user vectors → scores.
 
 Source: "MMM4Rec: A Transfer-Efficient Framework for Multi-modal Sequential Recommendation" (arXiv 2506.02916).
-Axes: B users, L positions, T valid positions of a batch, D hidden size, H heads, I items (row 0 is padding).
+The order of reading: this file, layers.py, state_space.py, time_path.py, items.py. How it is made fast: ops/.
+
+Axes: B users, L positions, T valid positions of a batch, S of them wanted, D hidden size, H heads, I items (row 0 is
+padding).
 """
 
 from __future__ import annotations
@@ -107,10 +110,10 @@ class MMM4RecNetwork(nn.Module):
         signals = self._time_signals(timestamps, layout, len(streams))  # (B, H, L) each
         text, image, g_text, g_image = streams[0], streams[-1], signals[0], signals[-1]
         for index, layer in enumerate(self.layers):
-            at = layout.last() if index == len(self.layers) - 1 else layout  # what follows the scan runs on these
-            text, g_text = layer(text, g_text, at if alone else layout)  # (T, D): a cross layer reads all of it
+            at = layout.last() if index == len(self.layers) - 1 else layout  # S tokens: in the end the last ones
+            text, g_text = layer(text, g_text, at if alone else layout)  # (S, D); (T, D) where a cross layer reads it
             if not alone:
-                image, g_image = self.cross_layers[index](text.x, image, g_text, g_image, layer.ssd, at)  # (T, D)
+                image, g_image = self.cross_layers[index](text.x, image, g_text, g_image, layer.ssd, at)  # (S, D)
         return layout.restore(text.x if alone else image.x)  # (B, D)
 
     def item_inputs(self, tables: Mapping[str, Tensor]) -> dict[str, Prepared]:
