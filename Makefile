@@ -34,9 +34,9 @@ run: install
 	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop,Neighbours
 
 # The wheel as a user has it: built, installed into a new environment with the pins (`make PINS= try`: with the newest that pip
-# finds), and run in an empty folder; prints versions and test metrics.
+# finds), and run in an empty folder; prints versions and test metrics. KEEP names a folder for the environment.
 try:
-	PYTHON="$(FOUND)" PINS="$(PINS)" bash benchmarks/try_wheel.sh
+	PYTHON="$(FOUND)" PINS="$(PINS)" KEEP="$(KEEP)" bash benchmarks/try_wheel.sh
 
 # README's table of Pythons: the wheel tried and the tests outside the kernels, with the newest of everything for each.
 PYTHONS ?= python3.10 python3.12 python3.13
