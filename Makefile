@@ -24,7 +24,7 @@ $(STAMP): $(PINS) pyproject.toml
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps $(addprefix -c ,$(PINS)) mamba-ssm causal-conv1d \
 	> $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }
-	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.seqscan import compile_all; compile_all()'
+	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.loops.seqscan import compile_all; compile_all()'
 	touch $@
 
 # From nothing to MMM4Rec's test metrics on MovieLens 100K, beside those of RecBole's Pop and of counts without a network.

@@ -18,7 +18,7 @@ from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.store import FeatureStore
 from recbole_mmm4rec.features.writer import aside, first_three
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
 from recbole_mmm4rec.settings.reading import name_list
 
 logger = logging.getLogger(__name__)
