@@ -100,7 +100,7 @@ def gated_norm(y: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def sum_of_directions(tables: Sequence[Tensor], weights: Tensor | None, temperature: float) -> Tensor:
-    """Σ_m c_m table_m/‖table_m‖ / temperature, tables (n, D), c (n, M): :func:`.tables.directions.sum_of_directions`."""
+    """Σ_m c_m table_m/‖table_m‖ / temperature, tables (n, D), c (n, M): :func:`.directions.sum_of_directions`."""
     directions = torch.stack([F.normalize(table, dim=1) for table in tables], 1)  # (n, M, D)
     return (directions if weights is None else weights.unsqueeze(2) * directions).sum(1) / temperature
 

@@ -132,7 +132,7 @@ class BlockScan(Scan):
     in_blocks = True
 
     def __init__(self, name: str, compiled: bool) -> None:
-        """Name it; ``compiled``: by numba's loops (:mod:`.loops.seqscan`) where they can take the operands and are faster."""
+        """Name it; ``compiled``: by numba's loops (:mod:`.loops.seqscan`) where these can and are faster."""
         self.name = name
         self.compiled = compiled
         self.merges = not compiled
