@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataset_prep.__main__ import main
+from dataset_prep.cli import main
 
 
 def run(line: str) -> int:
