@@ -39,7 +39,9 @@ def read_header(path: Path, separator: str = "\t", encoding: str = "utf-8") -> d
         first = lines.readline().removesuffix("\n").removesuffix("\r")
     if not first:
         raise UserError(f"{path}: empty file; its first line must name columns, as in user_id:token")
-    _refuse_control_characters(path, 1, first)
+    _refuse_carriage_return(path, 1, first)
+    if "\0" in first:
+        raise UserError(f"{path} line 1: a zero byte; the file is damaged, or encoding is not what it is in")
     header: dict[str, str] = {}
     for column in first.split(separator):
         field, _, kind = column.partition(":")
@@ -98,7 +100,7 @@ def read_rows(
         The number of the line, from 2 on, and its fields as they stand there.
 
     Raises:
-        UserError: the file cannot be read, or a line has a wrong number of fields or a character that ends no field.
+        UserError: the file cannot be read, or a line has a wrong number of fields or a carriage return inside.
     """
     with _opened(path, encoding) as lines:
         next(lines, None)
@@ -106,7 +108,7 @@ def read_rows(
             text = line.removesuffix("\n").removesuffix("\r")
             if not text:
                 continue
-            _refuse_control_characters(path, number, text)
+            _refuse_carriage_return(path, number, text)
             fields = text.split(separator)
             if len(fields) != len(header):
                 raise UserError(f"{path} line {number}: {len(fields)} fields where the header has {len(header)}")
@@ -126,12 +128,16 @@ def line_of(path: Path, row: int, encoding: str = "utf-8") -> int:
         return next(itertools.islice(filled, row + 1, None))
 
 
-def read_item_column(item_file: str | Path, column: str) -> tuple[list[str], list[str]]:
-    """Reads the item tokens and one more column of a RecBole ``.item`` file (TAB separated, UTF-8).
+def read_item_column(
+    item_file: str | Path, column: str, separator: str = "\t", encoding: str = "utf-8"
+) -> tuple[list[str], list[str]]:
+    """Reads the item tokens and one more column of a RecBole ``.item`` file.
 
     Args:
         item_file: the atomic file, ``item_id`` among its columns.
         column: name of the column, without its type.
+        separator: what stands between fields.
+        encoding: of the file.
 
     Returns:
         Tokens and values, in the order of the lines.
@@ -140,7 +146,7 @@ def read_item_column(item_file: str | Path, column: str) -> tuple[list[str], lis
         UserError: no such file or column, a line that cannot be read, an item without id or named twice.
     """
     path = Path(item_file)
-    header = read_header(path)
+    header = read_header(path, separator, encoding)
     names = list(header)
     for name in ("item_id", column):
         if name not in names:
@@ -148,7 +154,7 @@ def read_item_column(item_file: str | Path, column: str) -> tuple[list[str], lis
     id_at, column_at = names.index("item_id"), names.index(column)
     first_line: dict[str, int] = {}
     values: list[str] = []
-    for number, fields in read_rows(path, header):
+    for number, fields in read_rows(path, header, separator, encoding):
         if not fields[id_at]:
             raise UserError(f"{path} line {number}: item_id is empty; fill it in or leave the line out")
         first = first_line.setdefault(fields[id_at], number)
@@ -203,8 +209,6 @@ def _broken_line(path: Path, encoding: str) -> int:
     return 1
 
 
-def _refuse_control_characters(path: Path, number: int, text: str) -> None:
+def _refuse_carriage_return(path: Path, number: int, text: str) -> None:
     if "\r" in text:
         raise UserError(f"{path} line {number}: a carriage return inside the line; end lines with LF or CR LF")
-    if "\0" in text:
-        raise UserError(f"{path} line {number}: a zero byte; the file is damaged, or encoding is not what it is in")

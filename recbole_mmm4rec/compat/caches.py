@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 FINGERPRINT_KEY = "data_fingerprint"
 """Config key that holds sizes and times of change of the data set's files."""
 
+_LOADERS_DEPEND_ON = ("seed", "repeatable", "eval_args", "train_batch_size", "eval_batch_size", "shuffle", "worker")
+
 
 def fingerprint(data_path: str | Path, dataset: str, feature_path: str | Path | None = None) -> str:
     """What the files of a data set look like: names, sizes in bytes and times of change in nanoseconds.
@@ -145,7 +147,7 @@ def load_dataloaders_of_any_model(module: ModuleType) -> None:
 
     Broken: the training loader of these models is made of two, and has itself neither the generator that
     ``save_split_dataloaders`` takes out nor the configuration that ``load_split_dataloaders`` (data/utils.py:109)
-    compares (#1966).
+    compares (#1966). Saved loaders also keep the size of their batches, whatever it is set to now.
     """
 
     def load_split_dataloaders(config: Any) -> tuple[Any, ...] | None:
@@ -162,7 +164,7 @@ def load_dataloaders_of_any_model(module: ModuleType) -> None:
                 part.generator.set_state(state)
         loaders = tuple(loader for loader, _ in saved)
         before = _parts(loaders[0])[0].config
-        if any(config[key] != before[key] for key in [*module.dataset_arguments, "seed", "repeatable", "eval_args"]):
+        if any(config[key] != before[key] for key in (*module.dataset_arguments, *_LOADERS_DEPEND_ON)):
             return None
         for loader in loaders:
             loader.update_config(config)

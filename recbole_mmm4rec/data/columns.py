@@ -100,6 +100,8 @@ def read_plainly(
     columns = [(names.index(field), field, _COLLECTORS[header[field]]()) for field in fields]
     for number, values in read_rows(path, header, separator, encoding):
         for place, field, column in columns:
+            if "\0" in values[place]:  # which NumPy cuts off at the end of a string, so that two tokens would be one
+                raise UserError(f"{path} line {number}: a zero byte in {field}; the file is damaged, or set encoding")
             try:
                 column.add(values[place])
             except ValueError:

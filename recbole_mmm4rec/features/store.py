@@ -108,12 +108,8 @@ class FeatureStore:
         self.read(rows, out)
         return out, np.asarray(self.present[rows])
 
-    def rows_of(self, tokens: Sequence[str]) -> np.ndarray:
-        """The rows of ``tokens``, (len(tokens),) int64.
-
-        Raises:
-            UserError: tokens that the store lacks.
-        """
+    def find_rows(self, tokens: Sequence[str]) -> np.ndarray:
+        """The rows of ``tokens``, (len(tokens),) int64, -1 where the store has none."""
         code, distinct = pd.factorize(np.array(tokens, dtype=object))
         # a table of these alone: a sample of a store of millions stays small
         found = pd.Index(distinct).get_indexer(pd.Index(self.items, dtype=object))
@@ -121,6 +117,15 @@ class FeatureStore:
         row_of = np.full(len(distinct), -1, dtype=np.int64)
         row_of[found[listed]] = listed
         rows: np.ndarray = row_of[code]
+        return rows
+
+    def rows_of(self, tokens: Sequence[str]) -> np.ndarray:
+        """The rows of ``tokens``, (len(tokens),) int64.
+
+        Raises:
+            UserError: tokens that the store lacks.
+        """
+        rows = self.find_rows(tokens)
         missing = [tokens[place] for place in np.flatnonzero(rows < 0)]
         if missing:
             raise UserError(
@@ -133,13 +138,14 @@ class FeatureStore:
         """Reads rows piece by piece, checks their numbers and copies them.
 
         Args:
-            rows: (n,) int64 rows of the store.
+            rows: (n,) int64 rows of the store; where one is -1 nothing is copied.
             out: (n, F) float32 or of the store's dtype, where they go; None to check them alone.
 
         Raises:
             UserError: NaN or infinite values; names the items.
         """
         order = np.argsort(rows, kind="stable")  # ascending rows: the mapped file is read front to back
+        order = order[np.count_nonzero(rows < 0) :]
         bad: list[int] = []
         for start in range(0, len(order), GATHER_ROWS):
             at = order[start : start + GATHER_ROWS]

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.candidates import remap_items
-from recbole_mmm4rec.features.tables import FeatureSource, name_list, read_table
+from recbole_mmm4rec.features.tables import FeatureSource, note_absent, read_table
+from recbole_mmm4rec.settings.reading import name_list
 
 
 def install_stock_item_features() -> None:
@@ -77,6 +78,7 @@ def register_vector_features(dataset: Any) -> None:
         dataset.set_field_property(name, FeatureType.FLOAT_SEQ, Source.ITEM, 1)
         dataset.vector_features.append(name)
         dataset.stored_features.append(name)
+        note_absent(source.open(name), item_tokens(dataset))
 
 
 def vectors_of(dataset: Any, modality: str) -> np.ndarray:
@@ -93,7 +95,13 @@ def vectors_of(dataset: Any, modality: str) -> np.ndarray:
         UserError: the store is missing, damaged, or of other items.
     """
     store = FeatureSource.of(dataset.config).open(modality)
-    return read_table(store, dataset.field2id_token[dataset.iid_field][1:].tolist())[0]
+    return read_table(store, item_tokens(dataset))[0]
+
+
+def item_tokens(dataset: Any) -> list[str]:
+    """The I item tokens of a data set with its ids mapped, in the order of the ids from 1."""
+    tokens: list[str] = dataset.field2id_token[dataset.iid_field][1:].tolist()
+    return tokens
 
 
 def _remap_ID_all(self: Any) -> None:

@@ -16,6 +16,7 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.data.interaction import Interaction
+from recbole.utils import KGDataLoaderState
 from shop import prepare, settings, write_shop
 
 from recbole_mmm4rec.compat.caches import fingerprint
@@ -152,6 +153,30 @@ def test_caches_are_used_again_and_give_the_same_run(
     monkeypatch.setattr(f"recbole.data.dataset.SequentialDataset.{skipped}", lambda *_: None)  # not needed any more
     assert batches() == plain
     assert not list((tmp_path / "saved").glob("*.tmp"))
+
+
+def test_loaders_of_knowledge_aware_models_are_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole #1966."""
+    write_shop(tmp_path)
+    triples = "".join(f"e{number}\tr{number % 2}\te{(number + 3) % 20}\n" for number in range(20))
+    (tmp_path / "shop" / "shop.kg").write_text(f"head_id:token\trelation_id:token\ttail_id:token\n{triples}")
+    links = "".join(f"i{number}\te{number}\n" for number in range(20))
+    (tmp_path / "shop" / "shop.link").write_text(f"item_id:token\tentity_id:token\n{links}")
+    columns = {"inter": ["user_id", "item_id"], "kg": ["head_id", "relation_id", "tail_id"]}
+    load_col = {**columns, "link": ["item_id", "entity_id"]}
+
+    def batches(**changes: Any) -> list[tuple[list[int], list[int]]]:
+        config = Config("CKE", "shop", config_dict=settings(tmp_path, load_col=load_col, **changes))
+        train = prepare(config)[1]
+        train.set_mode(KGDataLoaderState.RSKG)
+        return [(batch["item_id"].tolist(), batch["head_id"].tolist()) for batch in train]
+
+    plain = batches(train_batch_size=32)
+    assert batches(train_batch_size=32, save_dataloaders=True) == plain
+    monkeypatch.setattr("recbole.data.dataset.KnowledgeBasedDataset.build", None)  # not needed any more
+    assert batches(train_batch_size=32) == plain
+    monkeypatch.undo()
+    assert {len(items) for items, _ in batches(train_batch_size=64)[:-1]} == {64}  # not the size of what was saved
 
 
 def test_an_interrupted_cache_is_no_cache(tmp_path: Path) -> None:
