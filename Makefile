@@ -1,29 +1,47 @@
 # Two commands for a new machine with Python 3.11: `make run` and `make test`. Everything lives in .venv and dataset/.
+# With another Python, such as `make PYTHON=python3.13 test`, the newest of everything is installed, in .venv-python3.13.
 PYTHON ?= python3.11
-VENV   := .venv
+NAME   := $(notdir $(PYTHON))
+VENV   := .venv$(if $(filter-out python3.11,$(NAME)),-$(NAME))
+PINS   ?= $(if $(filter python3.11,$(NAME)),constraints.txt,constraints-newest.txt)
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# pyenv has no command for a Python that is there and not chosen
+FOUND   = $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null || ls $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/$(NAME) 2>/dev/null | tail -1)
 
-.PHONY: install run benchmark benchmark-data benchmark-quick test lint clean
+.PHONY: install run try table benchmark benchmark-data benchmark-quick test test-without-kernels lint clean
 install: $(STAMP)
 
-# mamba-ssm and causal-conv1d without their compiled CUDA parts: the Triton kernels are what the tests run.
-$(STAMP): setup.cfg constraints.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+# mamba-ssm and causal-conv1d without their compiled CUDA parts: the Triton kernels are what the tests run. RecBole without
+# what it demands, which is not to be had from Python 3.12 on; what it needs is there by then.
+$(STAMP): $(PINS) pyproject.toml
+	@test -n "$(FOUND)" || { echo "error: there is no $(PYTHON) here: install it, or say where it is: make PYTHON=/path/to/$(NAME)" >&2; exit 2; }
+	$(FOUND) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip<27'
-	$(BIN)/pip install --quiet -c constraints.txt wheel ninja setuptools
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,tune]' einops
+	$(BIN)/pip install --quiet $(addprefix -c ,$(PINS)) wheel ninja setuptools
+	$(BIN)/pip install --quiet $(addprefix -c ,$(PINS)) -e '.[dev,tune]' einops
+	$(BIN)/pip install --quiet --no-deps $(addprefix -c ,$(PINS)) 'recbole<1.3'
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
-	$(BIN)/pip install --quiet --no-build-isolation --no-deps -c constraints.txt mamba-ssm causal-conv1d \
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps $(addprefix -c ,$(PINS)) mamba-ssm causal-conv1d \
 	> $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }
-	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.seqscan import compile_all; compile_all()'
+	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.loops.seqscan import compile_all; compile_all()'
 	touch $@
 
-# From nothing to MMM4Rec's test metrics on MovieLens 100K, beside those of RecBole's Pop.
+# From nothing to MMM4Rec's test metrics on MovieLens 100K, beside those of RecBole's Pop and of counts without a network.
 run: install
 	$(BIN)/python -m dataset_prep recbole ml-100k
 	$(BIN)/python -m dataset_prep embed ml-100k
-	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop
+	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop,Neighbours
+
+# The wheel as a user has it: built, installed into a new environment with the pins (`make PINS= try`: with the newest that pip
+# finds), and run in an empty folder; prints versions and test metrics. KEEP names a folder for the environment.
+try:
+	PYTHON="$(FOUND)" PINS="$(PINS)" KEEP="$(KEEP)" bash benchmarks/try_wheel.sh
+
+# README's table of Pythons: the wheel tried and the tests outside the kernels, with the newest of everything for each.
+PYTHONS ?= python3.10 python3.12 python3.13
+table:
+	for name in $(PYTHONS); do $(MAKE) PYTHON=$$name PINS= try test-without-kernels || exit 1; done
 
 # All benchmarks: DATA is the folder of scientific/ and office/ with sequences.tsv.gz and items.tsv.gz (docs/data.md). Killed
 # or interrupted, the same command goes on. Results: comparison/scientific, comparison/ml-100k, comparison/demo.
@@ -56,7 +74,13 @@ lint: install
 	$(BIN)/codespell recbole_mmm4rec dataset_prep benchmarks properties tests/conftest.py tests/helpers docs *.md
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(WORKERS)
+
+# All but the tests of mamba-ssm's kernels, which Triton's interpreter runs.
+test-without-kernels: install
+	$(BIN)/python -m pytest $(WORKERS) -m 'not kernels'
+
+WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

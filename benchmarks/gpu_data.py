@@ -15,7 +15,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataset_prep.__main__ import main as prepare
-from recbole_mmm4rec.features.store import read_item_column, store_path, write_store
+from recbole_mmm4rec.base.atomic_files import read_item_column
+from recbole_mmm4rec.features.store import store_path, write_store
 
 NAME, WIDTH = "ml-100k", 384
 

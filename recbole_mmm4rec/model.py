@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -14,12 +13,11 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_mmm4rec.data.user_batches import ORIGIN
+from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
 from recbole_mmm4rec.losses.objectives import make_objective
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
 from recbole_mmm4rec.network.items import ItemSide
 from recbole_mmm4rec.network.ops.streams import Prepared
-from recbole_mmm4rec.scoring.neighbours import Addition, Neighbours
-from recbole_mmm4rec.transfer.loading import ENCODERS, note_encoders
 
 INPUT_BYTES = 512 * 2**20
 """Most bytes of the first layer's inputs of all items that an evaluation keeps."""
@@ -34,19 +32,6 @@ def network_config(config: Any) -> NetworkConfig:
     settings = {key: config[key] for key in NetworkConfig.setting_names() if key in config}
     settings["max_len"] = config["MAX_ITEM_LIST_LENGTH"]
     return NetworkConfig.from_mapping(settings)
-
-
-def _counting(config: Any, dataset: Any) -> Callable[[], Neighbours] | None:
-    """A function that counts a training data set's neighbours when it is first called; None where none are wanted."""
-    weight = float(config["neighbour_weight"] or 0)
-    if not weight:
-        return None
-
-    @cache
-    def counted() -> Neighbours:
-        return Neighbours(dataset, int(config["neighbour_window"]), float(config["neighbour_decay"]), weight)
-
-    return counted
 
 
 @dataclass
@@ -70,8 +55,6 @@ class MMM4Rec(SequentialRecommender):
     """Multi-modal Mamba for sequential recommendation (arXiv 2506.02916)."""
 
     input_type = InputType.POINTWISE
-    other_parameter_name = ("has_trained",)
-    """What a checkpoint holds beside the weights."""
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Build the network on a data set's item features.
@@ -88,8 +71,6 @@ class MMM4Rec(SequentialRecommender):
         self.time_list = f"{config['TIME_FIELD']}{config['LIST_SUFFIX']}"
         self.network = MMM4RecNetwork(network_config(config), dataset.features, dataset.present)
         self._kept: _Evaluation | None = None
-        self.has_trained = False
-        self._count_neighbours = _counting(config, dataset)
         config[ENCODERS] = note_encoders(dataset)
 
     def forward(
@@ -111,38 +92,21 @@ class MMM4Rec(SequentialRecommender):
         def encode(tables: Mapping[str, Tensor] | None) -> Tensor:
             return self.forward(interaction, tables, padded_to=padded_to)
 
-        self.has_trained = True
         loss: Tensor = self.objective(self.network.items, encode, interaction[self.POS_ITEM_ID])
         return loss
-
-    def addition(self, interaction: Interaction) -> Addition | None:
-        """What the neighbours of its histories add to the scores of a batch.
-
-        None with ``neighbour_weight: 0``, and before the first training batch: a model that has not been trained on a
-        data set does not know what was taken together there.
-        """
-        if not self.has_trained or self._count_neighbours is None:
-            return None
-        lengths = interaction[self.ITEM_SEQ_LEN]
-        return self._count_neighbours().addition(interaction[self.USER_ID], interaction[self.ITEM_SEQ], lengths)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """(B,) score of each row's own item: the matching column of :meth:`full_sort_predict`."""
         users, fused = self.sides(interaction)
-        items, addition = interaction[self.ITEM_ID], self.addition(interaction)
-        scores = (users * fused.index_select(0, items)).sum(-1)
-        return scores if addition is None else scores + addition.at(items).to(scores.dtype)
+        scores: Tensor = (users * fused.index_select(0, interaction[self.ITEM_ID])).sum(-1)
+        return scores
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """(B, I+1) scores of all items, the padding column −inf."""
         users, fused = self.sides(interaction)
         # in full precision also under autocast: bfloat16 scores tie, and ties decide ranks
-        addition = self.addition(interaction)
         with torch.autocast(users.device.type, enabled=False):
-            scores = self.network.scores(users, fused)
-        if addition is not None:
-            addition.add_to(scores)
-        return scores
+            return self.network.scores(users, fused)
 
     def sides(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """User vectors (B, D) of a batch and the item side (I+1, D), whose products are the network's scores."""

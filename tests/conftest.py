@@ -24,7 +24,10 @@ _LONG = ("test_distributed_launch.py", "test_tune_command.py", "test_tune_ray.py
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files."""
+    """Begin with the longest files; mark what mamba-ssm's kernels are needed for."""
+    for item in items:
+        if "interpreter" in getattr(item, "fixturenames", ()):
+            item.add_marker("kernels")
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 

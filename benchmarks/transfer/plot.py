@@ -9,8 +9,8 @@ from typing import Any
 from benchmarks.transfer.report import EFFECTS, Found, effect, fit, longest
 from benchmarks.transfer.sets import Source
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.compare.plots import COLOURS
-from recbole_mmm4rec.compat.tools import whole_file
 
 
 def draw(found: Sequence[Found], sources: Sequence[Source], out: Path) -> None:

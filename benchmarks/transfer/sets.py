@@ -10,7 +10,7 @@ from pathlib import Path
 from dataset_prep.files.set_files import SetFiles
 from dataset_prep.sources.merge.command import merge_sets
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compat.tools import whole_file
+from recbole_mmm4rec.base.files import whole_file
 
 STORE = Path("features") / "text" / "manifest.json"
 

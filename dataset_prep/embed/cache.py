@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from dataset_prep.files.atomic import replace_file
+from recbole_mmm4rec.base.arrays import read_array
+from recbole_mmm4rec.base.json_lines import is_text, read_line, table_of
 
 KEY_BYTES = 32
 CHUNK_ROWS = 8_192  # rows gathered at a time
@@ -109,7 +111,7 @@ class VectorCache:
             rows = np.array(wanted, dtype=np.int64)
             for shard in np.unique(places[:, 0]):
                 here = places[:, 0] == shard
-                table = np.load(self._folder / f"{self._names[shard]}.npy", mmap_mode="r", allow_pickle=False)
+                table = read_array(self._folder / f"{self._names[shard]}.npy", mapped=True)
                 block[rows[here]] = table[places[here, 1]]
             with np.errstate(over="ignore"):  # told by the writer of the store
                 yield block.astype(dtype)
@@ -144,13 +146,13 @@ class VectorCache:
 
     def _read_keys(self, file: Path) -> np.ndarray | None:
         try:
-            table = np.load(file.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+            table = read_array(file.with_suffix(".npy"), mapped=True)
             shard = np.frombuffer(file.read_bytes(), dtype=f"S{KEY_BYTES}")
             reasons = self._folder / f"{file.stem}.failed.json"
-            failed = json.loads(reasons.read_text(encoding="utf-8")) if reasons.exists() else {}
-            if table.shape != (len(shard), self._dim) or table.dtype != np.float32:
+            failed = read_line(reasons.read_bytes()) if reasons.exists() else {}
+            if table.shape != (len(shard), self._dim) or table.dtype != np.float32 or not table_of(is_text)(failed):
                 return None
-            self._failed.update((bytes.fromhex(key), str(reason)) for key, reason in failed.items())
-        except (OSError, ValueError, EOFError, AttributeError):
+            self._failed.update((bytes.fromhex(key), reason) for key, reason in failed.items())
+        except (OSError, ValueError):
             return None
         return shard

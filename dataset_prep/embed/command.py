@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from dataset_prep.embed.spec import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, PRECISIONS
+from dataset_prep.files.arguments import add_set
 
 EPILOG = f"""encoders:
   FOLDER or HUB/NAME                       sentence-transformers (text)
@@ -22,19 +21,11 @@ examples:
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds ``embed`` to the command line."""
-    help_line = "cache embeddings of a data set's item texts and pictures"
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "embed",
-        help=help_line,
-        description=help_line[0].upper() + help_line[1:] + "; only what is new is encoded.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("name", help="name of the data set")
-    parser.add_argument("--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``embed`` is told."""
+    parser.description = "Caches embeddings of a data set's item texts and pictures; only what is new is encoded."
+    parser.epilog = EPILOG
+    add_set(parser)
     parser.add_argument(
         "--text-encoder", metavar="MODEL", help=f"for texts (default without --image-encoder: {DEFAULT_TEXT_ENCODER})"
     )

@@ -14,8 +14,10 @@ from tqdm import tqdm
 
 from dataset_prep.embed.cache import VectorCache
 from dataset_prep.embed.engines import Encoded, RayCluster, encode_locally, encode_on_ray
-from dataset_prep.embed.inputs import Inputs, read_pictures, read_texts, report_pictures
-from dataset_prep.embed.spec import DEFAULT_TEXT_ENCODER, Encoder, EncoderSpec, Load, Source, load_encoder
+from dataset_prep.embed.inputs import Inputs, absent_line, read_pictures, read_texts, report_pictures
+from dataset_prep.embed.load import load_encoder
+from dataset_prep.embed.spec import DEFAULT_TEXT_ENCODER, Encoder, EncoderSpec, Load, Source
+from dataset_prep.files.set_files import SetFiles
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.features.store import FeatureStore, settle, store_path, write_store
 
@@ -90,7 +92,10 @@ def embed(name: str, out: Path, options: EmbedOptions, load: Load = load_encoder
         raise UserError(
             f"{item_file}: no such data set; see 'ls {out}', --out, or make it: python -m dataset_prep --help"
         )
-    return "\n".join(_embed(name, out, options, modality, encoder, load) for modality, encoder in options.wanted())
+    lines = [_embed(name, out, options, modality, encoder, load) for modality, encoder in options.wanted()]
+    files = SetFiles(name, out / name)
+    absent = absent_line(files, files.tokens())
+    return "\n".join([*lines, absent] if absent else lines)
 
 
 def _embed(name: str, out: Path, options: EmbedOptions, modality: str, encoder_name: str, load: Load) -> str:
@@ -113,7 +118,7 @@ def _embed(name: str, out: Path, options: EmbedOptions, modality: str, encoder_n
     new = [rows[position] for position in cache.missing([_key(keys, row) for row in rows])]
     if new:
         _encode(new, cache, keys, inputs, spec, encoder, options, load)
-    reasons = {}
+    reasons = dict(inputs.unreadable)
     for row, key in enumerate(keys):
         reason = cache.failure(key) if key is not None else None
         if reason is not None:

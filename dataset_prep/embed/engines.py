@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -173,9 +175,12 @@ def _connect(address: str) -> Any:
         import ray
     except ImportError as error:  # absent, or without the pkg_resources it needs
         raise UserError(f"--engine ray: ray cannot be imported ({error}): pip install ray 'setuptools<81'") from None
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminated)  # Ray's own handler would end this process with another status
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UserError(
             f"--ray-address {address}: no Ray cluster there ({_last_line(error)}); start one with 'ray start --head'"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataset_prep.embed.spec import Source
 from dataset_prep.files.atomic import hash_file
+from dataset_prep.files.set_files import SetFiles
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem
 from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, report_path, write_report
+from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.features.store import hash_inputs, read_item_column
+from recbole_mmm4rec.features.store import hash_inputs
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,14 @@ class Inputs:
         sources: by item, a text or a picture's file; None where there is none.
         digests: by item, sha256 of the source; empty where there is none.
         hash: over all of them, for the manifest.
+        unreadable: by item, why its picture's file cannot be read.
     """
 
     items: list[str]
     sources: list[Source | None]
     digests: list[bytes]
     hash: str
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 def read_texts(item_file: Path, column: str) -> Inputs:
@@ -58,9 +63,36 @@ def read_pictures(item_file: Path) -> Inputs:
     if not any(files):
         name = item_file.stem
         raise UserError(f"{folder}: no picture of any item; bring them with 'python -m dataset_prep images {name}'")
-    hashes = [hash_file(file) if file else "" for file in files]
+    hashes: list[str] = []
+    unreadable: dict[str, str] = {}
+    for row, file in enumerate(files):
+        try:
+            hashes.append(hash_file(file) if file else "")
+        except OSError as error:
+            hashes.append("")
+            unreadable[items[row]], files[row] = f"cannot be read ({error.strerror})", None
     digests = [bytes.fromhex(digest) for digest in hashes]
-    return Inputs(items, list(files), digests, hash_inputs(zip(items, hashes, strict=True)))
+    return Inputs(items, list(files), digests, hash_inputs(zip(items, hashes, strict=True)), unreadable)
+
+
+def absent_line(files: SetFiles, items: Sequence[str]) -> str | None:
+    """For the screen: how many items of the interactions have no row in the ``.item`` file; None where all have one.
+
+    Args:
+        files: of the data set.
+        items: tokens of the ``.item`` file.
+    """
+    try:
+        interacted = files.interacted()
+    except UserError:
+        return None  # embedding does not need them, and whoever trains is told what is wrong
+    missing = len(interacted - set(items))
+    if not missing:
+        return None
+    return (
+        f"{missing:,} of {len(interacted):,} items with interactions have no row in {files.file('item')}: "
+        "they are trained as items without text and picture"
+    )
 
 
 def report_pictures(dataset_dir: Path, inputs: Inputs, reasons: dict[str, str]) -> None:
@@ -75,10 +107,10 @@ def report_pictures(dataset_dir: Path, inputs: Inputs, reasons: dict[str, str]) 
     old = read_report(path)
     entries = []
     for item, source in zip(inputs.items, inputs.sources, strict=True):
-        if source is None:
+        if item in reasons:
+            entries.append(Missing(item, EMBED, reasons[item]))
+        elif source is None:
             known = old.get(item)
             fetched = known is not None and known.stage == FETCH
             entries.append(known if known and fetched else Missing(item, FETCH, "no picture", try_again=True))
-        elif item in reasons:
-            entries.append(Missing(item, EMBED, reasons[item]))
     write_report(path, entries)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_prep.files.readers import read_rows
-from dataset_prep.files.text import check_id, clean_text
+from dataset_prep.files.text import check_id, clean_text, is_script
 from recbole_mmm4rec.base.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+# How ids of one shop come to differ in two files.
+_WRITTEN: dict[str, Callable[[str], str]] = {
+    "'.0' at the end": lambda item: item.removesuffix(".0"),
+    "zeros at the beginning": lambda item: item.lstrip("0"),
+    "capitals": str.casefold,
+}
 
 
 @dataclass(frozen=True)
@@ -20,12 +26,12 @@ class ItemTable:
     Attributes:
         texts: clean text by item id, empty where there is none.
         images: addresses or path of the picture by item id, empty where there is none; None without such a column.
-        repeated: rows dropped because their item came before.
+        counts: what was left out, by what it is called in a summary.
     """
 
     texts: dict[str, str]
     images: dict[str, str] | None
-    repeated: int
+    counts: dict[str, int]
 
 
 def read_item_table(path: Path, columns: dict[str, str]) -> ItemTable:
@@ -40,16 +46,50 @@ def read_item_table(path: Path, columns: dict[str, str]) -> ItemTable:
     """
     texts: dict[str, str] = {}
     images: dict[str, str] = {}
-    repeated = 0
+    repeated = scripts = 0
     wanted = [columns[name] for name in ("item_id", "text", "image") if name in columns]
     for place, (item, text, *image) in read_rows(path, wanted, frozenset(wanted[1:])):
         check_id(item, columns["item_id"], place)
         if item in texts:
             repeated += 1
         else:
-            texts[item] = clean_text(text)
+            scripts += is_script(text)
+            texts[item] = "" if is_script(text) else clean_text(text)
             images.update((item, clean_text(value)) for value in image)
-    return ItemTable(texts, images if "image" in columns else None, repeated)
+    counts = {"repeated_rows_of_the_item_table_dropped": repeated}
+    if scripts:
+        counts["texts_that_are_a_script_dropped"] = scripts
+    return ItemTable(texts, images if "image" in columns else None, counts)
+
+
+def check_match(interacted: Sequence[str], listed: Collection[str], where: str) -> list[str]:
+    """Makes sure that interactions and items speak of the same things.
+
+    Args:
+        interacted: ids of the items with interactions.
+        listed: ids of the item table.
+        where: that table, for the message.
+
+    Returns:
+        For the screen: how many match, unless all do.
+
+    Raises:
+        UserError: there are interactions, and none of their items is in the table.
+    """
+    found = sum(item in listed for item in interacted)
+    if found == len(interacted):
+        return []
+    if found:
+        return [f"{found:,} of {len(interacted):,} items with interactions are in the item table"]
+    example = f"'{interacted[0]}'" + (f", there '{next(iter(listed))}'" if listed else "")
+    for what, change in _WRITTEN.items():
+        if not set(map(change, interacted)).isdisjoint(map(change, listed)):
+            example += f"; without {what} they match"
+            break
+    raise UserError(
+        f"{where}: has none of the {len(interacted):,} items of the interactions (here {example}); "
+        "write the ids alike, or give the table that belongs to these interactions"
+    )
 
 
 def find_images(folder: Path, items: Iterable[str]) -> dict[str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from recbole_mmm4rec.base.atomic_files import read_header, read_item_column, read_rows, require_columns
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.data.interactions import read_header, require_columns
-from recbole_mmm4rec.features.store import read_item_column
 
 INTER_COLUMNS = {"user_id": "token", "item_id": "token", "timestamp": "float"}
 
@@ -41,7 +41,7 @@ class SetFiles:
 
     def item_columns(self) -> list[str]:
         """Names of the ``.item`` file's columns."""
-        return list(read_header(self.file("item"), "\t", "utf-8"))
+        return list(read_header(self.file("item")))
 
     def tokens(self) -> list[str]:
         """Ids of the ``.item`` file, in its order."""
@@ -60,18 +60,25 @@ class SetFiles:
             UserError: a column is missing or of another type, no UTF-8, or a line with a wrong number of fields.
         """
         file = self.file("inter")
-        header = read_header(file, "\t", "utf-8")
+        header = read_header(file)
         require_columns(file, header, INTER_COLUMNS)
         at = [list(header).index(column) for column in INTER_COLUMNS]
-        with file.open(encoding="utf-8", newline="\n") as lines:
-            try:
-                next(lines)
-                for number, line in enumerate(lines, start=2):
-                    fields = line.rstrip("\r\n").split("\t")
-                    if len(fields) != len(header):
-                        raise UserError(
-                            f"{file} line {number}: {len(fields)} fields where the header has {len(header)}"
-                        )
-                    yield [fields[position] for position in at]
-            except UnicodeDecodeError:
-                raise UserError(f"{file}: not UTF-8; convert the file to UTF-8") from None
+        for _, fields in read_rows(file, header):
+            yield [fields[position] for position in at]
+
+    def interacted(self) -> set[str]:
+        """Ids of the items in all files of interactions, ready-made splits and the histories in them included.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        found: set[str] = set()
+        for file in sorted(self.folder.glob(f"{glob.escape(self.name)}.*")):
+            if file.suffix != ".inter":
+                continue
+            header = read_header(file)
+            at = [place for place, column in enumerate(header) if column in ("item_id", "item_id_list")]
+            for _, fields in read_rows(file, header):
+                for place in at:
+                    found.update(fields[place].split(" "))
+        return found - {""}

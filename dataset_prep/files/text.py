@@ -32,6 +32,11 @@ READ_AS_MISSING = frozenset(
     )
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# How a program begins that a crawler took for a title: `var aPageStart = (new Date()).getTime();`.
+_SCRIPT = re.compile(
+    r"\s*((var|let|const)\s+[A-Za-z_$][\w$]*\s*=|(window|document)\.[A-Za-z_$]|function\s*[\w$]*\s*\(|\(\s*function\s*\(|"
+    r"if\s*\(\s*(window|document|typeof)\b)[^\0]*[;({]"
+)
 
 
 def clean_text(text: str) -> str:
@@ -45,6 +50,11 @@ def clean_text(text: str) -> str:
         text = "".join(char for char in text if unicodedata.category(char) not in ("Cc", "Cs"))
     text = " ".join(text[:MAX_CHARS].split())
     return "\u201c" + text[1:] if text.startswith('"') else text
+
+
+def is_script(text: str) -> bool:
+    """Whether a text is a piece of JavaScript, as the titles of pages that a crawler could not read."""
+    return _SCRIPT.match(text) is not None
 
 
 def check_id(value: str, column: str, place: str) -> str:

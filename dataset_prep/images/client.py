@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 import threading
 import time
@@ -11,13 +12,18 @@ from urllib.parse import urljoin
 
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseError, NewConnectionError, SSLError
+from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 from urllib3.util import Timeout, Url, parse_url
+
+from dataset_prep.images.deadline import Deadline, pools
 
 MAX_REDIRECTS = 5
 LONGEST_WAIT = 60.0  # seconds before another try, whatever a server asks for
 CHUNK = 1 << 16
 REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = {"User-Agent": "recbole-mmm4rec", "Accept": "image/*", "Accept-Encoding": "identity"}
+# It logs headers that are none as a warning with a traceback; what becomes of the picture stands in the report.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -40,7 +46,7 @@ class FetchLimits:
 
     Attributes:
         max_bytes: of a response's body.
-        timeout: seconds for a response, and for each wait within it.
+        timeout: seconds for a response, redirects among it; waiting for its turn is not counted.
         retries: further tries after a failure that may pass.
         backoff: seconds before the first further try; doubled for each one after it.
         rate: requests a second over all threads, or None.
@@ -68,14 +74,15 @@ class PictureClient:
 
     def __init__(self, limits: FetchLimits, connections: int):
         self._limits = limits
-        self._pools = urllib3.PoolManager(num_pools=64, maxsize=connections)
-        self._addresses: dict[tuple[str, int], list[str]] = {}
         self._stopped = threading.Event()
+        self._deadline = Deadline(self._stopped)
+        self._pools = pools(self._deadline, num_pools=64, maxsize=connections)
+        self._addresses: dict[tuple[str, int], list[str]] = {}
         self._lock = threading.Lock()
         self._next_start = 0.0
 
     def stop(self) -> None:
-        """Ends waits between tries; what is under way fails at its next chunk."""
+        """Ends waits between tries; what is under way fails within half a second."""
         self._stopped.set()
 
     def get(self, url: str) -> bytes:
@@ -98,7 +105,7 @@ class PictureClient:
         raise AssertionError("the last try returns or raises")
 
     def _follow(self, url: str) -> bytes:
-        deadline = time.monotonic() + self._limits.timeout
+        self._deadline.at = time.monotonic() + self._limits.timeout
         for _ in range(MAX_REDIRECTS + 1):
             parts = _parse(url)
             try:
@@ -106,12 +113,14 @@ class PictureClient:
                 try:
                     location = response.headers.get("Location")
                     if response.status not in REDIRECTS or location is None:
-                        return self._body(response, deadline)
+                        return self._body(response)
                     url = _join(parts.url, location)
                 finally:
                     response.close()
             except SSLError as error:
                 raise FetchError(f"TLS: {_first_line(error)}") from None
+            except (TimeoutError, UrllibTimeoutError):
+                raise FetchError(f"no end within {self._limits.timeout:g} s", passing=True) from None
             except HTTPError as error:
                 raise FetchError(_in_words(error), passing=True) from None
         raise FetchError(f"more than {MAX_REDIRECTS} redirects")
@@ -123,14 +132,15 @@ class PictureClient:
         tls = {"server_hostname": host, "assert_hostname": host} if secure else {}
         addresses = self._resolve(host, port)
         for position, address in enumerate(addresses, start=1):
-            self._pace()
+            self._deadline.at += self._pace()
+            left = self._deadline.left()
             pool = self._pools.connection_from_host(address, port, parts.scheme, pool_kwargs=tls)
             try:
                 return pool.urlopen(
                     "GET",
                     parts.request_uri,
                     headers={**HEADERS, "Host": parts.netloc or parts.host},
-                    timeout=Timeout(connect=self._limits.timeout, read=self._limits.timeout),
+                    timeout=Timeout(connect=left / (len(addresses) - position + 1), read=left),
                     retries=False,
                     redirect=False,
                     assert_same_host=False,
@@ -141,7 +151,7 @@ class PictureClient:
                     raise
         raise AssertionError("a name has at least one address")
 
-    def _body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
         if response.status != 200:
             retry_after = response.headers.get("Retry-After", "")
             wait = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
@@ -156,8 +166,6 @@ class PictureClient:
             body += chunk
             if len(body) > self._limits.max_bytes:
                 raise too_large
-            if time.monotonic() > deadline or self._stopped.is_set():
-                raise FetchError(f"no end within {self._limits.timeout:g} s", passing=True)
         return bytes(body)
 
     def _resolve(self, host: str, port: int) -> list[str]:
@@ -174,13 +182,16 @@ class PictureClient:
             self._addresses[host, port] = known
         return known
 
-    def _pace(self) -> None:
+    def _pace(self) -> float:
+        """Waits for this request's turn; how many seconds."""
         if self._limits.rate is None:
-            return
+            return 0.0
         with self._lock:
             start = max(self._next_start, time.monotonic())
             self._next_start = start + 1 / self._limits.rate
-        self._stopped.wait(start - time.monotonic())
+        before = time.monotonic()
+        self._stopped.wait(max(0.0, start - before))
+        return time.monotonic() - before
 
 
 def is_public(address: str) -> bool:
@@ -223,8 +234,6 @@ def _join(url: str, location: str) -> str:
 def _in_words(error: HTTPError) -> str:
     if isinstance(error, NewConnectionError):
         return "no connection"
-    if "timed out" in str(error).lower():
-        return "timed out"
     return f"broken off ({type(error).__name__})"
 
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+from dataset_prep.files.arguments import add_set
 from recbole_mmm4rec.base.errors import UserError
 
 _UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds ``images`` to the command line."""
-    help_line = "fetch the pictures that column 'image' of a data set's items names"
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "images",
-        help=help_line,
-        description=help_line[0].upper() + help_line[1:] + "; a second run fetches only what is missing.",
-        epilog="example:\n  python -m dataset_prep images shop --concurrency 32 --rate 50\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``images`` is told."""
+    parser.description = (
+        "Fetches the pictures that column 'image' of a data set's items names; a second run fetches only what is "
+        "missing."
     )
-    parser.add_argument("name", help="name of the data set")
-    parser.add_argument("--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
+    parser.epilog = "example:\n  python -m dataset_prep images shop --concurrency 32 --rate 50\n"
+    add_set(parser)
     parser.add_argument("--images", type=Path, metavar="DIR", help="where the column's local file names are looked up")
     parser.add_argument("--concurrency", type=int, default=16, metavar="N", help="fetches at a time (default: 16)")
     parser.add_argument("--rate", default=None, metavar="N/s", help="requests a second (default: as fast as they come)")

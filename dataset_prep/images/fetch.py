@@ -27,8 +27,8 @@ from dataset_prep.images.files import (
     save_picture,
 )
 from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, report_path, write_report
+from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.features.store import read_item_column
 
 COLUMN = "image"
 
@@ -138,7 +138,7 @@ class _Bring:
             if path.stat().st_size > limit:
                 raise FetchError(f"more than {limit:,} bytes", passing=True)
             return path.read_bytes()
-        except (OSError, ValueError) as error:  # no permission, a NUL in the name, a name too long
+        except (OSError, ValueError, RuntimeError) as error:  # no permission, a NUL in the name, a link to itself
             raise FetchError(f"'{name[:200]}' cannot be read ({type(error).__name__})", passing=True) from None
 
 

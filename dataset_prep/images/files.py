@@ -36,8 +36,9 @@ def picture_stem(token: str) -> str:
 
 
 def find_pictures(folder: Path) -> dict[str, Path]:
-    """The pictures in a folder by stem; of two with one stem the first by name."""
-    names = sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
+    """The pictures in a folder by stem; of two with one stem the first by name. A link that leads nowhere is none."""
+    entries = os.scandir(folder) if folder.is_dir() else ()
+    names = sorted(e.name for e in entries if e.is_file(follow_symlinks=False) or os.path.isfile(e.path))
     found: dict[str, Path] = {}
     for name in names:
         stem, _, suffix = name.partition(".")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dataset_prep.files.atomic import replace_file
+from recbole_mmm4rec.base.json_lines import Fields, check_fields, is_flag, is_text, one_of, read_line
 
 FETCH, EMBED = "fetch", "embed"
+_REQUIRED: Fields = {"item": is_text, "stage": one_of(FETCH, EMBED), "reason": is_text}
+_OPTIONAL: Fields = {"try_again": is_flag, "asked": is_text}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,18 +43,20 @@ def report_path(dataset_dir: Path) -> Path:
 
 
 def read_report(path: Path) -> dict[str, Missing]:
-    """The report by item; empty when there is none, and without lines that are not ours."""
+    """The report by item; empty when there is none. Lines that are not ours are left out, and the first is named."""
     found: dict[str, Missing] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (FileNotFoundError, UnicodeDecodeError):
-        return found  # none, or damaged: everything is tried again
-    for line in lines:
+    broken: list[str] = []
+    content = path.read_bytes() if path.exists() else b""
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else (), 1):
         try:
-            entry = Missing(**json.loads(line))
-        except (ValueError, TypeError):
+            record = read_line(line)
+            check_fields(record, _REQUIRED, _OPTIONAL)
+        except ValueError as error:
+            broken.append(f"line {number} {error}")
             continue
-        found[entry.item] = entry
+        found[record["item"]] = Missing(**{key: record[key] for key in (*_REQUIRED, *_OPTIONAL) if key in record})
+    if broken:
+        logger.warning("%s: %d lines left out and made anew, the first: %s", path, len(broken), broken[0])
     return found
 
 

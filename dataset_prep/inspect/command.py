@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from dataset_prep.files.arguments import add_set
 from dataset_prep.files.atomic import replace_file
 from dataset_prep.files.set_files import SetFiles
 from dataset_prep.images.files import find_pictures, need_pillow, picture_folder, picture_stem
@@ -34,19 +34,14 @@ MOST_CARDS = 500
 Facts = list[tuple[str, str]]
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds ``inspect`` to the command line."""
-    help_line = "counts, gaps and duplicates of a data set, and a page to look at"
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "inspect",
-        help=help_line,
-        description=help_line[0].upper() + help_line[1:] + ": NAME/inspect.html, one file that loads nothing.",
-        epilog="example:\n  python -m dataset_prep inspect shop --cards 40\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``inspect`` is told."""
+    parser.description = (
+        "Counts, gaps and duplicates of a data set, and a page to look at: NAME/inspect.html, one file that loads "
+        "nothing."
     )
-    parser.add_argument("name", help="name of the data set")
-    parser.add_argument("--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
+    parser.epilog = "example:\n  python -m dataset_prep inspect shop --cards 40\n"
+    add_set(parser)
     parser.add_argument("--cards", type=int, default=CARDS, metavar="N", help=f"items shown (default: {CARDS})")
     parser.set_defaults(run=_run)
 

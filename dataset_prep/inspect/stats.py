@@ -19,6 +19,7 @@ from dataset_prep.files.set_files import SetFiles
 from dataset_prep.files.times import LATEST
 from dataset_prep.images.files import BadPictureError, read_picture
 from dataset_prep.inspect.vectors import ArrayVectors
+from recbole_mmm4rec.base.atomic_files import line_of
 from recbole_mmm4rec.base.errors import UserError
 
 OLDEST_DATE = 100_000_000  # 1973; smaller numbers are positions in a history
@@ -56,7 +57,7 @@ def read_activity(files: SetFiles) -> Activity:
     users: Counter[str] = Counter()
     items: Counter[str] = Counter()
     first, last = math.inf, -math.inf
-    for number, (user, item, text) in enumerate(files.interactions(), start=2):
+    for row, (user, item, text) in enumerate(files.interactions()):
         users[user] += 1
         items[item] += 1
         try:
@@ -64,7 +65,8 @@ def read_activity(files: SetFiles) -> Activity:
         except ValueError:
             time = math.nan
         if not math.isfinite(time):
-            raise UserError(f"{files.file('inter')} line {number}: timestamp {text!r} is no finite number; correct it")
+            line = line_of(files.file("inter"), row)
+            raise UserError(f"{files.file('inter')} line {line}: timestamp {text!r} is no finite number; correct it")
         first, last = min(first, time), max(last, time)
     by_user = np.sort(np.fromiter(users.values(), dtype=np.int64, count=len(users)))
     return Activity(by_user, items, first, last) if users else Activity(by_user, items, math.nan, math.nan)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
 from collections.abc import Container
 from pathlib import Path
 
+from dataset_prep.files.arguments import add_images, add_output
 from dataset_prep.files.atomic import hash_file
 from dataset_prep.files.item_table import find_images
-from dataset_prep.files.prepared import IMAGE_COLUMN, Origin, Prepared, write_set
 from dataset_prep.files.text import check_set_name, clean_text
 from dataset_prep.files.times import parse_seconds
+from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import KEEP_ALL, Filters, Step, apply_filters
 from dataset_prep.filters.interactions import InteractionLog
+from dataset_prep.sources.prepared import IMAGE_COLUMN, WITH_IMAGE, Origin, Prepared, write_set
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 
 # Title, year and genres by data set: the columns that become the text.
@@ -31,7 +34,7 @@ def prepare_recbole(
     filters: Filters = KEEP_ALL,
     images: Path | None = None,
 ) -> Prepared:
-    """Copies a data set from the recbole package and adds a text column to its items.
+    """Copies a data set from the recbole package, whatever atomic files it has, and adds a text column to its items.
 
     Args:
         source: the set's name in the package.
@@ -47,15 +50,16 @@ def prepare_recbole(
     """
     check_set_name(name)
     folder = _find(source)
-    files = {suffix: folder / f"{source}.{suffix}" for suffix in ("inter", "item", "user")}
+    files = {file.suffix[1:]: file for file in sorted(folder.glob(f"{source}.*"))}
     lines = {suffix: _lines(file) for suffix, file in files.items()}
     texts = _texts(files["item"], lines["item"], TEXT_COLUMNS[source])
     lines["item"] = _with_column(lines["item"], "text:token_seq", texts)
     steps: list[Step] = []
     if filters:
         lines["inter"], steps = _filtered(lines["inter"], filters, texts)
-        lines["item"] = _with_ids(lines["item"], set(_column(lines["inter"], "item_id:token")))
-        lines["user"] = _with_ids(lines["user"], set(_column(lines["inter"], "user_id:token")))
+        for column in ("item_id:token", "user_id:token"):
+            left = set(_column(lines["inter"], column))
+            lines.update({suffix: _with_ids(part, column, left) for suffix, part in lines.items()})
     items = _column(lines["item"], "item_id:token")
     counts = {
         "users": len(set(_column(lines["inter"], "user_id:token"))),
@@ -67,7 +71,7 @@ def prepare_recbole(
     if images is not None:
         places = find_images(images, items)
         lines["item"] = _with_column(lines["item"], IMAGE_COLUMN, places)
-        counts["items_with_image"] = len(places)
+        counts[WITH_IMAGE] = len(places)
     hashes = {suffix: hash_file(file) for suffix, file in files.items()}
     origin = Origin("recbole", {"set": source, **filters.record()}, hashes)
     return write_set(out, name, origin, lines, counts, force, steps)
@@ -125,9 +129,12 @@ def _with_column(lines: list[str], header: str, values: dict[str, str]) -> list[
     return [line.rstrip("\n") + f"\t{value}\n" for line, value in zip(lines, added, strict=True)]
 
 
-def _with_ids(lines: list[str], ids: Container[str]) -> list[str]:
-    """The header and the lines whose first column, the id, is among ``ids``."""
-    return lines[:1] + [line for line in lines[1:] if line.rstrip("\n").split("\t", 1)[0] in ids]
+def _with_ids(lines: list[str], column: str, ids: Container[str]) -> list[str]:
+    """The header and the lines whose id in a column is among ``ids``; all where there is no such column."""
+    if column not in lines[0].rstrip("\n").split("\t"):
+        return lines
+    found = zip(lines[1:], _column(lines, column), strict=True)
+    return lines[:1] + [line for line, value in found if value in ids]
 
 
 def _filtered(lines: list[str], filters: Filters, texts: dict[str, str]) -> tuple[list[str], list[Step]]:
@@ -140,3 +147,19 @@ def _filtered(lines: list[str], filters: Filters, texts: dict[str, str]) -> tupl
     rows = zip(table.user.tolist(), table.item.tolist(), table.time.tolist(), strict=True)
     kept = {(table.users[user], table.items[item], time) for user, item, time in rows}
     return lines[:1] + [line for line, key in zip(lines[1:], keys, strict=True) if key in kept], steps
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``recbole`` is told."""
+    parser.epilog = "example:\n  python -m dataset_prep recbole ml-100k\n"
+    parser.add_argument("set", help="name in the recbole package, for example ml-100k")
+    add_images(parser)
+    add_output(parser, "name of the copy (default: the same)", required=False)
+    add_filters(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> str:
+    name = arguments.set if arguments.name is None else arguments.name
+    filters = filters_of(arguments)
+    return prepare_recbole(arguments.set, name, arguments.out, arguments.force, filters, arguments.images).summary()

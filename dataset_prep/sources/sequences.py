@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+from dataset_prep.files.arguments import TABLE_FILES, add_columns, add_images, add_output, parse_columns
 from dataset_prep.files.atomic import hash_file
-from dataset_prep.files.item_table import find_images, read_item_table
-from dataset_prep.files.prepared import Origin, Prepared, write_interactions_and_texts
+from dataset_prep.files.item_table import check_match, find_images, read_item_table
 from dataset_prep.files.readers import read_rows
 from dataset_prep.files.text import check_id, check_set_name
+from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import KEEP_ALL, Filters, apply_filters
 from dataset_prep.filters.interactions import InteractionLog, Interactions
+from dataset_prep.sources.prepared import Origin, Prepared, write_interactions_and_texts
 from recbole_mmm4rec.base.errors import UserError
 
 COLUMNS = ("user_id", "item_ids", "item_id", "text", "image")
@@ -47,18 +50,16 @@ def prepare_sequences(
         raise UserError(f"--images {images}: --columns names an image column, too; give one of the two")
     log, empty = _read_sequences(sequences, columns)
     item_table = read_item_table(items, columns)
+    notes = check_match(log.items, item_table.texts, str(items))
     inputs = {"sequences": hash_file(sequences), "items": hash_file(items)}
-    counts = {
-        "users_without_items_dropped": empty,
-        "repeated_rows_of_the_item_table_dropped": item_table.repeated,
-    }
+    counts = {"users_without_items_dropped": empty, **item_table.counts}
     origin = Origin("sequences", {"columns": columns, **filters.record()}, inputs)
     log, steps = apply_filters(log, filters, item_table.texts)
     places = item_table.images
     if images is not None:
         places = find_images(images, item_table.texts.keys() | set(log.items))
     return write_interactions_and_texts(
-        out, name, origin, log, item_table.texts, counts, force, images=places, steps=steps
+        out, name, origin, log, item_table.texts, counts, force, images=places, steps=steps, notes=notes
     )
 
 
@@ -78,3 +79,31 @@ def _read_sequences(path: Path, columns: dict[str, str]) -> tuple[Interactions, 
     if not len(log):
         raise UserError(f"{path}: no interactions; give at least one user with items")
     return log.finish(), empty
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``sequences`` is told."""
+    parser.epilog = (
+        f"files: {TABLE_FILES}\n\nexample:\n  python -m dataset_prep sequences --sequences sequences.tsv.gz "
+        "--items items.tsv.gz --name scientific\n"
+    )
+    parser.add_argument("--sequences", type=Path, required=True, metavar="FILE", help="user_id, item_ids, oldest first")
+    parser.add_argument("--items", type=Path, required=True, metavar="FILE", help="item_id, text (and image)")
+    add_columns(parser, COLUMNS)
+    add_images(parser)
+    add_output(parser)
+    add_filters(parser, times=False, ratings=False)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> str:
+    return prepare_sequences(
+        arguments.sequences,
+        arguments.items,
+        arguments.name,
+        arguments.out,
+        parse_columns(arguments.columns, COLUMNS, OPTIONAL_COLUMNS),
+        arguments.force,
+        filters_of(arguments),
+        arguments.images,
+    ).summary()

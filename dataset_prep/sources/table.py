@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset_prep.files.arguments import TABLE_FILES, add_columns, add_images, add_output, parse_columns
 from dataset_prep.files.atomic import hash_file
-from dataset_prep.files.item_table import find_images, read_item_table
-from dataset_prep.files.prepared import Origin, Prepared, write_interactions_and_texts
+from dataset_prep.files.item_table import check_match, find_images, read_item_table
 from dataset_prep.files.readers import read_rows
 from dataset_prep.files.text import check_id, check_set_name
-from dataset_prep.files.times import parse_seconds
+from dataset_prep.files.times import PER_SECOND, parse_seconds
+from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import KEEP_ALL, Filters, apply_filters
 from dataset_prep.filters.interactions import InteractionLog, Interactions
+from dataset_prep.sources.prepared import Origin, Prepared, write_interactions_and_texts
 from recbole_mmm4rec.base.errors import UserError
 
 COLUMNS = ("user_id", "item_id", "timestamp", "text", "image", "rating")
@@ -62,6 +65,7 @@ def prepare_table(
         raise UserError(f"--images {options.images}: --columns names an image column, too; give one of the two")
     log = _read_interactions(interactions, options)
     item_table = read_item_table(items, options.columns)
+    notes = check_match(log.items, item_table.texts, str(items))
     origin = Origin(
         "table",
         {
@@ -72,13 +76,12 @@ def prepare_table(
         },
         {"interactions": hash_file(interactions), "items": hash_file(items)},
     )
-    counts = {"repeated_rows_of_the_item_table_dropped": item_table.repeated}
     log, steps = apply_filters(log, options.filters, item_table.texts)
     images = item_table.images
     if options.images is not None:
         images = find_images(options.images, item_table.texts.keys() | set(log.items))
     return write_interactions_and_texts(
-        out, name, origin, log, item_table.texts, counts, force, images=images, steps=steps
+        out, name, origin, log, item_table.texts, item_table.counts, force, images=images, steps=steps, notes=notes
     )
 
 
@@ -114,3 +117,33 @@ def _parse_rating(text: str, place: str) -> float:
         return float(text) if text.strip() else math.nan
     except ValueError:
         raise UserError(f"{place}: rating {text!r} is no number; correct it, or leave --min-rating out") from None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``table`` is told."""
+    parser.epilog = (
+        f"files: {TABLE_FILES}\n\nexample:\n  python -m dataset_prep table --interactions sales.parquet "
+        "--items products.csv.gz --name shop \\\n      --columns user_id=customer,item_id=sku,timestamp=ts,text=title\n"
+    )
+    parser.add_argument("--interactions", type=Path, required=True, metavar="FILE", help="user_id, item_id, timestamp")
+    parser.add_argument("--items", type=Path, required=True, metavar="FILE", help="item_id, text (and image)")
+    add_columns(parser, COLUMNS)
+    parser.add_argument("--time-unit", choices=PER_SECOND, default="s", help="what a timestamp counts (default: s)")
+    parser.add_argument("--time-from-order", action="store_true", help="take each user's line order for the time")
+    add_images(parser)
+    add_output(parser)
+    add_filters(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> str:
+    options = TableOptions(
+        columns=parse_columns(arguments.columns, COLUMNS, OPTIONAL_COLUMNS),
+        time_unit=arguments.time_unit,
+        time_from_order=arguments.time_from_order,
+        filters=filters_of(arguments),
+        images=arguments.images,
+    )
+    return prepare_table(
+        arguments.interactions, arguments.items, arguments.name, arguments.out, options, arguments.force
+    ).summary()

@@ -13,6 +13,10 @@ class UserError(ValueError):
     """
 
 
+class MissingPackageError(ModuleNotFoundError, UserError):
+    """A package that is needed is not installed; as an import that fails, and as a mistake of the user's."""
+
+
 class LostProcessError(RuntimeError):
     """A process of several has ended before its time, and the others were stopped; commands exit with status 1."""
 

@@ -35,7 +35,6 @@ _STAND_IN_ROOTS = (
     *("collections", "pathlib", "datetime", "copyreg", "_codecs"),
 )
 _STAND_IN_BUILTINS = ("set", "frozenset", "complex", "bytearray", "object", "slice", "range")
-_BROKEN = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError)
 
 
 class StandIn:
@@ -98,7 +97,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             content = _read(file)
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint {str(path)!r} is not read: {_first_line(error)}") from None
-    except _BROKEN as error:
+    except Exception as error:  # a damaged file may make zip, pickle and PyTorch's readers fail in any way
         raise UserError(f"checkpoint {str(path)!r} cannot be read: {_first_line(error)}") from None
     if not isinstance(content, Mapping):
         raise UserError(f"checkpoint {str(path)!r} holds a {type(content).__name__}, not a dictionary of weights")

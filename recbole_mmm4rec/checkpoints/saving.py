@@ -1,59 +1,61 @@
-"""RecBole's Trainer with checkpoints that hold all that a training needs to go on."""
+"""Writing a training's state into a file and taking it over again: one writer and one reader for all checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import torch
-from recbole.trainer import Trainer
-from recbole.utils import set_color
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints import format as files
+from recbole_mmm4rec.checkpoints.parts import parts_of
 
-from recbole_mmm4rec.checkpoints.reading import read_checkpoint
-from recbole_mmm4rec.compat.tools import whole_file
-from recbole_mmm4rec.distributed import group as processes
-from recbole_mmm4rec.training.averaging import Averaging
+_NEEDED = ("cur_step", "best_valid_score", "state_dict", "optimizer")
+"""Parts that every trainer of RecBole has written."""
+_MISFITS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
 
 
-class CheckpointingTrainer(Trainer):
-    """Adds to a checkpoint of RecBole the validations so far and, where weights are averaged, those that train."""
+def save(trainer: Any, epoch: int, file: str | Path) -> None:
+    """Write all parts of a trainer.
 
-    averaging: Averaging | None = None
+    Args:
+        trainer: any trainer of RecBole's kind.
+        epoch: RecBole's number of the last finished one; -1 before the first.
+        file: where to.
 
-    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        """RecBole's checkpoint with the validations so far."""
-        if epoch == -1 and self.start_epoch > 0:
-            return  # a training with nothing left to do would write its last state over its best model
-        if not processes.is_main():
-            return
-        file = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = {
-            "config": self.config,
-            "epoch": epoch,
-            "cur_step": self.cur_step,
-            "best_valid_score": self.best_valid_score,
-            "valid_history": [tuple(entry) for entry in self.valid_history],
-            "state_dict": self.model.state_dict(),
-            "other_parameter": self.model.other_parameter(),
-            "optimizer": self.optimizer.state_dict(),
-            **self.more_state(),
-        }
-        with whole_file(file) as whole:
-            torch.save(state, whole, pickle_protocol=4)
-        if verbose:
-            self.logger.info(set_color("Saving current", "blue") + f": {file}")
+    Raises:
+        UserError: it cannot be written.
+    """
+    files.write(file, {"epoch": epoch, **{name: part.state_dict() for name, part in parts_of(trainer)}})
 
-    def more_state(self) -> dict[str, Any]:
-        """What this trainer needs beside model and optimiser to go on after an epoch."""
-        return {} if self.averaging is None else {"averaging": self.averaging.state_dict()}
 
-    def load_more_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with what :meth:`more_state` gave, once the model has its weights."""
-        if self.averaging is not None:
-            self.averaging.load_state_dict(state.get("averaging") or {})
+def load(trainer: Any, state: Mapping[str, Any], source: str) -> None:
+    """Let a trainer go on with what :func:`save`, or RecBole itself, has written.
 
-    def resume_checkpoint(self, resume_file: Any) -> None:
-        """RecBole's, and what more this trainer has written."""
-        super().resume_checkpoint(resume_file)
-        if self.averaging is not None:
-            self.load_more_state(read_checkpoint(resume_file))
+    Args:
+        trainer: one that has not begun; it begins with the epoch after.
+        state: the file's content; parts that it lacks stay as they are, unless all trainers of RecBole have them.
+        source: names the file in messages.
+
+    Raises:
+        UserError: it is no such file, or of another training.
+    """
+    parts = dict(parts_of(trainer))
+    lacking = [name for name in ("epoch", *_NEEDED) if name not in state]
+    if lacking:
+        raise UserError(f"{source} is no state of a training: it has no {', '.join(lacking)}; remove it to begin anew")
+    if not isinstance(state["epoch"], int) or state["epoch"] < -1:
+        raise UserError(f"{source} is damaged: its epoch is {state['epoch']!r}; remove it to begin anew")
+    for name, part in parts.items():
+        if name not in state:
+            continue
+        try:
+            part.load_state_dict(state[name])
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+        except _MISFITS as error:
+            told = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(
+                f"{source} is damaged or of another training: {name}: {told}; remove it to begin anew"
+            ) from error
+    trainer.start_epoch = state["epoch"] + 1

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from functools import wraps
 from types import ModuleType
 from typing import Any
 
-import torch
 from recbole.utils import ModelType
 
 from recbole_mmm4rec.base.errors import UserError
@@ -54,37 +52,21 @@ def note_token_order(module: ModuleType) -> None:
     replace_function(module.create_dataset, make)
 
 
-def check_resumed(module: ModuleType) -> None:
-    """Let ``resume_checkpoint`` refuse a checkpoint of other ids before it changes anything."""
-    original = module.Trainer.resume_checkpoint
-
-    @wraps(original)
-    def resume_checkpoint(self: Any, resume_file: Any) -> None:
-        saved = torch.load(resume_file, map_location="cpu", weights_only=False, mmap=True)["config"]
-        check_token_order(
-            saved[KEY], self.config[KEY] or {}, f"checkpoint {str(resume_file)!r}", users_matter(self.config)
-        )
-        original(self, resume_file)
-
-    module.Trainer.resume_checkpoint = resume_checkpoint
-
-
 def users_matter(config: Any) -> bool:
     """Whether a model's weights depend on the numbers of users; models of histories know no user."""
     return bool(config["MODEL_TYPE"] != ModelType.SEQUENTIAL)
 
 
-def check_token_order(saved: Mapping[str, str] | None, present: Mapping[str, str], source: str, users: bool) -> None:
-    """Refuse a checkpoint whose ids stand for other tokens than those of the data set at hand.
+def other_tokens(saved: Mapping[str, str] | None, present: Mapping[str, str], users: bool) -> str:
+    """What is wrong with a checkpoint whose ids stand for other tokens than those of the data set at hand.
 
     Args:
         saved: the order that the checkpoint was trained with; None for a checkpoint without one, which is accepted.
         present: the order of the data set.
-        source: the checkpoint's file, for the message.
         users: whether users count, too.
 
-    Raises:
-        UserError: naming the file and what differs.
+    Returns:
+        The problem in words; empty where there is none.
     """
     for number, (field, now) in enumerate(present.items()):
         then = (saved or {}).get(field, now)
@@ -94,7 +76,24 @@ def check_token_order(saved: Mapping[str, str] | None, present: Mapping[str, str
         difference = (
             f"{counts[0]} then, {counts[1]} now" if counts[0] != counts[1] else "the same number in another order"
         )
-        raise UserError(
-            f"{source}: the data set's '{field}' are not those that it was trained with ({difference}), so its weights "
+        return (
+            f"the data set's '{field}' are not those that it was trained with ({difference}), so its weights "
             "would be read as other items'; restore the data files and settings of the training, or train again"
         )
+    return ""
+
+
+def check_token_order(saved: Mapping[str, str] | None, config: Any, source: str) -> None:
+    """Refuse a checkpoint with :func:`other_tokens`.
+
+    Args:
+        saved: the order that the checkpoint was trained with.
+        config: RecBole's configuration, after its data set was made.
+        source: the checkpoint's file, for the message.
+
+    Raises:
+        UserError: naming the file and what differs.
+    """
+    problem = other_tokens(saved, config[KEY] or {}, users_matter(config))
+    if problem:
+        raise UserError(f"{source}: {problem}")

@@ -4,43 +4,43 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_mmm4rec.run.command import Parser, alone, check_installed, ended, whole
+from recbole_mmm4rec.base.command_line import Parser, ended, whole
+from recbole_mmm4rec.base.locks import alone
+from recbole_mmm4rec.run.command import check_installed
 
 _EXAMPLES = """\
 examples:
-  python -m recbole_mmm4rec.compare --config properties/compare/quick.yaml
-  python -m recbole_mmm4rec.compare --config mine.yaml --out results --jobs 2
-  python -m recbole_mmm4rec.compare --config mine.yaml --only MMM4Rec SASRec
+  %(prog)s --config properties/compare/quick.yaml
+  %(prog)s --config mine.yaml --out results --jobs 2
+  %(prog)s --config mine.yaml --only MMM4Rec SASRec
 
 Killed or interrupted, the same command does what is missing."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m recbole_mmm4rec.compare") -> int:
     """Run the command.
 
     Args:
         argv: arguments without the program's name; ``sys.argv``'s by default.
+        prog: what the user has typed before them.
 
     Returns:
         0; 1 where a run failed; 2 after a user's mistake, told in one line; 130 when interrupted.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    chosen = _parser().parse_args(given)
-    return ended(lambda: _run(chosen, "python -m recbole_mmm4rec.compare " + shlex.join(given)))
+    chosen = _parser(prog).parse_args(given)
+    return ended(lambda: _run(chosen, f"{prog} {shlex.join(given)}"), terminable=True)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m recbole_mmm4rec.compare",
+        prog=prog,
         description="Train and test models beside each other under one protocol.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="the comparison: data sets, models, seeds (YAML)")
@@ -55,8 +55,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(chosen: argparse.Namespace, command: str) -> int:
     from recbole_mmm4rec.compare.config import read_comparison
+    from recbole_mmm4rec.settings.packaged import packaged
 
-    comparison = read_comparison(chosen.config, chosen.only)  # before anything slow is imported
+    comparison = read_comparison(packaged(chosen.config), chosen.only)  # before anything slow is imported
     check_installed(("matplotlib",), "bench")
 
     from recbole_mmm4rec.compare.plan import Plan
@@ -84,5 +85,4 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise SystemExit(main())

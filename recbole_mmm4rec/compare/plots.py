@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.compare.results import Cell, Table
 from recbole_mmm4rec.compare.tables import metric_name
-from recbole_mmm4rec.compat.tools import whole_file
 
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#888888", "#222222", "#a05a2c"]
 """Told apart by colour-blind readers, too (Okabe and Ito), and three more."""

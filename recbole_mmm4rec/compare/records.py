@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from recbole_mmm4rec.base.json_lines import JsonLines, Record
+from recbole_mmm4rec.base.json_lines import (
+    Fields,
+    JsonLines,
+    Record,
+    check_fields,
+    is_count,
+    is_date,
+    is_finite,
+    is_flag,
+    is_number,
+    is_table,
+    is_text,
+    is_whole,
+    list_of,
+    one_of,
+    or_none,
+    table_of,
+)
+from recbole_mmm4rec.compare.job import Job
 
-if TYPE_CHECKING:
-    from recbole_mmm4rec.compare.plan import Job
+_METRICS = table_of(is_number)
+_ALWAYS: Fields = {
+    "id": is_text,
+    "kind": one_of("run", "pretraining"),
+    "dataset": is_text,
+    "seed": is_whole,
+    "protocol": is_table,
+    "max_seconds": or_none(is_finite),
+    "status": one_of("done", "failed"),
+    "date": is_date,
+}
+_DONE: Fields = {
+    "parameters": is_count,
+    "best_epoch": is_count,
+    "epochs": is_count,
+    "train_seconds": is_finite,
+    "time_up": is_flag,
+    "valid": _METRICS,
+    "history": list_of(is_table),
+    "peak_bytes": is_count,
+    "gpu_peak_bytes": or_none(is_count),
+    "device": is_text,
+    "threads": is_count,
+    "environment": table_of(is_text),
+}
+_VALIDATED: Fields = {"epoch": is_count, "seconds": is_finite, "result": _METRICS}
+_TESTED: Fields = {"test": _METRICS, "targets": is_text}
 
 
 class Records:
@@ -26,7 +68,7 @@ class Records:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = JsonLines(path, "a run")
+        self._file = JsonLines(path, "a run", _check)
         self.by_id: dict[str, list[Record]] = {}
         for record in self._file.records:
             self.by_id.setdefault(record["id"], []).append(record)
@@ -53,6 +95,29 @@ class Records:
     def tried(self, job: Job) -> Record | None:
         """The record that tells how a run ended, well or not, or None."""
         return self.done(job) or self.failed(job)
+
+
+def _check(record: Record) -> None:
+    check_fields(record, _ALWAYS)
+    if record["status"] == "failed":
+        check_fields(record, {"error": is_text})
+        return
+    check_fields(record, _DONE)
+    for entry in record["history"]:
+        check_fields(entry, _VALIDATED)
+    if record["kind"] == "run":
+        check_fields(record, _TESTED)
+        _check_metrics(record)
+
+
+def _check_metrics(record: Record) -> None:
+    """The metrics that its protocol names are there; the tables take them from there."""
+    names, cuts = (record["protocol"].get(key, []) for key in ("metrics", "topk"))
+    if not list_of(is_text)(names) or not list_of(is_count)(cuts):
+        raise ValueError("has a wrong 'protocol'")
+    wanted = {f"{name.lower()}@{cut}": is_number for name in names for cut in cuts}
+    for part in (record["test"], record["valid"], *(entry["result"] for entry in record["history"])):
+        check_fields(part, wanted)
 
 
 def _within(record: Record, job: Job) -> bool:

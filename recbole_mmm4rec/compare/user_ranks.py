@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from functools import wraps
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from recbole_mmm4rec.training.observers import Observer, Training
+
 METRIC = re.compile(r"(hit|ndcg|mrr)@[1-9]\d*")
 """Metrics of one target's rank."""
 
 
-class RankWatch:
-    """Notes users and ranks during the evaluations of one trainer.
+class RankWatch(Observer):
+    """Notes users and ranks during evaluations.
 
     Args:
-        trainer: a RecBole trainer; its collector and evaluator are wrapped, for that one object.
+        field: of users, ``USER_ID_FIELD``.
 
     Attributes:
         users: (U,) int64 user numbers of the last evaluation.
@@ -25,36 +26,31 @@ class RankWatch:
         ranks: (U,) int64 from 1; 0 where the target is not among the best max(topk).
     """
 
-    def __init__(self, trainer: Any) -> None:
-        self._field = trainer.config["USER_ID_FIELD"]
+    place = "ranks"
+
+    def __init__(self, field: str) -> None:
+        self._field = field
         self._users: list[np.ndarray] = []
         self._targets: list[np.ndarray] = []
-        collector, evaluator = trainer.eval_collector, trainer.evaluator
-        collector.eval_batch_collect = self._noting_users(collector.eval_batch_collect)
-        evaluator.evaluate = self._noting_ranks(evaluator.evaluate)
 
-    def _noting_users(self, collect: Any) -> Any:
-        @wraps(collect)
-        def noted(scores: Any, interaction: Any, positive_u: Any, positive_i: Any) -> Any:
-            self._users.append(interaction[self._field].cpu().numpy()[positive_u.cpu().numpy()])
-            self._targets.append(positive_i.cpu().numpy())
-            return collect(scores, interaction, positive_u, positive_i)
+    def ranked(self, training: Training, interaction: Any, users: Any, items: Any) -> None:
+        """Note whose targets are ranked."""
+        self._users.append(interaction[self._field].cpu().numpy()[users.cpu().numpy()])
+        self._targets.append(items.cpu().numpy())
 
-        return noted
+    def evaluated(self, training: Training, found: Any) -> None:
+        """Note the ranks.
 
-    def _noting_ranks(self, evaluate: Any) -> Any:
-        @wraps(evaluate)
-        def noted(struct: Any) -> Any:
-            found = struct.get("rec.topk").cpu().numpy()
-            self.users, self.targets = np.concatenate(self._users), np.concatenate(self._targets)
-            self._users, self._targets = [], []
-            hits = found[:, :-1].astype(bool)
-            self.ranks = np.where(hits.any(1), hits.argmax(1) + 1, 0).astype(np.int64)
-            if len(self.ranks) != len(self.users) or (found[:, -1] != 1).any():
-                raise ValueError("evaluation of several targets a user; ranks need exactly one")
-            return evaluate(struct)
-
-        return noted
+        Raises:
+            ValueError: a user has several targets.
+        """
+        best = found.get("rec.topk").cpu().numpy()
+        self.users, self.targets = np.concatenate(self._users), np.concatenate(self._targets)
+        self._users, self._targets = [], []
+        hits = best[:, :-1].astype(bool)
+        self.ranks = np.where(hits.any(1), hits.argmax(1) + 1, 0).astype(np.int64)
+        if len(self.ranks) != len(self.users) or (best[:, -1] != 1).any():
+            raise ValueError("evaluation of several targets a user; ranks need exactly one")
 
 
 def user_metric(ranks: ArrayLike, metric: str) -> np.ndarray:

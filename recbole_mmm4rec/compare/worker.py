@@ -9,7 +9,6 @@ import shutil
 import sys
 import threading
 import traceback
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,12 @@ import torch
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.history import best_epoch
+from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.compare.environment import environment, peak_resident, resident
 from recbole_mmm4rec.compare.user_ranks import RankWatch
-from recbole_mmm4rec.compat.tools import whole_file
 from recbole_mmm4rec.run.build import build, make_config, one_line
-
-
-class _TimeUpError(Exception):
-    """Training has used up its seconds."""
+from recbole_mmm4rec.training.history import best_epoch
+from recbole_mmm4rec.training.observers import EndTraining, Observer, Training
 
 
 def main() -> None:
@@ -76,13 +72,14 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     _check_data(run.dataset, job["expected"])
     if config["device"].type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    clock = Clock(run.trainer, job["max_seconds"])
-    clock.fit(run.train, run.valid)
+    clock = Clock(job["max_seconds"])
+    run.trainer.training.add(clock)
+    run.trainer.fit(run.train, run.valid, saved=True, show_progress=False)
     result = {
         "parameters": sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
         "best_epoch": best_epoch(run.trainer),
-        "epochs": clock.epochs,
-        "train_seconds": clock.seconds,
+        "epochs": run.trainer.training.epoch,
+        "train_seconds": run.trainer.training.seconds,
         "time_up": clock.time_up,
         "valid": _floats(run.trainer.best_valid_result),
         "history": [
@@ -120,7 +117,8 @@ def _check_data(dataset: Any, expected: dict[str, int]) -> None:
 
 def _test(run: Any, users_file: Path) -> dict[str, Any]:
     """The best model's test, with the rank of each user's target in a file."""
-    watch = RankWatch(run.trainer)
+    watch = RankWatch(run.config["USER_ID_FIELD"])
+    run.trainer.training.add(watch)
     metrics = _floats(run.trainer.evaluate(run.test, load_best_model=True))
     users = run.dataset.id2token(run.dataset.uid_field, watch.users).astype(str)
     targets = run.dataset.id2token(run.dataset.iid_field, watch.targets).astype(str)
@@ -132,51 +130,36 @@ def _test(run: Any, users_file: Path) -> dict[str, Any]:
     return {"test": metrics, "targets": hashlib.sha256(pairs.encode()).hexdigest()[:16]}
 
 
-class Clock:
-    """Trains until RecBole stops, or until the seconds of training are used up at the end of an epoch.
+class Clock(Observer):
+    """Ends a training at the end of an epoch, once its seconds are used up.
 
     Args:
-        trainer: a RecBole trainer that has not trained yet.
-        max_seconds: of training, without validation; None for no limit.
+        max_seconds: of training, without validation, those before a kill among them as far as they were noted; None
+            for no limit.
 
     Attributes:
         time_up: whether the limit ended the training.
     """
 
-    def __init__(self, trainer: Any, max_seconds: float | None) -> None:
-        self.trainer, self.max_seconds = trainer, max_seconds
+    place = "time limit"
+
+    def __init__(self, max_seconds: float | None) -> None:
+        self.max_seconds = max_seconds
         self.time_up = False
-        self._validates = False
 
-    @property
-    def seconds(self) -> float:
-        """Of training, those before a kill among them as far as they were noted."""
-        return float(self.trainer.history_watch.seconds)
+    def epoch_begins(self, training: Training, epoch: int) -> None:
+        """Look at the clock.
 
-    @property
-    def epochs(self) -> int:
-        """That were trained."""
-        return max([self.trainer.history_watch.epoch, *(entry.epoch for entry in self.trainer.valid_history)])
-
-    def fit(self, train: Any, valid: Any) -> None:
-        """Train, and keep the best model."""
-        self._validates = bool(valid) and self.trainer.eval_step > 0
-        self.trainer._train_epoch = self._limited(self.trainer._train_epoch)
-        try:
-            self.trainer.fit(train, valid, saved=True, show_progress=False)
-        except _TimeUpError:
+        Raises:
+            EndTraining: time is up.
+        """
+        trainer = training.trainer
+        validates = bool(training.valid_data) and trainer.eval_step > 0
+        # the epoch before is validated and kept by now; with `eval_step` above 1 at first perhaps none
+        kept = not validates or trainer.valid_history
+        if kept and self.max_seconds is not None and training.seconds >= self.max_seconds:
             self.time_up = True
-
-    def _limited(self, epoch: Any) -> Any:
-        @wraps(epoch)
-        def limited(*args: Any, **kwargs: Any) -> Any:
-            # the epoch before is validated and kept by now; with `eval_step` above 1 at first perhaps none
-            kept = not self._validates or self.trainer.valid_history
-            if kept and self.max_seconds is not None and self.seconds >= self.max_seconds:
-                raise _TimeUpError
-            return epoch(*args, **kwargs)
-
-        return limited
+            raise EndTraining
 
 
 if __name__ == "__main__":

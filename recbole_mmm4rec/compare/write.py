@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recbole_mmm4rec.compare.plan import Job, Plan
+from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.plots import convergence
 from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.records import Record, Records
@@ -22,7 +24,6 @@ from recbole_mmm4rec.compare.report import page
 from recbole_mmm4rec.compare.results import Table, chosen_jobs, read_ranks
 from recbole_mmm4rec.compare.tables import latex, markdown
 from recbole_mmm4rec.compare.user_ranks import user_metric
-from recbole_mmm4rec.compat.tools import whole_file
 
 TIMES = ("train_seconds", "seconds_per_epoch", "peak_bytes", "gpu_peak_bytes", "date")
 """Columns that differ from run to run."""

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 RECBOLE_BROKEN_UP_TO = (1, 2, 1)
 """The newest version of RecBole that is known to need the repairs."""
 
+INSTALL_RECBOLE = "pip install --no-deps recbole==1.2.1"
+"""Brings RecBole without its demands, which no Python from 3.12 on can meet; what it needs is among ours."""
+
 _HERE = "recbole_mmm4rec.compat"
 
 REPAIRS: dict[str, tuple[str, ...]] = (
@@ -34,10 +37,15 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         "recbole.config.configurator": (
             f"{_HERE}.config:read_literals",
             f"{_HERE}.config:explain_config_files",
+            f"{_HERE}.config:settle_defaults",
+            f"{_HERE}.config:prefer_prepared_ml_100k",
+            f"{_HERE}.config:obey_use_gpu",
             f"{_HERE}.caches:fingerprint_data_files",
             f"{_HERE}.distributed:enter_group",
         ),
         "recbole.data.dataset.dataset": (
+            f"{_HERE}.data:read_atomic_files",
+            f"{_HERE}.data:name_unloaded_columns",
             f"{_HERE}.data:fill_missing_values",
             f"{_HERE}.data:sort_times_in_64_bits",
             f"{_HERE}.data:measure_sequences",
@@ -49,6 +57,8 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         "recbole.data.dataset.sequential_dataset": (
             f"{_HERE}.data:measure_sequences",
             f"{_HERE}.data:keep_times_between_users",
+            f"{_HERE}.sequential:check_sequences",
+            f"{_HERE}.sequential:use_ready_made_splits",
         ),
         "recbole.data.interaction": (f"{_HERE}.data:sort_tensors",),
         "recbole.data.dataloader.abstract_dataloader": (
@@ -57,26 +67,32 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.distributed:split_batches",
         ),
         "recbole.sampler.sampler": (f"{_HERE}.loading:share_empty_sets",),
-        "recbole.data.utils": (f"{_HERE}.caches:save_dataloaders_whole",),
+        "recbole.data.utils": (
+            f"{_HERE}.caches:remake_unreadable_datasets",
+            f"{_HERE}.caches:save_dataloaders_whole",
+            f"{_HERE}.caches:load_dataloaders_of_any_model",
+        ),
         "recbole.trainer.trainer": (
             f"{_HERE}.training:load_and_save_checkpoints",
             f"{_HERE}.training:use_current_amp",
             f"{_HERE}.training:build_nadam",
+            f"{_HERE}.tensorboard:write_tensorboard_late",
             f"{_HERE}.distributed:train_jointly",
-            f"{_HERE}.distributed:keep_one_checkpoint",
+            f"{_HERE}.distributed:load_one_checkpoint",
         ),
         "recbole.trainer.hyper_tuning": (
             f"{_HERE}.config:read_literals",
             f"{_HERE}.tuning:draw_with_new_generator",
             f"{_HERE}.tuning:find_every_combination",
         ),
-        "recbole.quick_start.quick_start": (f"{_HERE}.tuning:replace_quick_start",),
         "recbole.evaluator.collector": (
             f"{_HERE}.models:collect_numbers",
             f"{_HERE}.distributed:merge_evaluations",
         ),
         "recbole.evaluator.evaluator": (f"{_HERE}.distributed:evaluate_once",),
         "recbole.model.general_recommender.pop": (f"{_HERE}.models:count_every_interaction",),
+        "recbole.model.layers": (f"{_HERE}.models:embed_several_numbers",),
+        "recbole.model.sequential_recommender.sasrecf": (f"{_HERE}.models:count_each_feature_once",),
         "recbole.model.sequential_recommender.sine": (f"{_HERE}.models:switch_anomaly_detection_off",),
     }
     | {

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import wraps
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from recbole_mmm4rec.compat.tools import replace_function, whole_file
+import torch
+
+from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.compat.tools import ModuleView, replace_function
 
 logger = logging.getLogger(__name__)
 
 FINGERPRINT_KEY = "data_fingerprint"
 """Config key that holds sizes and times of change of the data set's files."""
+
+_LOADERS_DEPEND_ON = ("seed", "repeatable", "eval_args", "train_batch_size", "eval_batch_size", "shuffle", "worker")
 
 
 def fingerprint(data_path: str | Path, dataset: str, feature_path: str | Path | None = None) -> str:
@@ -87,6 +93,30 @@ def save_datasets_whole(module: ModuleType) -> None:
     module.Dataset.save = save
 
 
+def remake_unreadable_datasets(module: ModuleType) -> None:
+    """Make a cached data set anew that cannot be read, or is a link to a file in another folder.
+
+    Broken: ``create_dataset`` (data/utils.py:58) ends in pickle's traceback on a file that is cut off or of other
+    versions. The module's own name ``pickle`` hides Python's. What is trusted: a pickle in ``checkpoint_dir`` runs what
+    it holds.
+    """
+
+    def load(file: Any) -> Any:
+        try:
+            path = Path(file.name)
+            if path.resolve().parent != path.parent.resolve():
+                raise ValueError("a link to another folder")
+            found = pickle.load(file)
+            if not isinstance(found, list) and not hasattr(found, "config"):
+                raise ValueError("no data set")
+            return found
+        except Exception as error:  # a damaged pickle raises anything
+            logger.warning("%s cannot be read and is made anew (%s)", file.name, type(error).__name__)
+            return SimpleNamespace(config=defaultdict(object))  # it differs from every configuration
+
+    vars(module)["pickle"] = ModuleView(pickle, load=load)
+
+
 def save_dataloaders_whole(module: ModuleType) -> None:
     """Save loaders without changing the run that saves them, and under their name only when complete.
 
@@ -95,17 +125,59 @@ def save_dataloaders_whole(module: ModuleType) -> None:
     """
 
     def save_split_dataloaders(config: Any, dataloaders: Sequence[Any]) -> None:
-        path = Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+        path = _dataloaders_file(config)
         logger.info("Saving split dataloaders into: [%s]", path)
-        generators = [(loader.generator, getattr(loader.sampler, "generator", None)) for loader in dataloaders]
-        states = [(loader, loader.generator.get_state()) for loader in dataloaders]
+        parts = [part for loader in dataloaders for part in _parts(loader)]
+        generators = [(part, part.generator, getattr(part.sampler, "generator", None)) for part in parts]
+        states = [(loader, [part.generator.get_state() for part in _parts(loader)]) for loader in dataloaders]
         try:
-            for loader in dataloaders:
-                loader.generator = loader.sampler.generator = None
+            for part in parts:
+                part.generator = part.sampler.generator = None
             with whole_file(path) as file:
                 pickle.dump(states, file)
         finally:
-            for loader, (own, sampler) in zip(dataloaders, generators, strict=True):
-                loader.generator, loader.sampler.generator = own, sampler
+            for part, own, sampler in generators:
+                part.generator, part.sampler.generator = own, sampler
 
     replace_function(module.save_split_dataloaders, lambda _: save_split_dataloaders)
+
+
+def load_dataloaders_of_any_model(module: ModuleType) -> None:
+    """Load the saved loaders of knowledge-aware models, too, and make those anew that cannot be read.
+
+    Broken: the training loader of these models is made of two, and has itself neither the generator that
+    ``save_split_dataloaders`` takes out nor the configuration that ``load_split_dataloaders`` (data/utils.py:109)
+    compares (#1966). Saved loaders also keep the size of their batches, whatever it is set to now.
+    """
+
+    def load_split_dataloaders(config: Any) -> tuple[Any, ...] | None:
+        path = Path(config["dataloaders_save_path"] or _dataloaders_file(config))
+        if not path.exists():
+            return None
+        with path.open("rb") as file:
+            saved = module.pickle.load(file)
+        if not isinstance(saved, list):
+            return None
+        for loader, states in saved:
+            for part, state in zip(_parts(loader), states if isinstance(states, list) else [states], strict=True):
+                part.generator = part.sampler.generator = torch.Generator()
+                part.generator.set_state(state)
+        loaders = tuple(loader for loader, _ in saved)
+        before = _parts(loaders[0])[0].config
+        if any(config[key] != before[key] for key in (*module.dataset_arguments, *_LOADERS_DEPEND_ON)):
+            return None
+        for loader in loaders:
+            loader.update_config(config)
+        logger.info("Load split dataloaders from: [%s]", path)
+        return loaders
+
+    replace_function(module.load_split_dataloaders, lambda _: load_split_dataloaders)
+
+
+def _dataloaders_file(config: Any) -> Path:
+    return Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+
+
+def _parts(loader: Any) -> list[Any]:
+    """The loaders with a generator that a loader is made of; of most, itself."""
+    return [loader.general_dataloader, loader.kg_dataloader] if hasattr(loader, "kg_dataloader") else [loader]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,35 +13,74 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compat.tools import ModuleView
+
+_NAMING_COLUMNS = (
+    "alias_of_user_id",
+    "alias_of_item_id",
+    "val_interval",
+    "threshold",
+    "normalize_field",
+    "numerical_features",
+    "discretization",
+    "preload_weight",
+)
+
+
+def read_atomic_files(module: ModuleType) -> None:
+    """Read atomic files as RecBole's format has them.
+
+    Broken: ``_load_feat`` (data/dataset/dataset.py:424) reads them as CSV. A field that begins with a quotation mark
+    swallows what follows, line ends among it, up to the next mark: rows are lost without a word. A byte order mark
+    becomes part of a name, a line with too few fields is filled up, and a header with a name too few moves all columns.
+    """
+    from recbole_mmm4rec.data.columns import load_feat
+
+    def _load_feat(self: Any, filepath: str, source: Any) -> pd.DataFrame | None:
+        return load_feat(self, Path(filepath), source)
+
+    module.Dataset._load_feat = _load_feat
+
+
+def name_unloaded_columns(module: ModuleType) -> None:
+    """Name the setting that means a column which is not there, and what to do.
+
+    Broken: a name in ``alias_of_item_id`` ends in a KeyError (the check in data/dataset/dataset.py:555 compares NumPy's
+    False with ``is``), others in "Field [x] not defined in dataset". Vectors of an additional file whose ids have no
+    alias get numbers of their own, and ``preload_weight`` hands the rows to other items.
+    """
+    original = module.Dataset._init_alias
+
+    @wraps(original)
+    def _init_alias(self: Any) -> None:
+        for key in _NAMING_COLUMNS:
+            named = self.config[key] or ()
+            for field in [*named, *(named.values() if key == "preload_weight" and named else ())]:
+                if field not in self.field2type:
+                    raise UserError(
+                        f"{key}: column '{field}' is not loaded (loaded are {', '.join(self.field2type)}); add it to "
+                        f"load_col, or take it out of {key}"
+                    )
+        original(self)
+        suffixes = self.config["additional_feat_suffix"] or ()
+        for id_field in self.config["preload_weight"] or ():
+            known = id_field in np.concatenate(list(self.alias.values()))
+            if self.field2source.get(id_field) in suffixes and not known:
+                raise UserError(
+                    f"preload_weight: '{id_field}' of {self.dataset_name}.{self.field2source[id_field]} has ids of its "
+                    f"own, which are not those of the items; set alias_of_item_id: [{id_field}]"
+                )
+
+    module.Dataset._init_alias = _init_alias
 
 
 def fill_missing_values(module: ModuleType) -> None:
     """Fill missing values in a way that pandas 3 does not ignore.
 
-    Broken: ``df[field].fillna(..., inplace=True)`` (data/dataset/dataset.py:501, 648, 650) fills a copy since pandas 3,
-    and warns before it. Sequence columns are filled as they are read, the others by :func:`_fill_nan`.
+    Broken: ``df[field].fillna(..., inplace=True)`` (data/dataset/dataset.py:648, 650) fills a copy since pandas 3, and
+    warns before it.
     """
-    read_csv = module.pd.read_csv
-
-    def read_filled(*args: Any, **kwargs: Any) -> pd.DataFrame:
-        frame = read_csv(*args, **kwargs)
-        for column in frame.columns:
-            if str(column).endswith("_seq"):
-                frame[column] = frame[column].fillna("")
-        return frame
-
-    load_feat = module.Dataset._load_feat
-
-    @wraps(load_feat)
-    def _load_feat(self: Any, filepath: str, source: Any) -> pd.DataFrame | None:
-        with warnings.catch_warnings():  # of the call that has nothing left to fill
-            warnings.filterwarnings("ignore", message="(?s).*chained assignment")
-            frame: pd.DataFrame | None = load_feat(self, filepath, source)
-        return frame
-
-    vars(module)["pd"] = ModuleView(module.pd, read_csv=read_filled)
-    module.Dataset._load_feat = _load_feat
     module.Dataset._fill_nan = _fill_nan
 
 
@@ -118,7 +158,8 @@ def keep_times_between_users(module: ModuleType) -> None:
     def _data_augmentation(self: Any) -> None:
         users = self.inter_feat[self.uid_field].numpy()  # in the order of time
         data_augmentation(self)
-        if self.config["eval_args"]["group_by"] == "user" or "RS" not in self.config["eval_args"]["split"]:
+        by_ratio = self.benchmark_filename_list is None and "RS" in self.config["eval_args"]["split"]
+        if self.config["eval_args"]["group_by"] == "user" or not by_ratio:
             return
         by_user = np.argsort(users, kind="stable")
         grouped = users[by_user]

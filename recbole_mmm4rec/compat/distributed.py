@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from functools import partial, wraps
@@ -184,7 +183,6 @@ def train_jointly(module: ModuleType) -> None:
     trainer._map_reduce = lambda self, result, num_sample: result
     for kind in (trainer, module.NCLTrainer):
         kind._train_epoch = _joint_epoch(kind._train_epoch)
-    vars(module)["get_tensorboard"] = _one_tensorboard(module.get_tensorboard)
 
 
 def _joint_epoch(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,44 +203,19 @@ def _joint_epoch(original: Callable[..., Any]) -> Callable[..., Any]:
     return _train_epoch
 
 
-class _NoTensorBoard:
-    """Takes the place of a TensorBoard writer on every process but one."""
+def load_one_checkpoint(module: ModuleType) -> None:
+    """Give checkpoints one name, and read the best model on process 0, which sends it to the others.
 
-    log_dir = None
-
-    def add_scalar(self, *args: Any, **kwargs: Any) -> None:
-        """Write nothing."""
-
-    add_hparams = add_scalar
-
-
-def _one_tensorboard(original: Callable[[logging.Logger], Any]) -> Callable[[logging.Logger], Any]:
-    @wraps(original)
-    def get_tensorboard(logger: logging.Logger) -> Any:
-        return original(logger) if group.is_main() else _NoTensorBoard()
-
-    return get_tensorboard
-
-
-def keep_one_checkpoint(module: ModuleType) -> None:
-    """Write checkpoints on process 0 alone, under one name, and read them there once they are whole.
-
-    Broken: ``Trainer._save_checkpoint`` (trainer/trainer.py:296) writes on one process of each machine, under a name
-    made of each process's clock, and no process waits for it: the others load what is half written or not there.
+    Broken: ``Trainer.__init__`` (trainer/trainer.py:146) names a checkpoint by each process's clock, and
+    ``Trainer.evaluate`` (trainer/trainer.py:583) reads on each process what process 0 has written.
     """
     trainer = module.Trainer
-    first, save, evaluate = trainer.__init__, trainer._save_checkpoint, trainer.evaluate
+    first, evaluate = trainer.__init__, trainer.evaluate
 
     @wraps(first)
     def __init__(self: Any, config: Any, model: Any) -> None:  # noqa: N807  it takes the place of that method
         first(self, config, model)
         self.saved_model_file = group.same(self.saved_model_file)
-
-    @wraps(save)
-    def _save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        if group.is_main():
-            save(self, epoch, verbose=verbose, **kwargs)
-        group.barrier()
 
     @wraps(evaluate)
     def evaluate_shared(
@@ -255,7 +228,7 @@ def keep_one_checkpoint(module: ModuleType) -> None:
             self, eval_data, load_best_model=load_best_model, model_file=model_file, show_progress=show_progress
         )
 
-    trainer.__init__, trainer._save_checkpoint, trainer.evaluate = __init__, _save_checkpoint, evaluate_shared
+    trainer.__init__, trainer.evaluate = __init__, evaluate_shared
 
 
 def _load_once(trainer: Any, torch_of_module: Any, file: Any) -> None:

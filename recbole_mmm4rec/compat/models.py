@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import wraps
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from recbole_mmm4rec.compat.tools import ModuleView
@@ -27,6 +27,33 @@ def fill_sparse_matrices(module: ModuleType) -> None:
 
     if not hasattr(sparse.dok_matrix, "_update"):
         vars(module)["sp"] = ModuleView(sparse, dok_matrix=UpdatableMatrix)
+
+
+def embed_several_numbers(module: ModuleType) -> None:
+    """Let feature-rich sequential models take more than one numerical feature.
+
+    Broken: ``embed_input_fields`` (model/layers.py, ``ContextSeqEmbAbstractLayer``) puts the pairs (value, bucket) of
+    several columns into one row of numbers, which ``FLEmbedding`` cannot split (#1554, #1983).
+    """
+    layer = module.ContextSeqEmbAbstractLayer
+    original = layer.embed_float_fields
+
+    @wraps(original)
+    def embed_float_fields(self: Any, float_fields: Any, type: str, embed: bool = True) -> Any:
+        if float_fields is not None:
+            float_fields = float_fields.reshape(*float_fields.shape[:-2], -1, 2)
+        return original(self, float_fields, type, embed)
+
+    layer.embed_float_fields = embed_float_fields
+
+
+def count_each_feature_once(module: ModuleType) -> None:
+    """Let SASRecF take columns of several numbers.
+
+    Broken: ``__init__`` (model/sequential_recommender/sasrecf.py:43) counts such a column as that many features, and
+    its feature layer gives one embedding for it (#2196). The module's own name ``FeatureType`` hides RecBole's.
+    """
+    vars(module)["FeatureType"] = SimpleNamespace(FLOAT_SEQ=None)
 
 
 def collect_numbers(module: ModuleType) -> None:

@@ -1,14 +1,10 @@
-"""What the repairs have in common: views of modules, functions held in many places, files written whole."""
+"""What the repairs have in common: views of modules, functions held in many places."""
 
 from __future__ import annotations
 
-import glob
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from types import FunctionType, ModuleType
-from typing import IO, Any
+from typing import Any
 
 
 class ModuleView(ModuleType):
@@ -47,29 +43,3 @@ def replace_function(function: FunctionType, make: Callable[[Callable[..., Any]]
 
 def _call_replacement(*args: Any, **kwargs: Any) -> Any:
     return _replacement(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821  the name is put in above
-
-
-@contextmanager
-def whole_file(path: str | Path, durable: bool = False) -> Iterator[IO[bytes]]:
-    """A binary file that appears under its name only when all of it has been written.
-
-    Args:
-        path: its name; parts of it that processes of this machine have left when they were killed are removed.
-        durable: it is on the disk, also after a loss of power, before this returns.
-    """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for part in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        number = part.name.split(".")[-2]
-        if number.isdecimal() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
-            part.unlink(missing_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,14 +9,14 @@ file, of the feature stores.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from recbole.utils import FeatureType
 
+from recbole_mmm4rec.base.atomic_files import read_header, require_columns
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.data.columns import read_columns
 from recbole_mmm4rec.features.tables import FeatureSource
 
 CHOICES = ("interactions", "all")
@@ -71,22 +71,14 @@ def _drop_unused_items(dataset: Any) -> None:
 
 def _all_items(dataset: Any) -> Iterable[str]:
     """Tokens of all items: of ``NAME.item`` or, where it does not exist, of the feature stores."""
-    config = dataset.config
-    source = FeatureSource.of(config)
-    if source.item_file.is_file():
-        return _item_tokens(
-            source.item_file, dataset.iid_field, config["field_separator"], config["encoding"] or "utf-8"
-        )
-    return [token for modality in source.found() for token in source.open(modality).items]
-
-
-def _item_tokens(path: Path, field: str, separator: str, encoding: str) -> list[str]:
-    column = f"{field}:token"
-    try:
-        frame = pd.read_csv(path, sep=separator, usecols=[column], dtype=str, encoding=encoding, engine="python")
-    except ValueError as error:
-        raise UserError(f"{path}: cannot read column '{column}': {' '.join(str(error).split())}") from error
-    return frame[column].dropna().to_list()
+    source = FeatureSource.of(dataset.config)
+    if not source.item_file.is_file():
+        return [token for modality in source.found() for token in source.open(modality).items]
+    header = read_header(source.item_file, source.separator, source.encoding)
+    require_columns(source.item_file, header, {dataset.iid_field: "token"})
+    column = read_columns(source.item_file, header, [dataset.iid_field], source.separator, source.encoding)
+    tokens: list[str] = column[dataset.iid_field].dropna().to_list()
+    return tokens
 
 
 def _add_tokens(dataset: Any, tokens: Iterable[str]) -> None:

@@ -2,105 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from recbole.utils import FeatureType
-
-_BLOCK = 2**20  # bytes parsed at a time
-_QUOTES = ('"', "\0")
-_MISSING = ["", "n/a", "nan", "null", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND"]
-_MISSING += ["1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None"]
-"""Words that pandas.read_csv takes for a missing value (its documentation, ``na_values``)."""
-
-
-def read_as_codes(path: Path, header: dict[str, str], fields: Sequence[str], separator: str) -> pd.DataFrame | None:
-    """Read token and float columns of a UTF-8 file with Arrow's parser, tokens as categories.
-
-    The result is the one of ``interactions.read_columns`` with pandas, in a fifth of the time.
-
-    Args:
-        path: the file.
-        header: its columns and their types.
-        fields: the columns to keep, "token" or "float".
-        separator: one character.
-
-    Returns:
-        A frame with the fields in the order asked for. None where only pandas reads the file: pyarrow is not installed,
-        the file has quotation marks, lines of unequal length, or something that Arrow takes for no number; what is
-        wrong with it, if anything, pandas says.
-    """
-    try:
-        import pyarrow
-        from pyarrow import csv
-    except ImportError:
-        return None
-    if set(header) != set(fields) and _contains(path, *(mark.encode() for mark in _QUOTES)):
-        return None
-    kinds = {field: pyarrow.float64() if header[field] == "float" else pyarrow.string() for field in header}
-    pool = pyarrow.default_memory_pool()
-    try:
-        table = csv.read_csv(
-            path,
-            csv.ReadOptions(column_names=list(header), skip_rows=1, use_threads=False, block_size=_BLOCK),
-            csv.ParseOptions(delimiter=separator, quote_char=False),
-            csv.ConvertOptions(
-                column_types=kinds,
-                include_columns=list(fields),
-                null_values=_MISSING,
-                strings_can_be_null=True,
-            ),
-            pool,
-        )
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
-        return None
-    columns = {}
-    for field in fields:
-        column = table[field]
-        table = table.drop_columns([field])  # so that one column after the other is freed
-        columns[field] = _converted(column)
-        if columns[field] is None:
-            return None
-    del table, column
-    pool.release_unused()  # what NumPy needs next
-    return pd.DataFrame(columns, copy=False)
-
-
-def _contains(path: Path, *wanted: bytes) -> bool:
-    """Whether a file has one of the bytes."""
-    with path.open("rb") as file:
-        return any(word in part for part in iter(lambda: file.read(_BLOCK), b"") for word in wanted)
-
-
-def _converted(column: Any) -> np.ndarray | pd.Categorical | None:
-    """An Arrow column of numbers as an array; of strings as pandas' categories, in the order of first appearance.
-
-    None where one of the strings has a quotation mark or a zero byte, which pandas takes for more than a character.
-    """
-    import pyarrow
-    from pyarrow import compute
-
-    if pyarrow.types.is_floating(column.type):
-        return np.array(column.to_numpy())
-    encoded = compute.dictionary_encode(column)
-    if encoded.num_chunks == 0:
-        return pd.Categorical([], categories=pd.Index([], dtype=object))
-    distinct = encoded.chunk(encoded.num_chunks - 1).dictionary
-    if any(compute.any(compute.match_substring(distinct, mark)).as_py() for mark in _QUOTES):
-        return None
-    codes = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
-    tokens = distinct.to_numpy(zero_copy_only=False)
-    kind = pd.CategoricalDtype(pd.Index(tokens, dtype=object))
-    return pd.Categorical.from_codes(np.concatenate(codes), dtype=kind, validate=False)
-
-
-def as_codes(values: pd.Series) -> pd.Categorical:
-    """Strings (R,) as categories in the order of first appearance."""
-    codes, tokens = pd.factorize(values.to_numpy(dtype=object))
-    return pd.Categorical.from_codes(codes, categories=pd.Index(tokens, dtype=object))
 
 
 def first_seen(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:

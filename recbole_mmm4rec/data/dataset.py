@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,34 @@ from torch import Tensor
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.candidates import candidate_choice, remap_items
 from recbole_mmm4rec.data.coded_tokens import CodedTokens
+from recbole_mmm4rec.data.columns import load_feat
 from recbole_mmm4rec.data.interactions import (
+    check_parts,
+    check_repeated_users,
     check_time_passes,
     check_times,
-    read_columns,
-    read_header,
-    require_columns,
     require_files,
+    require_interactions,
     whole_seconds,
 )
-from recbole_mmm4rec.data.prefixes import PrefixColumns, PrefixInteraction, order_within_groups, pad_latest, prefixes_of
+from recbole_mmm4rec.data.prefixes import PrefixColumns, PrefixInteraction, pad_latest, prefixes_of
+from recbole_mmm4rec.data.ready_made import (
+    check_listed_times,
+    files_of,
+    has_histories,
+    history_field,
+    history_fields,
+    item_aliases,
+    note_histories,
+    refuse_missing_ids,
+    with_histories,
+)
+from recbole_mmm4rec.data.sorting import order_within_groups
 from recbole_mmm4rec.data.splits import SplitsWithoutLoops
 from recbole_mmm4rec.features.tables import FeatureSource, FeatureTables, choose_modalities
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
+
+logger = logging.getLogger(__name__)
 
 
 class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
@@ -54,9 +70,6 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
     inter_feat: Any  # a data frame until the samples are made, an Interaction from then on
 
     def __init__(self, config: Any) -> None:
-        max_length = config["MAX_ITEM_LIST_LENGTH"]
-        if not isinstance(max_length, int) or isinstance(max_length, bool) or max_length < 1:
-            raise UserError(f"MAX_ITEM_LIST_LENGTH: {max_length!r} is not a whole number of at least 1")
         candidate_choice(config)
         time_field = config["TIME_FIELD"]
         for key in ("normalize_field", "numerical_features", "discretization"):
@@ -102,7 +115,8 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
         require_files(Path(dataset_path), names, token)
         self._modalities = choose_modalities(self.config["modalities"], FeatureSource.of(self.config))
         super()._load_data(token, dataset_path)
-        if self._needs_time():
+        refuse_missing_ids(self)
+        if self._needs_time() and not has_histories(self):
             check_time_passes(self.inter_feat[self.time_field].to_numpy(), Path(dataset_path) / names[0])
 
     def _needs_time(self) -> bool:
@@ -112,37 +126,24 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
         load, unload = super()._get_load_and_unload_col(source)
         if source == Source.INTERACTION:
             needed = {self.uid_field, self.iid_field, self.time_field}
-            load = None if load is None else load | needed
+            load = with_histories(self.config, None if load is None else load | needed)
             unload = None if unload is None else unload - needed
         return load, unload
 
     def _load_feat(self, filepath: str, source: Source | str) -> pd.DataFrame | None:
+        path = Path(filepath)
         if source != Source.INTERACTION:
-            return super()._load_feat(filepath, source)
-        path, separator, encoding = Path(filepath), self.config["field_separator"], self.config["encoding"] or "utf-8"
-        header = read_header(path, separator, encoding)
-        require_columns(path, header, {self.uid_field: "token", self.iid_field: "token", self.time_field: "float"})
-        load, unload = self._get_load_and_unload_col(source)
-        fields = [f for f in header if (load is None or f in load) and f not in (unload or ())]
-        if len(separator) > 1 or any(header[field].endswith("_seq") for field in fields):
-            frame = super()._load_feat(filepath, source)
-        else:
-            frame = read_columns(path, header, fields, separator, encoding)
-            for field in fields:
-                self.set_field_property(field, FeatureType(header[field]), source, 1)
-                if header[field] == "float":
-                    self.field2bucketnum[field] = 2
-        if self._needs_time():
-            check_times(frame, self.uid_field, self.time_field, path, encoding)
+            return load_feat(self, path, source)
+        require_interactions(self, path, time=True)
+        frame = load_feat(self, path, source, coded=True)
+        if self._needs_time() and frame is not None and self.time_field in frame:
+            encoding = self.config["encoding"] or "utf-8"
+            check_times(frame, self.uid_field, self.time_field, path, encoding, gaps=True)
         return frame
 
     def _data_processing(self) -> None:
         super()._data_processing()
-        if not self._has_lists() and np.bincount(self.inter_feat[self.uid_field])[1:].max(initial=0) < 2:
-            raise UserError(
-                f"data set '{self.dataset_name}': no user has two interactions, so there is no history to learn from; "
-                "use data with repeated users, or loosen user_inter_num_interval and val_interval"
-            )
+        check_repeated_users(self)
         tokens = self.field2id_token[self.iid_field]
         self._tables = FeatureTables(FeatureSource.of(self.config), self._modalities, tokens)
 
@@ -159,9 +160,10 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
 
     def _normalize(self) -> None:
         """RecBole's, which would squeeze the time stamps into [0, 1] under ``normalize_all``."""
-        times = self.inter_feat[self.time_field].to_numpy(copy=True)
+        times = {f: self.inter_feat[f].copy() for f in (self.time_field, self._time_list) if f in self.inter_feat}
         super()._normalize()
-        self.inter_feat[self.time_field] = times
+        for field, values in times.items():
+            self.inter_feat[field] = values
 
     # From data frames to samples.
 
@@ -170,14 +172,14 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
         for name in self.feat_name_list:
             if name != "inter_feat":
                 setattr(self, name, self._dataframe_to_interaction(getattr(self, name)))
-        if self._has_lists():
+        if has_histories(self):
             self.inter_feat = self._listed_samples(self.inter_feat)
             return
         frame = self.inter_feat
         users = frame[self.uid_field].to_numpy()
         order = order_within_groups(users, frame[self.time_field].to_numpy())
         if self.benchmark_filename_list is not None:
-            self._file_of_row = np.repeat(np.arange(len(self.file_size_list)), self.file_size_list)[order]
+            self._file_of_row = files_of(self)[order]
         self._aug_presets()
         del users
         rows = {field: self._column(frame, field, order) for field in map(str, list(frame))}
@@ -207,40 +209,40 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
 
     # Splits that come as files (key benchmark_filename).
 
-    def _has_lists(self) -> bool:
-        """Whether the files of a given split hold histories; else these are made from all files together."""
-        list_field = self.iid_field + self.config["LIST_SUFFIX"]
-        return self.benchmark_filename_list is not None and list_field in self.inter_feat
+    def _set_alias(self, alias_name: str, default_value: list[str]) -> None:
+        super()._set_alias(alias_name, item_aliases(self, alias_name, default_value))
 
     def _benchmark_presets(self) -> None:
-        if not self._has_lists():
-            return
-        list_field = self.iid_field + self.config["LIST_SUFFIX"]
-        if list_field not in self.alias["item_id"]:
-            raise UserError(
-                f"benchmark_filename: '{list_field}' needs the ids of '{self.iid_field}'; "
-                f"set alias_of_item_id: [{list_field}]"
-            )
-        for field in [field for field in self.inter_feat if field + self.config["LIST_SUFFIX"] in self.inter_feat]:
-            setattr(self, f"{field}_list_field", field + self.config["LIST_SUFFIX"])
-        self.set_field_property(self.item_list_length_field, FeatureType.TOKEN, Source.INTERACTION, 1)
-        self.inter_feat[self.item_list_length_field] = self.inter_feat[list_field].map(len)
+        note_histories(self)
+        if has_histories(self) and self._needs_time():
+            check_listed_times(self, self._time_list)
+
+    @property
+    def _time_list(self) -> str:
+        return f"{self.time_field}{self.config['LIST_SUFFIX']}"
 
     def _listed_samples(self, frame: pd.DataFrame) -> Interaction:
-        """Samples of files that hold histories: the latest L entries of each list, padded to L."""
-        suffix, time_list = self.config["LIST_SUFFIX"], self.time_field + self.config["LIST_SUFFIX"]
-        histories = [f for f in map(str, frame) if f.endswith(suffix) and f[: -len(suffix)] in frame]
+        """Samples of files that hold histories: the latest L entries of each list, padded to L.
+
+        Where the files hold no times of the histories, the place in the history is the time, as it is in the data sets
+        of ``dataset_prep sequences``.
+        """
+        histories = history_fields(self, frame)
         own = frame.drop(columns=histories)
         samples = {field: self._column(own, field, slice(None)) for field in map(str, list(own))}
         samples[self.item_list_length_field].clamp_(max=self.max_item_list_len)
         for field in histories:
             values = pad_latest(frame[field].to_list(), self.max_item_list_len)
-            if field == time_list:
+            if field == self._time_list:
                 samples[field] = torch.from_numpy(whole_seconds(values.astype(np.float64)))
             elif self.field2type[field] == FeatureType.TOKEN_SEQ:
                 samples[field] = torch.from_numpy(values.astype(np.int64))
             else:
                 samples[field] = torch.from_numpy(values.astype(np.float32))
+        if self._needs_time() and self._time_list not in samples:
+            logger.info("no column %s in the files: the place in a history stands for its time", self._time_list)
+            places = [np.arange(len(items)) for items in frame[history_field(self.config)]]
+            samples[self._time_list] = torch.from_numpy(pad_latest(places, self.max_item_list_len))
         return Interaction(samples)
 
     def build(self) -> list[MMM4RecDataset]:
@@ -253,16 +255,12 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
             UserError: nothing is left to train on.
         """
         parts: list[MMM4RecDataset]
-        if self.benchmark_filename_list is not None and not self._has_lists():
+        if self.benchmark_filename_list is not None and not has_histories(self):
             self._change_feat_format()
             assert self._file_of_row is not None
             file = self._file_of_row[self.inter_feat.interaction.target.numpy()]
             parts = self._parts([np.flatnonzero(file == number) for number in range(len(self.file_size_list))])
         else:
             parts = super().build()
-        if len(parts[0]) == 0:
-            raise UserError(
-                f"data set '{self.dataset_name}': the split leaves nothing to train on "
-                f"(samples: {', '.join(str(len(part)) for part in parts)}); change eval_args['split']"
-            )
+        check_parts(self, parts)
         return parts

@@ -1,18 +1,18 @@
-"""Reading interactions from RecBole's atomic files, and the checks that make a mistake in them one clear line."""
+"""Checks of interactions, which make a mistake in their files one clear line."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_mmm4rec.base.errors import UserError, did_you_mean
-from recbole_mmm4rec.data.coded_tokens import as_codes, read_as_codes
+from recbole_mmm4rec.base.atomic_files import line_of, read_header, require_columns
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.data.ready_made import has_histories, history_field
 
-_TYPES = ("token", "float", "token_seq", "float_seq")
 _TIME_LIMIT = 2.0**62  # inside int64, whatever the unit
 
 
@@ -39,130 +39,76 @@ def require_files(folder: Path, names: Sequence[str], dataset: str) -> None:
             raise UserError(f"data set '{dataset}': no file {folder / name}; {way_out}")
 
 
-def read_header(path: Path, separator: str, encoding: str) -> dict[str, str]:
-    """Columns of an atomic file and their types.
+def require_interactions(dataset: Any, path: Path, time: bool) -> None:
+    """Refuse a file of interactions without the columns that sequences are made of.
 
     Args:
-        path: the file; its first line reads ``field:type`` for each column.
-        separator: what stands between columns.
-        encoding: of the file.
-
-    Returns:
-        Field name to type, in the file's order.
-
-    Raises:
-        UserError: the file is empty, or a column has no type that RecBole knows.
-    """
-    try:
-        with path.open(encoding=encoding) as lines:
-            first = lines.readline().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not {encoding} at byte {error.start}; convert the file or set encoding") from error
-    if first.startswith("\ufeff"):
-        raise UserError(f"{path}: starts with a byte order mark; save it as UTF-8 without one")
-    if not first:
-        raise UserError(f"{path}: empty file; its first line must name columns, as in user_id:token")
-    header: dict[str, str] = {}
-    for column in first.split(separator):
-        field, _, kind = column.partition(":")
-        if kind not in _TYPES:
-            raise UserError(f"{path}:1: column '{column}' has no known type; write NAME:TYPE with one of {_TYPES}")
-        header[field] = kind
-    return header
-
-
-def require_columns(path: Path, header: dict[str, str], wanted: dict[str, str]) -> None:
-    """Refuse an interaction file without the columns that sequences are made of.
-
-    Args:
-        path: the file, for the message.
-        header: its columns and their types.
-        wanted: column to the type that it must have.
+        dataset: a sequential data set.
+        path: the file.
+        time: whether it needs time stamps.
 
     Raises:
         UserError: a column is missing or of another type; lists the columns that are there.
     """
-    there = ", ".join(f"{field}:{kind}" for field, kind in header.items())
-    for field, kind in wanted.items():
-        if field not in header:
-            raise UserError(f"{path}: no column '{field}:{kind}' among {there}{did_you_mean(field, header)}")
-        if header[field] != kind:
-            raise UserError(f"{path}: column '{field}' must be '{field}:{kind}', not '{field}:{header[field]}'")
+    config = dataset.config
+    header = read_header(path, config["field_separator"], config["encoding"] or "utf-8")
+    wanted = {dataset.uid_field: "token", dataset.iid_field: "token"}
+    if config["benchmark_filename"] is not None and history_field(config) in header:
+        wanted[history_field(config)] = "token_seq"
+    elif time:
+        wanted[dataset.time_field] = "float"
+    require_columns(path, header, wanted)
 
 
-def read_columns(
-    path: Path, header: dict[str, str], fields: Sequence[str], separator: str, encoding: str
-) -> pd.DataFrame:
-    """Read token and float columns of an atomic file with Arrow's or pandas' compiled parser.
-
-    The result equals RecBole's own (``Dataset._load_feat``, whose Python parser is many times slower): text for tokens,
-    as categories in the order of first appearance, and the nearest float64 for numbers. Only a line with too many
-    fields is refused here.
+def check_repeated_users(dataset: Any) -> None:
+    """Refuse interactions of which no history can be made.
 
     Args:
-        path: the file.
-        header: its columns and their types.
-        fields: the columns to keep, "token" or "float".
-        separator: one character.
-        encoding: of the file.
-
-    Returns:
-        A frame with the fields in the file's order.
+        dataset: a sequential data set with its ids mapped.
 
     Raises:
-        UserError: a line has too many fields or a number cannot be read; names the line.
+        UserError: no user has two interactions.
     """
-    frame = read_as_codes(path, header, fields, separator) if encoding.lower() in ("utf-8", "utf8") else None
-    if frame is not None:
-        return _with_rows(frame, path)
-    floats = [field for field in fields if header[field] == "float"]
-    dtypes = {f"{field}:{kind}": np.float64 if field in floats else str for field, kind in header.items()}
-    try:
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=dtypes,
-            index_col=False,
-            encoding=encoding,
-            engine="c",
-            float_precision="round_trip",
+    if has_histories(dataset) or np.bincount(dataset.inter_feat[dataset.uid_field])[1:].max(initial=0) >= 2:
+        return
+    raise UserError(
+        f"data set '{dataset.dataset_name}': no user has two interactions, so there is no history to learn from; "
+        "use data with repeated users, or loosen user_inter_num_interval and val_interval"
+    )
+
+
+def check_parts(dataset: Any, parts: Sequence[Any]) -> None:
+    """Refuse a split that leaves nothing to train on, or nothing to leave out.
+
+    Args:
+        dataset: the data set that was split.
+        parts: training, validation and test.
+
+    Raises:
+        UserError: naming the sizes of the parts, and what decides them.
+    """
+    sizes = [len(part) for part in parts]
+    counts = ", ".join(map(str, sizes))
+    if dataset.benchmark_filename_list is not None:
+        if sizes[0] == 0:
+            raise UserError(
+                f"benchmark_filename={dataset.benchmark_filename_list}: no sample is left to train on (samples: "
+                f"{counts}); the first interaction of a user has no history"
+            )
+    elif sizes[0] == 0:
+        raise UserError(
+            f"data set '{dataset.dataset_name}': the split leaves nothing to train on (samples: {counts}); change "
+            "eval_args['split']"
         )
-    except (ValueError, OverflowError) as error:
-        raise UserError(_parse_failure(path, floats, separator, encoding, error)) from error
-    frame.columns = pd.Index(list(header))
-    columns = {field: frame.pop(field) for field in fields}
-    kept = {field: column if field in floats else as_codes(column) for field, column in columns.items()}
-    return _with_rows(pd.DataFrame(kept, copy=False), path)
+    elif sum(sizes[1:]) == 0 and "LS" in dataset.config["eval_args"]["split"]:
+        raise UserError(
+            f"data set '{dataset.dataset_name}': no user has three interactions, so leaving one out leaves nothing "
+            "to train or nothing to test on; use longer histories or another eval_args['split']"
+        )
 
 
-def _with_rows(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    if frame.empty:
-        raise UserError(f"{path}: no interactions below the header; prepare the data set again")
-    return frame
-
-
-def _parse_failure(path: Path, floats: Sequence[str], separator: str, encoding: str, error: Exception) -> str:
-    """Why a file could not be parsed: the first bad number with its line, else the parser's own words."""
-    if not isinstance(error, (pd.errors.ParserError, UnicodeError)):
-        text = pd.read_csv(path, sep=separator, dtype=str, encoding=encoding, engine="c", index_col=False)
-        for field in floats:
-            values = text[f"{field}:float"]
-            bad = np.flatnonzero((pd.to_numeric(values, errors="coerce").isna() & values.notna()).to_numpy())
-            if len(bad):
-                return f"{path}:{_line(path, bad[0], encoding)}: {field} '{values.iloc[bad[0]]}' is not a number"
-    reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-    return f"{path}: cannot be read: {reason}"
-
-
-def _line(path: Path, row: int, encoding: str) -> int:
-    """The line of a file on which its ``row``-th interaction stands; pandas skips blank lines."""
-    with path.open(encoding=encoding) as lines:
-        filled = (number for number, line in enumerate(lines, start=1) if line.strip("\r\n"))
-        return next(itertools.islice(filled, row + 1, None))
-
-
-def check_times(frame: pd.DataFrame, user_field: str, time_field: str, path: Path, encoding: str) -> None:
-    """Refuse time stamps from which no gap between interactions can be computed.
+def check_times(frame: pd.DataFrame, user_field: str, time_field: str, path: Path, encoding: str, gaps: bool) -> None:
+    """Refuse time stamps by which interactions cannot be ordered, or from which no gap between them can be computed.
 
     Args:
         frame: interactions in the order of the file.
@@ -170,19 +116,21 @@ def check_times(frame: pd.DataFrame, user_field: str, time_field: str, path: Pat
         time_field: column of time stamps, float64 seconds.
         path: the file, for the message.
         encoding: of the file.
+        gaps: whether a model looks at the gaps; it may then leave them out.
 
     Raises:
-        UserError: a time stamp is missing, not finite or negative; names line, user and value.
+        UserError: a time stamp is missing, not finite or, with ``gaps``, negative; names line, user and value.
     """
     times = frame[time_field].to_numpy(dtype=np.float64)
-    for wrong, word in ((~np.isfinite(times), "not a finite number"), (times < 0, "negative")):
+    for wrong, word in ((~np.isfinite(times), "not a finite number"), (gaps & (times < 0), "negative")):
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             value = "missing" if np.isnan(times[row]) else f"{times[row]:.17g}"
-            user, line = frame[user_field].iloc[row], _line(path, row, encoding)
+            user, line = frame[user_field].iloc[row], line_of(path, row, encoding)
+            way_out = "mend it, or set is_time: False to leave time gaps out of the model"
             raise UserError(
-                f"{path}:{line}: {time_field} of user '{user}' is {word}: {value}; "
-                "mend it, or set is_time: False to leave time gaps out of the model"
+                f"{path} line {line}: {time_field} of user '{user}' is {word}: {value}; "
+                f"{way_out if gaps else 'mend it: histories are ordered by it'}"
             )
 
 

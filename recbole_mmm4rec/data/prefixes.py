@@ -17,6 +17,8 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
+from recbole_mmm4rec.data.sorting import stable_order
+
 Index = int | slice | Sequence[int] | np.ndarray | Tensor
 
 
@@ -207,50 +209,6 @@ def _as_index(index: Any) -> slice | Tensor:
             index = index.astype(np.int64)
         index = torch.from_numpy(np.ascontiguousarray(index))
     return index if index.dtype == torch.bool else index.long()
-
-
-def stable_order(values: np.ndarray) -> np.ndarray:
-    """``numpy.argsort(values, kind="stable")``, for whole numbers in less than half the time.
-
-    A number and its place fit into 64 bits as a rule; numbers made of both are sorted faster than places by numbers.
-
-    Args:
-        values: numbers (R,).
-
-    Returns:
-        int64 (R,).
-    """
-    rows = len(values)
-    if rows < 2 or (values[1:] >= values[:-1]).all():
-        return np.arange(rows)
-    low, high = float(values.min()), float(values.max())
-    if not -(2.0**62) < low <= high < 2.0**62:  # nor is it where a value is missing
-        return np.argsort(values, kind="stable")
-    packed = np.array(values, dtype=np.int64)
-    place_bits = rows.bit_length()
-    start = int(packed.min())
-    if int(packed.max() - start).bit_length() + place_bits > 63 or not np.array_equal(packed, values):
-        return np.argsort(values, kind="stable")
-    packed -= start
-    packed <<= place_bits
-    packed |= np.arange(rows)
-    packed.sort()
-    packed &= (1 << place_bits) - 1
-    return packed
-
-
-def order_within_groups(groups: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """The order by (group, key), of equal ones as they stand: ``numpy.lexsort((keys, groups))``.
-
-    Args:
-        groups: integers (R,).
-        keys: numbers (R,).
-
-    Returns:
-        int64 (R,).
-    """
-    by_key = stable_order(keys)
-    return by_key[stable_order(groups[by_key])]
 
 
 def prefixes_of(users: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.coded_tokens import appearance
-from recbole_mmm4rec.data.prefixes import stable_order
+from recbole_mmm4rec.data.sorting import stable_order
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,9 @@ class SplitsWithoutLoops:
             leave_one_mode: "valid_and_test", "valid_only" or "test_only".
 
         Raises:
-            UserError: another mode, or no user has a sample to spare.
+            UserError: another mode.
         """
         groups = Groups.by(self.inter_feat[group_by].numpy())
-        if not (groups.size > 1).any():
-            raise UserError(
-                f"data set '{self.dataset_name}': no user has three interactions, so leaving one out leaves nothing "
-                "to train or nothing to test on; use longer histories or another eval_args['split']"
-            )
         none = np.array([], dtype=np.int64)
         if leave_one_mode == "valid_and_test":
             return self._parts(leave_out(groups, 2))

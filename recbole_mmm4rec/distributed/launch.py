@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -101,7 +103,11 @@ def start(function: Callable[..., None], arguments: tuple[Any, ...], place: Mapp
     queue = mp.get_context("spawn").SimpleQueue()
     results: list[Any] = []
     context = start_processes(
-        function, args=(*arguments, queue), nprocs=place["nproc"], join=False, start_method="spawn"
+        _beside_the_launcher,
+        args=(function, os.getpid(), *arguments, queue),
+        nprocs=place["nproc"],
+        join=False,
+        start_method="spawn",
     )
     assert context is not None
     try:
@@ -124,6 +130,22 @@ def start(function: Callable[..., None], arguments: tuple[Any, ...], place: Mapp
             process.join()
         raise
     return results[-1] if results else None
+
+
+def _beside_the_launcher(number: int, function: Callable[..., None], launcher: int, *arguments: Any) -> None:
+    """One of the processes: works as long as the one that has started it is there.
+
+    PyTorch has the system send SIGINT when the launcher is killed, but not where that has happened before this
+    process was ready, and a process that waits for the others in C++ does not notice.
+    """
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    function(number, *arguments)
+
+
+def _end_with(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(_OFTEN_SECONDS)
+    os._exit(1)
 
 
 def _empty(queue: Any, results: list[Any]) -> None:

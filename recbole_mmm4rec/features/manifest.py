@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.json_lines import read_line
 
 FORMAT = 1
 MODALITIES = ("text", "image")
@@ -75,11 +76,9 @@ class Manifest:
             UserError: no JSON object, a missing or unknown key, a value of the wrong type, or another format.
         """
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError):
-            raise UserError("is cut off or no JSON") from None
-        if not isinstance(values, dict):
-            raise UserError("is no JSON object")
+            values = read_line(text.encode())
+        except ValueError as error:
+            raise UserError(str(error)) from None
         if values.get("format", FORMAT) != FORMAT:
             raise UserError(f"has format {values['format']!r}; this version reads format {FORMAT}")
         names = [field.name for field in fields(cls)]

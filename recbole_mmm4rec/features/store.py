@@ -16,11 +16,12 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.arrays import read_array
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.writer import aside, first_three, settle, write_store
 
-__all__ = ["FeatureStore", "Manifest", "hash_inputs", "read_item_column", "settle", "store_path", "write_store"]
+__all__ = ["FeatureStore", "Manifest", "hash_inputs", "settle", "store_path", "write_store"]
 
 T = TypeVar("T")
 
@@ -48,45 +49,6 @@ def hash_inputs(pairs: Iterable[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def read_item_column(item_file: str | Path, column: str) -> tuple[list[str], list[str]]:
-    """Reads the item tokens and one more column of a RecBole ``.item`` file (TAB separated, nothing quoted).
-
-    Args:
-        item_file: the atomic file, with a header of ``name:type`` fields, ``item_id`` among them.
-        column: name of the column, without its type.
-
-    Returns:
-        Tokens and values, in the order of the lines.
-
-    Raises:
-        UserError: no such file or column, no UTF-8, a line with a wrong number of fields, an item named twice.
-    """
-    try:
-        lines = Path(item_file).read_text(encoding="utf-8").split("\n")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UserError(f"{item_file}: no such file; make the data set with 'python -m dataset_prep'") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{item_file}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
-    names = [field.partition(":")[0] for field in lines[0].split("\t")]
-    for name in ("item_id", column):
-        if name not in names:
-            raise UserError(f"{item_file}: no column '{name}' among {', '.join(names)}{did_you_mean(name, names)}")
-    id_at, column_at = names.index("item_id"), names.index(column)
-    first_line: dict[str, int] = {}
-    values: list[str] = []
-    for number, line in enumerate(lines[1:], start=2):
-        if not line and number == len(lines):
-            break
-        parts = line.split("\t")
-        if len(parts) != len(names):
-            raise UserError(f"{item_file} line {number}: {len(parts)} fields where the header has {len(names)}")
-        first = first_line.setdefault(parts[id_at], number)
-        if first != number:
-            raise UserError(f"{item_file} line {number}: item '{parts[id_at]}' is already on line {first}; keep one")
-        values.append(parts[column_at])
-    return list(first_line), values
-
-
 class FeatureStore:
     """A modality's vectors, mapped from disk and checked.
 
@@ -112,8 +74,8 @@ class FeatureStore:
         # A run killed between the two renames of `write_store` leaves the older store aside, whole.
         folder = path if path.exists() or not aside(path).exists() else aside(path)
         manifest = _checked(folder / "manifest.json", path, _read_manifest)
-        table = _checked(folder / "table.npy", path, lambda file: _read_array(file, mmap=True))
-        present = _checked(folder / "present.npy", path, lambda file: _read_array(file, mmap=False))
+        table = _checked(folder / "table.npy", path, lambda file: read_array(file, mapped=True))
+        present = _checked(folder / "present.npy", path, read_array)
         items = _checked(folder / "items.txt", path, lambda file: _read_items(file, manifest))
         for name, array, shape, dtype in (
             ("table.npy", table, (manifest.rows, manifest.dim), manifest.dtype),
@@ -146,12 +108,8 @@ class FeatureStore:
         self.read(rows, out)
         return out, np.asarray(self.present[rows])
 
-    def rows_of(self, tokens: Sequence[str]) -> np.ndarray:
-        """The rows of ``tokens``, (len(tokens),) int64.
-
-        Raises:
-            UserError: tokens that the store lacks.
-        """
+    def find_rows(self, tokens: Sequence[str]) -> np.ndarray:
+        """The rows of ``tokens``, (len(tokens),) int64, -1 where the store has none."""
         code, distinct = pd.factorize(np.array(tokens, dtype=object))
         # a table of these alone: a sample of a store of millions stays small
         found = pd.Index(distinct).get_indexer(pd.Index(self.items, dtype=object))
@@ -159,6 +117,15 @@ class FeatureStore:
         row_of = np.full(len(distinct), -1, dtype=np.int64)
         row_of[found[listed]] = listed
         rows: np.ndarray = row_of[code]
+        return rows
+
+    def rows_of(self, tokens: Sequence[str]) -> np.ndarray:
+        """The rows of ``tokens``, (len(tokens),) int64.
+
+        Raises:
+            UserError: tokens that the store lacks.
+        """
+        rows = self.find_rows(tokens)
         missing = [tokens[place] for place in np.flatnonzero(rows < 0)]
         if missing:
             raise UserError(
@@ -171,13 +138,14 @@ class FeatureStore:
         """Reads rows piece by piece, checks their numbers and copies them.
 
         Args:
-            rows: (n,) int64 rows of the store.
+            rows: (n,) int64 rows of the store; where one is -1 nothing is copied.
             out: (n, F) float32 or of the store's dtype, where they go; None to check them alone.
 
         Raises:
             UserError: NaN or infinite values; names the items.
         """
         order = np.argsort(rows, kind="stable")  # ascending rows: the mapped file is read front to back
+        order = order[np.count_nonzero(rows < 0) :]
         bad: list[int] = []
         for start in range(0, len(order), GATHER_ROWS):
             at = order[start : start + GATHER_ROWS]
@@ -216,26 +184,12 @@ def _checked(file: Path, path: Path, read: Callable[[Path], T]) -> T:
         raise UserError(f"{file}: missing; {_remake(path)}") from None
     except UserError as error:
         raise UserError(f"{file}: {error}; {_remake(path)}") from None
-    except (ValueError, EOFError, OSError) as error:  # what NumPy raises for files that are no arrays or cut off
+    except (ValueError, OSError) as error:
         raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]}); {_remake(path)}") from None
 
 
 def _read_manifest(file: Path) -> Manifest:
     return Manifest.from_json(file.read_text(encoding="utf-8"))
-
-
-def _read_array(file: Path, mmap: bool) -> np.ndarray:
-    array = np.load(file, mmap_mode="r" if mmap else None, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise UserError("is no array")
-    with file.open("rb") as handle:
-        version = np.lib.format.read_magic(handle)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        read_header(handle)
-        expected = handle.tell() + array.nbytes
-    if file.stat().st_size != expected:
-        raise UserError(f"has {file.stat().st_size} bytes where {expected} are expected")
-    return array
 
 
 def _read_items(file: Path, manifest: Manifest) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_mmm4rec.base.atomic_files import read_header, read_item_column
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
-from recbole_mmm4rec.data.interactions import read_header
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
-from recbole_mmm4rec.features.store import FeatureStore, read_item_column
-from recbole_mmm4rec.features.writer import aside
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.features.store import FeatureStore
+from recbole_mmm4rec.features.writer import aside, first_three
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
+from recbole_mmm4rec.settings.reading import name_list
+
+logger = logging.getLogger(__name__)
 
 MAPPED_ABOVE = 512 * 2**20
 """Bytes of a modality's table, as stored, above which ``features_in: auto`` leaves it on disk."""
@@ -32,20 +36,25 @@ class FeatureSource:
         folder: the folder with one store for each modality, by default ``DATASET_DIR/features``.
         item_file: ``NAME.item``, whose texts the embeddings must have been made from; it need not exist.
         features_in: where the tables are kept, memory, mapped (left on disk), or auto, as the size says.
+        separator: what stands between the fields of ``NAME.item``.
+        encoding: of that file.
     """
 
     dataset: str
     folder: Path
     item_file: Path
     features_in: str = "auto"
+    separator: str = "\t"
+    encoding: str = "utf-8"
 
     @classmethod
     def of(cls, config: Any) -> FeatureSource:
-        """From RecBole's ``dataset``, ``data_path`` and, if set, ``feature_path`` and ``features_in``."""
+        """From RecBole's ``dataset``, ``data_path`` and further keys of a configuration."""
         dataset_dir = Path(config["data_path"])
         name = str(config["dataset"])
         folder = Path(config["feature_path"]) if config["feature_path"] else dataset_dir / "features"
-        return cls(name, folder, dataset_dir / f"{name}.item", config["features_in"] or "auto")
+        layout = config["field_separator"] or "\t", config["encoding"] or "utf-8"
+        return cls(name, folder, dataset_dir / f"{name}.item", config["features_in"] or "auto", *layout)
 
     def found(self) -> list[str]:
         """The modalities that have a store, text first."""
@@ -65,7 +74,7 @@ class FeatureSource:
         foreign = store.manifest.dataset != self.dataset
         if modality == "text" and store.manifest.input_hash is not None and self._has_column(column):
             try:
-                store.check_inputs(*read_item_column(self.item_file, column))
+                store.check_inputs(*read_item_column(self.item_file, column, self.separator, self.encoding))
             except UserError:
                 if not foreign:
                     raise
@@ -82,7 +91,7 @@ class FeatureSource:
     def _has_column(self, column: str) -> bool:
         if not self.item_file.is_file():
             return False
-        return {"item_id", column} <= set(read_header(self.item_file, "\t", "utf-8"))
+        return {"item_id", column} <= set(read_header(self.item_file, self.separator, self.encoding))
 
     def command(self) -> str:
         """The command that makes the text store."""
@@ -90,11 +99,6 @@ class FeatureSource:
         if root.name == "dataset_example":  # inside RecBole's package, no place for a user's files
             return f"python -m dataset_prep recbole {self.dataset} && python -m dataset_prep embed {self.dataset}"
         return f"python -m dataset_prep embed {self.dataset}" + ("" if str(root) == "dataset" else f" --out {root}")
-
-
-def name_list(value: Any) -> Any:
-    """A list of names as it arrives from the command line, ``[text, image]`` or ``text``; other values as they are."""
-    return [name.strip(" '\"") for name in value.strip("[] ").split(",")] if isinstance(value, str) else value
 
 
 def choose_modalities(wanted: Any, source: FeatureSource) -> list[str]:
@@ -129,6 +133,32 @@ def choose_modalities(wanted: Any, source: FeatureSource) -> list[str]:
     return [name for name in MODALITIES if name in names]
 
 
+def note_absent(store: FeatureStore, tokens: Sequence[str]) -> None:
+    """Say how many items a store lacks, which count as items without a text or an image; nothing where it has all.
+
+    Data sets hold interactions with items that no row of ``NAME.item`` describes, and histories padded with an id of
+    their own: no command can make vectors for these.
+
+    Args:
+        store: the modality's store.
+        tokens: the I item tokens.
+
+    Raises:
+        UserError: the store has none of the items, so that it is the store of others.
+    """
+    lacking = [tokens[place] for place in np.flatnonzero(store.find_rows(tokens) < 0)]
+    if lacking and len(lacking) == len(tokens):
+        raise UserError(
+            f"{store.path}: none of the {len(tokens)} items with interactions is in it: their ids are like "
+            f"{first_three(lacking)}, those of the store like {first_three(store.items)}; write the ids alike"
+        )
+    if lacking:
+        logger.warning(
+            "%s: %d of %d items are not in it and count as items without %s, first %s",
+            *(store.path, len(lacking), len(tokens), store.manifest.modality, first_three(lacking)),
+        )
+
+
 def read_table(
     store: FeatureStore, tokens: Sequence[str], dtype: type[np.generic] | np.dtype = np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -143,12 +173,12 @@ def read_table(
         (I + 1, F) of ``dtype``, zeros for padding and for items without a vector, and (I + 1,) bool, False for these.
 
     Raises:
-        UserError: tokens that the store lacks, or a needed row with NaN or infinite values.
+        UserError: a needed row with NaN or infinite values.
     """
-    rows = store.rows_of(tokens)
+    rows = store.find_rows(tokens)
     table = np.zeros((len(tokens) + 1, store.manifest.dim), dtype=dtype)
     store.read(rows, table[1:])
-    present = np.concatenate([[False], store.present[rows]])
+    present = _present(store, rows)
     table[~present] = 0
     return table, present
 
@@ -159,11 +189,16 @@ def map_table(store: FeatureStore, tokens: Sequence[str]) -> tuple[FrozenTable, 
     Raises:
         UserError: as :func:`read_table`; the numbers are read once, piece by piece, for that.
     """
-    rows = store.rows_of(tokens)
+    rows = store.find_rows(tokens)
     store.read(rows)
-    present = np.concatenate([[False], store.present[rows]])
+    present = _present(store, rows)
     index = np.where(present, np.concatenate([[0], rows]), -1)
     return FrozenTable.of_array(store.table, index, finite=True), present
+
+
+def _present(store: FeatureStore, rows: np.ndarray) -> np.ndarray:
+    """Which of the padding and the items have a vector, (I + 1,) bool."""
+    return np.concatenate([[False], store.present[rows] & (rows >= 0)])
 
 
 class FeatureTables:
@@ -201,6 +236,7 @@ class FeatureTables:
                     "checkpoint, or put the old store back"
                 )
             tokens = self.tokens[1:].tolist()
+            note_absent(store, tokens)
             if self._mapped(store):
                 self.features[modality], present = map_table(store, tokens)
             else:

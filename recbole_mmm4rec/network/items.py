@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_mmm4rec.network.config import NetworkConfig
-from recbole_mmm4rec.network.ops.directions import sum_of_directions
-from recbole_mmm4rec.network.ops.frozen import FrozenTable, Rows, checked_tables, pieces
-from recbole_mmm4rec.network.ops.project import project
+from recbole_mmm4rec.network.ops.tables.directions import sum_of_directions
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable, Rows, checked_tables, pieces
+from recbole_mmm4rec.network.ops.tables.project import project
 
 # the order in which modalities are stacked: text first, as in the published fusion weights
 MODALITIES = ("text", "image")
@@ -55,7 +55,7 @@ class ItemTables(nn.Module):
             present: for each modality (I+1,) bool, False where the item has none; None where all have it.
 
         Raises:
-            UserError: see :func:`.ops.frozen.checked_tables`.
+            UserError: see :func:`.ops.tables.frozen.checked_tables`.
         """
         super().__init__()
         self.features = checked_tables(features, present, MODALITIES)

@@ -19,10 +19,10 @@ from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.network.layers import CrossLayer, TiSSDLayer
 from recbole_mmm4rec.network.ops.dropout import dropout
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
-from recbole_mmm4rec.network.ops.layouts import Layout, layout_of
-from recbole_mmm4rec.network.ops.softmax import aligned_product
+from recbole_mmm4rec.network.ops.packing.layouts import Layout, layout_of
 from recbole_mmm4rec.network.ops.streams import Prepared, Stream
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.softmax import aligned_product
 from recbole_mmm4rec.network.time_path import Signal, TimeInput, time_gaps
 
 
@@ -84,7 +84,7 @@ class MMM4RecNetwork(nn.Module):
             origin: (B,) int64; of two rows with the same number the shorter one is a prefix of the longer one, and what
                 they have in common is computed once (without ``inputs``). Dropout then draws for both together.
             padded_to: tokens to compute with, at least the sum of ``item_seq_len``, which is not looked at then: every
-                shape is known beforehand and nothing waits for the device, see :mod:`.constant_shapes`. Not
+                shape is known beforehand and nothing waits for the device, see :mod:`.ops.packing.constant_shapes`. Not
                 with ``origin``.
 
         Returns:

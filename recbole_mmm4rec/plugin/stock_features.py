@@ -3,11 +3,12 @@
 ``SASRecF``, ``FDSA`` and ``GRU4RecF`` name item features in the key ``selected_features``. A name there that is a
 modality with a feature store, and no loaded column of ``NAME.item``, becomes a vector feature: a float_seq field of
 the item features, (I + 1, F), which the model's feature layer maps to its embedding size with one linear map without
-bias. RecBole's layer for float_seq fields (``model/layers.py``, ``ContextSeqEmbAbstractLayer``) cannot take it: it
-ignores the field unless it stands in ``numerical_features``, and then multiplies every number of the row with one and
-the same embedding and averages them, so that of a vector only its mean is left.
+bias. So does a column of numbers, one (``float``) or several (``float_seq``) for each item, that is not among
+``numerical_features``. RecBole's layer for these fields (``model/layers.py``, ``ContextSeqEmbAbstractLayer``) ignores
+them, and the model then ends in a wrong shape (RUCAIBox/RecBole issue 2196); of several ``numerical_features`` it
+multiplies every number with one and the same embedding and averages them, so that of a vector only its mean is left.
 
-The vectors are read when the model asks for the item features (``get_item_feature``). They are no part of
+The vectors of a store are read when the model asks for the item features (``get_item_feature``). They are no part of
 ``item_feat``, which RecBole joins into every batch and pickles with the data set.
 """
 
@@ -27,7 +28,8 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.candidates import remap_items
-from recbole_mmm4rec.features.tables import FeatureSource, name_list, read_table
+from recbole_mmm4rec.features.tables import FeatureSource, note_absent, read_table
+from recbole_mmm4rec.settings.reading import name_list
 
 
 def install_stock_item_features() -> None:
@@ -54,13 +56,16 @@ def register_vector_features(dataset: Any) -> None:
         dataset: a RecBole data set with its ids mapped.
 
     Raises:
-        UserError: a selected feature is neither a loaded column nor a modality with a store.
+        UserError: a selected feature is neither a loaded column of items nor a modality with a store.
     """
     source = FeatureSource.of(dataset.config)
-    dataset.vector_features = []
+    dataset.vector_features, dataset.stored_features = [], []
     dataset.config["selected_features"] = name_list(dataset.config["selected_features"])
     for name in dataset.config["selected_features"] or []:
-        if name in dataset.field2type:
+        if dataset.item_feat is not None and name in dataset.item_feat:
+            is_number = dataset.field2type[name] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+            if is_number and name not in dataset.config["numerical_features"]:
+                dataset.vector_features.append(name)
             continue
         if name not in source.found():
             columns = [] if dataset.item_feat is None else list(dataset.item_feat)
@@ -72,6 +77,8 @@ def register_vector_features(dataset: Any) -> None:
         # Models count a float_seq field as that many features; the vector is embedded as one.
         dataset.set_field_property(name, FeatureType.FLOAT_SEQ, Source.ITEM, 1)
         dataset.vector_features.append(name)
+        dataset.stored_features.append(name)
+        note_absent(source.open(name), item_tokens(dataset))
 
 
 def vectors_of(dataset: Any, modality: str) -> np.ndarray:
@@ -88,7 +95,13 @@ def vectors_of(dataset: Any, modality: str) -> np.ndarray:
         UserError: the store is missing, damaged, or of other items.
     """
     store = FeatureSource.of(dataset.config).open(modality)
-    return read_table(store, dataset.field2id_token[dataset.iid_field][1:].tolist())[0]
+    return read_table(store, item_tokens(dataset))[0]
+
+
+def item_tokens(dataset: Any) -> list[str]:
+    """The I item tokens of a data set with its ids mapped, in the order of the ids from 1."""
+    tokens: list[str] = dataset.field2id_token[dataset.iid_field][1:].tolist()
+    return tokens
 
 
 def _remap_ID_all(self: Any) -> None:
@@ -98,7 +111,7 @@ def _remap_ID_all(self: Any) -> None:
 
 def _get_item_feature(self: Any) -> Interaction:
     features = super(SequentialDataset, self).get_item_feature()
-    names = getattr(self, "vector_features", [])
+    names = getattr(self, "stored_features", [])
     if not names:
         return features
     vectors = {name: torch.from_numpy(vectors_of(self, name)) for name in names}
@@ -132,7 +145,7 @@ def _projecting_vectors(original: Callable[[Any], None]) -> Callable[[Any], None
         original(self)
         fields = [field for kind in self.types for field in _vector_fields(self, kind)]
         if fields:
-            widths = {field: self.item_feat[field].shape[1] for field in fields}
+            widths = {field: self.item_feat[field].shape[1:].numel() for field in fields}
             self.vector_projection = nn.ModuleDict(
                 {field: nn.Linear(width, self.embedding_size, bias=False) for field, width in widths.items()}
             ).to(self.device)
@@ -149,7 +162,8 @@ def _embedding_vectors(original: Callable[..., Any]) -> Callable[..., Any]:
                 continue
             # Items recur within a batch: each is projected once, and no (B, L, F) tensor is made.
             items, place = torch.unique(item_idx, return_inverse=True)
-            vectors = [self.vector_projection[field](self.item_feat[field][items])[place] for field in fields]
+            tables = {field: self.item_feat[field][items].reshape(len(items), -1) for field in fields}  # (distinct, F)
+            vectors = [self.vector_projection[field](tables[field])[place] for field in fields]
             parts = [torch.stack(vectors, dim=-2)]  # (B, L, fields, D)
             if dense[kind] is not None:
                 parts.insert(0, dense[kind])

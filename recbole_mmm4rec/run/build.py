@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,13 @@ import yaml
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.transform import construct_transform
-from recbole.utils import EvaluatorType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
+from recbole.utils import EvaluatorType, ModelType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
+from recbole_mmm4rec.base.atomic_files import read_header
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
+from recbole_mmm4rec.base.files import writable_folder
+from recbole_mmm4rec.data.ready_made import history_field
 from recbole_mmm4rec.distributed import group
-from recbole_mmm4rec.plugin.stages import is_pretraining
 from recbole_mmm4rec.training.fast_cpu import speed_up
 
 _REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, SyntaxError)
@@ -67,6 +71,11 @@ def make_config(
             config_file_list=list(config_file_list or ()),
             config_dict=dict(config_dict or {}),
         )
+    if "device" in config.external_config_dict:
+        raise UserError(
+            f"device={config.external_config_dict['device']}: RecBole chooses the device by itself; set use_gpu=False "
+            "for the processor, or gpu_id to the number of a GPU"
+        )
     _check_valid_metric(config)
     if config["log_wandb"] and find_spec("wandb") is None:
         raise UserError("log_wandb=True: wandb is not installed; `pip install wandb`, or leave log_wandb out")
@@ -94,9 +103,10 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
         count_flops: also write the model's floating-point operations to the log.
 
     Raises:
-        UserError: when the data set is missing or RecBole refuses it.
+        UserError: when the data set is missing or RecBole refuses it, or checkpoint_dir cannot be written to.
     """
     logger = logging.getLogger()
+    writable_folder(config["checkpoint_dir"], f"checkpoint_dir={config['checkpoint_dir']!r}")
     dataset, (train, valid, test) = build_data(config)
     if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= dataset.item_num:
         raise UserError(
@@ -111,7 +121,7 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
         flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    if hasattr(trainer, "saved_model_file") and not is_pretraining(config):
+    if hasattr(trainer, "saved_model_file"):
         # RecBole names checkpoints by the second: runs started together would load each other's best model
         path = Path(trainer.saved_model_file)
         trainer.saved_model_file = group.same(str(path.with_name(f"{path.stem}-{secrets.token_hex(3)}{path.suffix}")))
@@ -128,6 +138,7 @@ def build_data(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     init_seed(config["seed"], config["reproducibility"])
     with refused((ValueError, NotImplementedError)):
         dataset = create_dataset(config)
+        _check_labels(config, dataset)
         logging.getLogger().info(dataset)
         return dataset, data_preparation(config, dataset)
 
@@ -143,6 +154,9 @@ def start_log(config: Config) -> str | None:
     Returns:
         Path of the log file; None where the caller's own logging is in place, which RecBole leaves alone, and on all
         but one of several processes.
+
+    Raises:
+        UserError: there is no folder to write it to.
     """
     logger = logging.getLogger()
     if not group.is_main():
@@ -153,10 +167,21 @@ def start_log(config: Config) -> str | None:
         logger.removeHandler(handler)
         handler.close()
     before = list(logger.handlers)
+    folder = Path("log", str(config["model"]))
+    writable_folder(folder, f"the log goes to {str(folder)!r} in {os.getcwd()!r}")
     init_logger(config)
     _log_handlers.extend(handler for handler in logger.handlers if handler not in before)
-    files = [handler.baseFilename for handler in _log_handlers if isinstance(handler, logging.FileHandler)]
-    return os.path.relpath(files[0]) if files else None
+    files = [handler for handler in _log_handlers if isinstance(handler, logging.FileHandler)]
+    for file in files:
+        file.handleError = partial(_give_up, file)  # type: ignore[method-assign]
+    return os.path.relpath(files[0].baseFilename) if files else None
+
+
+def _give_up(file: logging.FileHandler, record: logging.LogRecord) -> None:
+    """A log that cannot be written, for example to a full disk, is told of once, and the run goes on without."""
+    error = sys.exc_info()[1]
+    logging.getLogger().removeHandler(file)
+    print(f"warning: {file.baseFilename} cannot be written, nothing more is: {error}", file=sys.stderr)
 
 
 def check_data_files(config: Config) -> None:
@@ -165,11 +190,17 @@ def check_data_files(config: Config) -> None:
     Raises:
         UserError: naming the folder that was looked for and the ways to get one.
     """
-    folder, name = Path(config["data_path"]), config["dataset"]
-    endings = [f".{part}.inter" for part in config["benchmark_filename"] or ()] or [".inter"]
-    missing = [folder / f"{name}{ending}" for ending in endings if not (folder / f"{name}{ending}").is_file()]
+    folder, name, parts = Path(config["data_path"]), config["dataset"], config["benchmark_filename"]
+    if parts is not None and (not isinstance(parts, list) or len(parts) != 3):
+        raise UserError(
+            f"benchmark_filename={parts}: it must name three files, of training, validation and test, as in "
+            f"['train', 'valid', 'test'] for {name}.train.inter …"
+        )
+    files = [folder / f"{name}.inter"] if parts is None else [folder / f"{name}.{part}.inter" for part in parts]
+    missing = [file for file in files if not file.is_file()]
     if not missing:
-        _check_columns(config, folder / f"{name}{endings[0]}")
+        for file in files:
+            _check_columns(config, file)
         return
     if config["allow_download"] and not folder.exists():
         return
@@ -181,16 +212,44 @@ def check_data_files(config: Config) -> None:
 
 def _check_columns(config: Config, file: Path) -> None:
     """Refuse an interaction file, or a choice of its columns, without users, items or the time to order by."""
-    with file.open(encoding=config["encoding"] or "utf-8", errors="replace") as lines:
-        header = lines.readline().rstrip("\n").split(config["field_separator"])
-    present = [column.partition(":")[0] for column in header]
+    header = read_header(file, config["field_separator"], config["encoding"] or "utf-8")
     chosen = (config["load_col"] or {"inter": "*"}).get("inter", [])
-    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *(["TIME_FIELD"] if config["eval_args"]["order"] == "TO" else [])):
+    left_out = (config["unload_col"] or {}).get("inter", [])
+    for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", *(["TIME_FIELD"] if _orders_by_time(config, header) else [])):
         column = config[key]
-        if column and column not in present:
-            raise UserError(f"{str(file)!r} has no column {column!r} ({key}); it has {', '.join(present)}")
-        if column and chosen != "*" and column not in chosen:
-            raise UserError(f"load_col={config['load_col']} leaves out the column {column!r} ({key}) of {str(file)!r}")
+        if column and column not in header:
+            raise UserError(f"{str(file)!r} has no column {column!r} ({key}); it has {', '.join(header)}")
+        if column and (column in left_out or (chosen != "*" and column not in chosen)):
+            setting = "unload_col" if column in left_out else "load_col"
+            raise UserError(f"{setting}={config[setting]} leaves out the column {column!r} ({key}) of {str(file)!r}")
+
+
+def _orders_by_time(config: Config, header: Mapping[str, str]) -> bool:
+    """Whether the order of a file's interactions counts: not of ready-made splits, but where they lack histories."""
+    if config["benchmark_filename"] is None:
+        return bool(config["eval_args"]["order"] == "TO")
+    return config["MODEL_TYPE"] == ModelType.SEQUENTIAL and history_field(config) not in header
+
+
+def _check_labels(config: Config, dataset: Any) -> None:
+    """Refuse an evaluation or a training that compares with labels where there are none."""
+    modes = sorted({config["eval_args"]["mode"][phase] for phase in ("valid", "test")})
+    if "labeled" in modes and config["eval_type"] == EvaluatorType.RANKING:
+        raise UserError(
+            f"eval_args: mode labeled compares scores with labels, which metrics={config['metrics']} do not; set mode "
+            "to full or uni100, or metrics such as ['AUC', 'LogLoss']"
+        )
+    learns = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
+    makes = config["train_neg_sample_args"]["distribution"] != "none"
+    label = config["LABEL_FIELD"]
+    if label in dataset.field2type or not ("labeled" in modes or (learns and not makes)):
+        return
+    needed = "eval_args: mode labeled" if "labeled" in modes else config["model"]
+    raise UserError(
+        f"{needed} needs the column {label!r} (LABEL_FIELD), and loaded are {', '.join(dataset.field2type)}; load it "
+        f"with load_col, make it from another column, as with threshold={{'rating': 3}}, or rank: metrics=['MRR'], "
+        "valid_metric=MRR@10, mode full and train_neg_sample_args={'distribution': 'uniform', 'sample_num': 1}"
+    )
 
 
 def _can_download(config: Config) -> bool:

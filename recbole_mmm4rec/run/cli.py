@@ -4,52 +4,36 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
-from recbole_mmm4rec.run.command import INTERRUPTED
+from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.settings.keys import check_setting, read_settings
+from recbole_mmm4rec.settings.models import model_names
+from recbole_mmm4rec.settings.packaged import packaged
+from recbole_mmm4rec.settings.reading import literal, read_yaml
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
 
 DEFAULT_MODEL = "MMM4Rec"
 
 _SHORT = {"-m": "--model", "-d": "--dataset"}
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
-HELP = """\
-usage: run_recbole.py --dataset NAME [--model NAME] [--config_files "A.yaml B.yaml"] [--KEY=VALUE ...]
-
-Trains a RecBole model, tests it, and says where the result lies.
-
-  -m, --model NAME        a model of RecBole or MMM4Rec, which is the default
-  -d, --dataset NAME      a data set: the folder NAME in data_path (`python -m dataset_prep --help` makes one)
-  --config_files FILES    YAML files with settings, separated by blanks; later files win
-  --KEY=VALUE             any setting, also as --KEY VALUE; wins over the files.
-                          Values are numbers, True, False, None, lists, dictionaries, or else plain text.
-                          Often used: --data_path --epochs --train_batch_size --learning_rate --seed
-                          --MAX_ITEM_LIST_LENGTH --checkpoint_dir --show_progress --allow_download
-  --stage pretrain        MMM4Rec: train on merged shops, to start from later
-  --pretrained FILE       MMM4Rec: start from a checkpoint; --epochs=0 only scores; --frozen, --learning_rates
-  --baselines NAMES       models to train beside, separated by commas: with their own default sizes, on the same data,
-                          split, candidates and metrics; one table shows all of them
-  --nproc N               processes on this machine, one GPU each, or sharing the processor (default 1)
-  --world_size N          processes on all machines (default: nproc)
-  --ip, --port            address of the machine of the first process (localhost; 5678, or a free port on one machine)
-  --group_offset N        number of this machine's first process (default 0)
-  --resume=True           go on after the last finished epoch of the same run, where one was broken off
-  -h, --help              this text
-
+_EXAMPLES = """\
 examples:
-  python run_recbole.py --model=SASRec --dataset=ml-100k --epochs=5
-  python run_recbole.py --dataset=ml-100k --data_path=dataset --config_files "tuned.yaml"
+  %(prog)s --model=SASRec --dataset=ml-100k --epochs=5
+  %(prog)s --dataset=ml-100k --data_path=dataset --config_files "tuned.yaml"
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python run_recbole.py") -> int:
     """Run the command.
 
     Args:
         argv: arguments without the program's name; ``sys.argv``'s by default.
+        prog: what the user has typed before them.
 
     Returns:
         Exit status: 0; 2 after a mistake of the user's, 1 after the loss of one of several processes, 130 when
@@ -57,23 +41,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if any(argument in ("-h", "--help") for argument in arguments):
-        print(HELP, end="")
+        _parser(prog).print_help()
         return 0
-    try:
-        result = _run(parse_arguments(arguments))
-    except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # all of torchrun's processes make the same mistake
-            print(f"error: {error}", file=sys.stderr)
-        return 2
-    except LostProcessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"interrupted; {_after_a_break(parse_arguments(arguments))}", file=sys.stderr)
-        return INTERRUPTED
-    if result is not None:
-        print(result)
-    return 0
+    return ended(
+        lambda: _told(parse_arguments(arguments)),
+        lambda: _after_a_break(parse_arguments(arguments)),
+        terminable="RANK" not in os.environ,  # torchrun ends its processes with SIGTERM, and has told why
+    )
+
+
+def _parser(prog: str) -> Parser:
+    """The help. What it names is read as all other settings are, by :func:`parse_arguments`."""
+    parser = Parser(
+        prog=prog,
+        usage='%(prog)s --dataset NAME [--model NAME] [--config_files "A.yaml B.yaml"] [--KEY=VALUE ...]',
+        description="Train a RecBole model, test it, and say where the result lies.",
+        epilog=_EXAMPLES,
+    )
+    add = parser.add_argument
+    add("-m", "--model", metavar="NAME", help="a model of RecBole, MMM4Rec (the default) or Neighbours (counts alone)")
+    add("-d", "--dataset", metavar="NAME", help="a data set: the folder NAME in data_path (dataset_prep makes one)")
+    add("--config_files", metavar="FILES", help="YAML files with settings, separated by blanks; later files win")
+    add("--baselines", metavar="NAMES", help=(
+        "models to train beside, separated by commas: with their own default sizes, on the same data, split, "
+        "candidates and metrics; one table shows all of them"
+    ))  # fmt: skip
+    add("--neighbour_weight", metavar="W", help=(
+        "beside the scores of a sequential model, W times what other users took together (default: 0)"
+    ))  # fmt: skip
+    add("--resume", metavar="True", help="go on after the last finished epoch of the same run, where it was broken off")
+    ours = parser.add_argument_group("MMM4Rec")
+    ours.add_argument("--stage", metavar="pretrain", help="train on merged shops, to start from later")
+    ours.add_argument("--pretrained", metavar="FILE", help=(
+        "start from a checkpoint; --epochs=0 only scores; see --frozen, --learning_rates"
+    ))  # fmt: skip
+    several = parser.add_argument_group("several processes")
+    add = several.add_argument
+    add("--nproc", metavar="N", help="processes on this machine, one GPU each, or sharing the processor (default: 1)")
+    add("--world_size", metavar="N", help="processes on all machines (default: nproc)")
+    add("--ip", metavar="HOST", help="address of the machine of the first process (default: localhost)")
+    add("--port", metavar="N", help="its port (default: 5678, or a free one where all are on one machine)")
+    add("--group_offset", metavar="N", help="number of this machine's first process (default: 0)")
+    parser.add_argument_group("settings", (
+        "--KEY=VALUE, also --KEY VALUE: any setting; wins over the files. Values are numbers, True, False, None,\n"
+        "lists, dictionaries, or else plain text. Often used: --data_path --epochs --train_batch_size\n"
+        "--learning_rate --seed --MAX_ITEM_LIST_LENGTH --checkpoint_dir --show_progress --allow_download"
+    ))  # fmt: skip
+    return parser
 
 
 def _after_a_break(given: Mapping[str, str]) -> str:
@@ -118,8 +132,6 @@ def parse_value(text: str) -> Any:
     Returns:
         A number, list, tuple, dictionary, quoted string, boolean or None; the text itself if it is none of those.
     """
-    from recbole_mmm4rec.compat.config import literal
-
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
@@ -128,74 +140,56 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def _told(raw: dict[str, str]) -> int:
+    result = _run(raw)
+    if result is not None:
+        print(result)
+    return 0
+
+
 def _run(raw: dict[str, str]) -> str | None:
     """Check the arguments, run, and make the text that is shown at the end."""
-    from recbole_mmm4rec.compat.config import model_names, read_yaml
-    from recbole_mmm4rec.settings.keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
-
-    files = raw.pop("config_files", "").split()
-    contents = {file: read_yaml(file, yaml_loader()) for file in files}  # imports PyTorch only where there are files
-    in_files = {key: value for content in contents.values() for key, value in content.items()}
+    files = [packaged(file) for file in raw.pop("config_files", "").split()]
+    in_files = {key: value for file in files for key, value in read_yaml(file).items()}
     model = raw.pop("model", None) or str(in_files.get("model") or DEFAULT_MODEL)
     dataset = raw.pop("dataset", None) or in_files.get("dataset")
     baselines = [name for name in raw.pop("baselines", "").replace(",", " ").split() if name != model]
     for key, name in (("model", model), *(("baselines", name) for name in baselines)):
         if name not in model_names():
             raise UserError(f"--{key}={name}: there is no such model{did_you_mean(name, model_names())}")
-    if not dataset:
-        raise UserError("--dataset is missing: give the name of a data set, the folder of that name in data_path")
-
     settings = {key: parse_value(value) for key, value in raw.items()}
     for key, value in settings.items():
         check_setting(key, value, model, f"--{key}={raw[key]}")
-    for file, content in contents.items():
-        lines = key_lines(file)
-        for key, value in content.items():
-            check_setting(str(key), value, model, f"config file {file!r}, line {lines.get(str(key), 1)}")
+    for file in files:
+        read_settings(file, model)
+    if not dataset:
+        raise UserError("--dataset is missing: give the name of a data set, the folder of that name in data_path")
 
     from recbole_mmm4rec.run import quick_start
     from recbole_mmm4rec.run.baselines import check_comparable, run_baselines
+    from recbole_mmm4rec.scoring.beside import named
 
-    launch = _launch_settings({key: settings.pop(key) for key in LAUNCH_KEYS if key in settings})
+    launch = {key: settings.pop(key) for key in names(Counts.LAUNCH) if key in settings}
+    launch |= {key: str(launch[key]) for key in ("ip", "port") if key in launch}
     if baselines:
         check_comparable(baselines, _config_of(model, str(dataset), files, settings))
     shielded = {key: _shielded(value) for key, value in settings.items()}
-    with _hidden_arguments():
-        result = quick_start.run(model, str(dataset), config_file_list=files, config_dict=dict(shielded), **launch)
-        others = run_baselines(baselines, model, str(dataset), files, shielded) if result and baselines else {}
-    return None if result is None else summary(model, str(dataset), result, others)
+    result = quick_start.run(model, str(dataset), config_file_list=files, config_dict=dict(shielded), **launch)
+    others = run_baselines(baselines, model, str(dataset), files, shielded) if result and baselines else {}
+    return None if result is None else summary(named(model, {**in_files, **settings}), str(dataset), result, others)
 
 
 def _config_of(model: str, dataset: str, files: Sequence[str], settings: Mapping[str, Any]) -> Any:
     """RecBole's configuration of the run."""
     from recbole_mmm4rec.run.build import make_config, same_devices
 
-    with same_devices(), _hidden_arguments():
+    with same_devices():
         return make_config(model, dataset, files, {key: _shielded(value) for key, value in settings.items()})
-
-
-def _launch_settings(given: dict[str, Any]) -> dict[str, Any]:
-    for key in given.keys() - {"ip", "port"}:
-        lowest = {"nproc": 1, "world_size": -1, "group_offset": 0}[key]
-        if type(given[key]) is not int or given[key] < lowest:
-            raise UserError(f"--{key}={given[key]}: it must be a whole number, at least {lowest}")
-    return {key: str(value) if key in ("ip", "port") else value for key, value in given.items()}
 
 
 def _shielded(value: Any) -> Any:
     """A string that RecBole would read as something else, quoted: it reads every string of a dictionary once more."""
     return repr(value) if isinstance(value, str) and parse_value(value) != value else value
-
-
-@contextmanager
-def _hidden_arguments() -> Iterator[None]:
-    """Hide the command line from RecBole, which would read it once more, and differently."""
-    arguments = sys.argv
-    sys.argv = arguments[:1]
-    try:
-        yield
-    finally:
-        sys.argv = arguments
 
 
 def summary(
@@ -204,7 +198,7 @@ def summary(
     """The text shown at the end of a run: metrics, where everything lies, and what to type next.
 
     Args:
-        model: name of the model.
+        model: what the run is called.
         dataset: name of the data set.
         result: what :func:`recbole_mmm4rec.run.quick_start.run_recbole` returns.
         others: the same of the baselines, by name.

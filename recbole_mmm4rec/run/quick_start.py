@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,13 +14,12 @@ from recbole.config import Config
 from recbole.utils import get_environment, init_seed, set_color
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.by_epoch import after_pretraining
-from recbole_mmm4rec.checkpoints.history import best_epoch
-from recbole_mmm4rec.checkpoints.last_epoch import forget
-from recbole_mmm4rec.checkpoints.token_order import KEY, check_token_order, users_matter
+from recbole_mmm4rec.checkpoints.format import read_trusted
+from recbole_mmm4rec.checkpoints.token_order import KEY, check_token_order
 from recbole_mmm4rec.compat.caches import refresh_fingerprint
 from recbole_mmm4rec.distributed import group, launch
-from recbole_mmm4rec.run.build import build, build_data, build_model, check_data_files, make_config, one_line, start_log
+from recbole_mmm4rec.run.build import build, build_data, build_model, check_data_files, make_config, start_log
+from recbole_mmm4rec.training.history import best_epoch
 
 
 def run_recbole(
@@ -44,7 +42,7 @@ def run_recbole(
 
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result`` as RecBole's function of
-        that name; ``valid_history``, a list of :class:`~.checkpoints.history.Validation`; ``best_epoch``, 0 for the
+        that name; ``valid_history``, a list of :class:`~.training.history.Validation`; ``best_epoch``, 0 for the
         model before training; ``saved_model_file``, ``log_file`` and ``tensorboard_dir``: paths, or None where nothing
         was written; of a pre-training also ``epoch_checkpoints``, files by epoch, and ``next_command``.
 
@@ -68,6 +66,7 @@ def run_recbole(
     logger.info(set_color("best valid ", "yellow") + f": {best_result}")
     logger.info(set_color("test result", "yellow") + f": {test_result}")
 
+    keeping = run.trainer.training.at("keeping")
     result = {
         "best_valid_score": best_score,
         "valid_score_bigger": config["valid_metric_bigger"],
@@ -76,11 +75,11 @@ def run_recbole(
         "valid_history": run.trainer.valid_history,
         "best_epoch": best_epoch(run.trainer),
         "saved_model_file": run.trainer.saved_model_file if saved else None,
-        **after_pretraining(run.trainer, saved),
+        **keeping.results(config),
         "log_file": log_file,
         "tensorboard_dir": getattr(getattr(run.trainer, "tensorboard", None), "log_dir", None),
     }
-    forget(config)
+    keeping.forget()
     if queue is not None and group.is_main():
         queue.put(result)
     group.leave()
@@ -205,7 +204,7 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
         UserError: when the file is missing or is not such a checkpoint, or its data set cannot be used, or numbers its
             items in another way than the checkpoint.
     """
-    checkpoint = _load_checkpoint(Path(model_file))
+    checkpoint = read_trusted(model_file)
     config = checkpoint["config"]
     trained_with = config[KEY]
     refresh_fingerprint(config)
@@ -216,24 +215,12 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     start_log(config)
     logging.getLogger().info(config)
     dataset, (train, valid, test) = build_data(config)
-    check_token_order(trained_with, config[KEY], f"model file {str(model_file)!r}", users_matter(config))
+    check_token_order(trained_with, config, f"model file {str(model_file)!r}")
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train)
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model, dataset, train, valid, test
-
-
-def _load_checkpoint(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"model file {str(path)!r} does not exist")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"model file {str(path)!r} cannot be read: {one_line(error)}") from error
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
-        raise UserError(f"model file {str(path)!r} is not a checkpoint of a RecBole trainer")
-    return checkpoint
 
 
 def _in_ray_trial() -> bool:

@@ -1,4 +1,4 @@
-"""What was taken together with an item in training, counted, as a second opinion on the network's scores.
+"""What was taken together with an item in training, counted, as a second opinion on a model's scores.
 
 A network of a few hundred thousand samples blurs what happened a few times only: that buyers of one item soon took
 another. Counting remembers it. With c(a, b) the weighted number of times that other users took a and b near each other,
@@ -9,10 +9,11 @@ for a history i_0 … i_(l−1). A pair at distance d counts 1/√d from the ear
 other way; f is one more than an item's number of training targets. The user's own pairs are left out: they say nothing
 about what comes next, only what was there.
 
-Differs from the published program, which has no such thing: ``neighbour_weight: 0`` is the paper's model. The parts are
-known: counts with damped popularity from item-to-item filtering (Deshpande and Karypis 2004), weights that fall with
-distance and age from session kNN (Ludewig and Jannach 2018, arXiv 1803.09587), a network's scores beside a memory of
-its training data from language models (Khandelwal and others 2020, arXiv 1911.00172).
+No part of the paper and of no network: :mod:`.beside` adds it to the scores of any sequential model, :mod:`.alone`
+ranks by it without one. The parts are known: counts with damped popularity from item-to-item filtering (Deshpande and
+Karypis 2004), weights that fall with distance and age from session kNN (Ludewig and Jannach 2018, arXiv 1803.09587), a
+network's scores beside a memory of its training data from language models (Khandelwal and others 2020, arXiv
+1911.00172).
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Pairs:
         return cls(start, earlier[order], later[order], weight[order])
 
 
-class Neighbours:
+class Counts:
     """The counts of a training data set, and what they add to scores.
 
     Args:
@@ -103,7 +104,7 @@ class Neighbours:
         counts.eliminate_zeros()
         self._counts = (sp.diags(self._from) @ counts @ sp.diags(self._to)).tocsr().astype(np.float32)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Neighbours:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Counts:
         return self  # nobody changes it
 
     def addition(self, users: Tensor, item_seq: Tensor, item_seq_len: Tensor) -> Addition:
@@ -149,7 +150,7 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Addition:
-    """Numbers that are added to some scores of a batch; each place occurs once, items ascending.
+    """Numbers that are added to some scores of a batch; each place occurs once, in the order of (item, row).
 
     Attributes:
         row: (n,) int64, rows of the batch.
@@ -166,11 +167,21 @@ class Addition:
         bounds = torch.tensor([start, start + scores.shape[1]], device=self.item.device)
         low, high = torch.searchsorted(self.item, bounds).tolist()
         place = self.row[low:high], self.item[low:high] - start
-        scores[place] += self.value[low:high].to(scores.dtype)
+        scores[place] += self.value[low:high].to(scores)
 
-    def at(self, items: Tensor) -> Tensor:
-        """(B,) what is added to one item of each row, (B,) int64."""
-        found = torch.zeros(len(items), dtype=self.value.dtype, device=items.device)
-        hit = items[self.row] == self.item
-        found[self.row[hit]] = self.value[hit]
-        return found
+    def at(self, rows: Tensor, items: Tensor) -> Tensor:
+        """What is added to single scores.
+
+        Args:
+            rows: (n,) int64 rows of the batch.
+            items: (n,) int64.
+
+        Returns:
+            (n,) floating, 0 where nothing is.
+        """
+        if not len(self.value):
+            return torch.zeros(len(items), dtype=self.value.dtype, device=items.device)
+        width = int(torch.maximum(rows.max(), self.row.max())) + 1
+        known, wanted = self.item * width + self.row, items * width + rows
+        place = torch.searchsorted(known, wanted).clamp_(max=len(known) - 1)
+        return torch.where(known[place] == wanted, self.value[place], 0)

@@ -9,14 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from recbole_mmm4rec.checkpoints.parts import register
+from recbole_mmm4rec.training.observers import Observer, Training
 
-class Averaging:
+
+class Averaging(Observer):
     """Weights that train and their average take turns in one model: while it trains, and at all other times.
 
     After each optimiser step ``average ← d·average + (1 − d)·weights``; it begins as the weights after the first.
     Source of averaging weights: Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging" (SIAM
     Journal on Control and Optimization 30, 1992); done by PyTorch's ``swa_utils``.
     """
+
+    place = "averaging"
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         """Begin with the weights as they are.
@@ -34,6 +39,14 @@ class Averaging:
         """The average that ``weight_average`` of a configuration asks for, if any."""
         decay = float(config["weight_average"] or 0)
         return cls(network, decay) if decay else None
+
+    def epoch_begins(self, training: Training, epoch: int) -> None:
+        """What trains takes its place."""
+        self.hide()
+
+    def epoch_trained(self, training: Training, epoch: int) -> None:
+        """What is validated, kept and scored with takes its place."""
+        self.show()
 
     def step(self) -> None:
         """Take the weights in after an optimiser step."""
@@ -78,3 +91,9 @@ class Averaging:
             averages[name].copy_(weight)
             self._training.append(state[name].to(weight.device, copy=True))
         self.averaged.n_averaged.copy_(state["n_averaged"])
+
+
+@register("averaging")
+def _averaging(trainer: Any) -> Averaging | None:
+    averaging: Averaging | None = getattr(trainer, "averaging", None)
+    return averaging

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
@@ -13,16 +13,17 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_mmm4rec.checkpoints.by_epoch import Pretraining
-from recbole_mmm4rec.checkpoints.saving import CheckpointingTrainer
+from recbole_mmm4rec.checkpoints.format import read
+from recbole_mmm4rec.checkpoints.saving import load, save
 from recbole_mmm4rec.distributed import group as processes
 from recbole_mmm4rec.distributed import joint
-from recbole_mmm4rec.network.ops.constant_shapes import count_tokens
-from recbole_mmm4rec.scoring.ranking import RankingCollector, TopItems, best_items
+from recbole_mmm4rec.network.ops.packing.constant_shapes import count_tokens
 from recbole_mmm4rec.training import optim
 from recbole_mmm4rec.training.allocator import keep_freed_memory
 from recbole_mmm4rec.training.averaging import Averaging
 from recbole_mmm4rec.training.cuda_graphs import GraphedLoss, use_graphs
+from recbole_mmm4rec.training.freezing import Freezing
+from recbole_mmm4rec.training.in_pieces import RanksInPieces
 from recbole_mmm4rec.training.loss_sum import READ_EVERY, LossSum, batches
 from recbole_mmm4rec.training.prefetch import prefetched
 from recbole_mmm4rec.training.row_wise import clippable
@@ -30,15 +31,13 @@ from recbole_mmm4rec.transfer.loading import load_pretrained
 from recbole_mmm4rec.transfer.parameter_sets import frozen_parameters, rate_factors
 
 
-class MMM4RecTrainer(CheckpointingTrainer):
+class MMM4RecTrainer(RanksInPieces):
     """Adds to RecBole's Trainer what large catalogues, large batches and mixed precision need.
 
     NAdam and parameter groups, row-wise steps of ID tables, accumulation, a schedule, sound mixed precision, and an
     evaluation that ranks piece by piece.
 
-    Keys beside RecBole's: ``pretrained``, ``frozen``, ``unfreeze_after``, ``learning_rates``, ``accumulation_steps``,
-    ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``, ``lr_schedule``, ``warmup_steps``, ``lr_floor``,
-    ``amp_dtype``, ``cuda_graphs``, ``weight_average``; their ranges stand in properties/model/MMM4Rec.yaml.
+    What it can be told stands in settings/rows/training.py and transfer.py.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -56,8 +55,6 @@ class MMM4RecTrainer(CheckpointingTrainer):
         if self.device.type == "cpu":
             keep_freed_memory()
         model.network.items.row_wise = self.row_wise
-        self.eval_collector = RankingCollector(config)
-        self._told = False
         # float16 underflows without a scaler; one scaler for the whole training, so that its scale can settle
         scaled = bool(self.enable_amp and self.amp_dtype == torch.float16)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
@@ -66,9 +63,10 @@ class MMM4RecTrainer(CheckpointingTrainer):
         self.use_graphs = use_graphs(config, model.network, self.device, self.row_wise)
         self.graphed: GraphedLoss | None = None
         self._tokens: deque[int] = deque()  # of the batches on their way, oldest first
-        self._freeze(frozen_parameters(config, model, self.transferred))
         self.averaging = Averaging.of(config, model.network)
-        self.pretraining = Pretraining.of(self)
+        observers = (Freezing(model, frozen_parameters(config, model, self.transferred)), self.averaging)
+        for observer in filter(None, observers):
+            self.training.add(observer)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """The optimiser of the model's trainable parameters."""
@@ -82,7 +80,7 @@ class MMM4RecTrainer(CheckpointingTrainer):
     def _build_scheduler(self, train_data: Any) -> torch.optim.lr_scheduler.LambdaLR:
         """The learning-rate schedule over all optimiser steps of the training, from where a checkpoint left it."""
         per_epoch = -(-len(train_data) // self.accumulation_steps)
-        done = per_epoch * self.start_epoch
+        done = self.optimizer_step or per_epoch * self.start_epoch
 
         def factor(step: int) -> float:
             return optim.learning_rate_factor(
@@ -91,39 +89,20 @@ class MMM4RecTrainer(CheckpointingTrainer):
 
         return torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
 
-    def _freeze(self, names: Collection[str]) -> None:
-        """Let these parameters stay as they are, and all others move; the optimiser knows all of them."""
-        self._frozen = bool(names)
-        for name, weight in self.model.named_parameters():
-            weight.requires_grad_(name not in names)
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """All parts of the training, where RecBole's trainer writes some."""
+        if epoch == -1 and self.start_epoch > 0:
+            return  # a training with nothing left to do would write its last state over its best model
+        file = kwargs.pop("saved_model_file", self.saved_model_file)
+        save(self, epoch, file)
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {file}")
 
-    def _begin_epoch(self, epoch_idx: int) -> None:
-        """What the beginning of an epoch brings; the epoch before is finished, hence worth a checkpoint."""
-        if self._frozen and 0 < (self.config["unfreeze_after"] or 0) <= epoch_idx:
-            self._freeze(())
-            self.graphed = None  # a recorded step has no gradients of what was frozen
-            self.logger.info("all parameters are trained from here on (unfreeze_after)")
-        if self.pretraining is not None:
-            self.pretraining.finished(epoch_idx - 1)
-        if self.averaging is not None:
-            self.averaging.hide()
-
-    def fit(
-        self,
-        train_data: Any,
-        valid_data: Any = None,
-        verbose: bool = True,
-        saved: bool = True,
-        show_progress: bool = False,
-        callback_fn: Any = None,
-    ) -> tuple[float, Any]:
-        """RecBole's training; a pre-training also writes checkpoints by epoch."""
-        if self.pretraining is not None:
-            self.pretraining.begin(saved)
-        result: tuple[float, Any] = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
-        if self.pretraining is not None and self.train_loss_dict:
-            self.pretraining.finished(max(self.train_loss_dict))
-        return result
+    def resume_checkpoint(self, resume_file: Any) -> None:
+        """Go on with a checkpoint, and write into the same file, as RecBole's does."""
+        load(self, read(resume_file), f"checkpoint {str(resume_file)!r}")
+        self.saved_model_file = str(resume_file)
+        self.logger.info(f"Checkpoint loaded. Resume training from epoch {self.start_epoch}")
 
     def _autocast(self, cache: bool = True) -> torch.autocast:
         return torch.autocast(self.device.type, self.amp_dtype, enabled=bool(self.enable_amp), cache_enabled=cache)
@@ -136,7 +115,6 @@ class MMM4RecTrainer(CheckpointingTrainer):
         Returns:
             the sum of the losses of the loader's batches, as RecBole reports it.
         """
-        self._begin_epoch(epoch_idx)
         self.model.train()
         if self.use_graphs and loss_func is None and self.graphed is None:
             self.graphed = GraphedLoss(self._recorded_loss, self.model.parameters(), self.scaler.scale)
@@ -157,8 +135,6 @@ class MMM4RecTrainer(CheckpointingTrainer):
                 bar.update(self._samples_done)
                 bar.set_postfix_str(f"{losses}{self._memory(show_progress)}", refresh=False)
             losses.read()
-        if self.averaging is not None:
-            self.averaging.show()
         self.tensorboard.add_scalar("Learning_rate", self.optimizer.param_groups[0]["lr"], epoch_idx)
         return float(processes.total(losses.total)) / processes.world()
 
@@ -241,23 +217,3 @@ class MMM4RecTrainer(CheckpointingTrainer):
             return super().evaluate(
                 eval_data, load_best_model=load_best_model, model_file=model_file, show_progress=show_progress
             )
-
-    def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, Any, Tensor, Tensor]:
-        """The scores of a batch of users: the best items alone where the metrics need no more, else all of them."""
-        if not self.eval_collector.top_alone:
-            if not self._told:
-                self._told = True
-                self.logger.info(
-                    "a metric needs the scores of all items (GAUC): evaluation holds users × items numbers, "
-                    "lower eval_batch_size if they do not fit"
-                )
-            return cast(tuple[Any, Any, Tensor, Tensor], super()._full_sort_batch_eval(batched_data))
-        interaction, history, positive_u, positive_i = batched_data
-        users, fused = self.model.sides(interaction.to(self.device))
-        if history is not None:
-            history = tuple(part.to(users.device) for part in history)
-        with torch.autocast(users.device.type, enabled=False):
-            items = best_items(
-                users, fused, max(self.config["topk"]), history, addition=self.model.addition(interaction)
-            )
-        return interaction, TopItems(items, fused.shape[0]), positive_u, positive_i

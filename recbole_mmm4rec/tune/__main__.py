@@ -4,45 +4,45 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_mmm4rec.base.command_line import Parser, ended, whole
 from recbole_mmm4rec.base.errors import UserError, nearest
-from recbole_mmm4rec.run.command import Parser, alone, check_installed, ended, whole
+from recbole_mmm4rec.base.locks import alone
+from recbole_mmm4rec.run.command import check_installed
 
 _EXAMPLES = """\
 examples:
-  python -m recbole_mmm4rec.tune --model MMM4Rec --dataset ml-100k --max-evals 30 --algo bayes
-  python -m recbole_mmm4rec.tune --model SASRec --dataset shop --space mine.yaml --algo exhaustive --epochs=50
-  python -m recbole_mmm4rec.tune --dataset shop --tool ray --asha --max-evals 100 --gpus-per-trial 0.5
+  %(prog)s --model MMM4Rec --dataset ml-100k --max-evals 30 --algo bayes
+  %(prog)s --model SASRec --dataset shop --space mine.yaml --algo exhaustive --epochs=50
+  %(prog)s --dataset shop --tool ray --asha --max-evals 100 --gpus-per-trial 0.5
 
 Killed or interrupted, the same command goes on where it was. The test set is looked at with --test-best alone."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m recbole_mmm4rec.tune") -> int:
     """Run the command.
 
     Args:
         argv: arguments without the program's name; ``sys.argv``'s by default.
+        prog: what the user has typed before them.
 
     Returns:
         0; 1 where no trial has a score or the last training failed; 2 after a user's mistake, told in one line; 130
         when interrupted, after everything has been written.
     """
-    chosen, rest = _parser().parse_known_args(list(sys.argv[1:] if argv is None else argv))
-    return ended(lambda: _run(chosen, rest))
+    chosen, rest = _parser(prog).parse_known_args(list(sys.argv[1:] if argv is None else argv))
+    return ended(lambda: _run(chosen, rest), terminable=True)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m recbole_mmm4rec.tune",
+        prog=prog,
         description="Search settings of any RecBole model, judged by its validation.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("-m", "--model", metavar="NAME", help="a model of RecBole (default: the config files', else MMM4Rec)")
@@ -90,10 +90,11 @@ def _run(chosen: argparse.Namespace, rest: Sequence[str]) -> int:
         )
     check_installed(("hyperopt", "matplotlib", "sklearn"), "tune")
 
+    from recbole_mmm4rec.settings.packaged import packaged
     from recbole_mmm4rec.tune.space_files import read_space, space_file
     from recbole_mmm4rec.tune.study import make_study, named_model
 
-    files = chosen.config_files.split()
+    files = [packaged(file) for file in chosen.config_files.split()]
     model = chosen.model or named_model(files) or DEFAULT_MODEL
     _check_options(rest, vars(chosen), model)
     given = {key: parse_value(value) for key, value in parse_arguments(rest).items()}
@@ -167,7 +168,7 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
     from recbole_mmm4rec.tune.study import claim
     from recbole_mmm4rec.tune.trials import Trials
 
-    trials = Trials(out / "trials.jsonl")
+    trials = Trials(out / "trials.jsonl", study.space)
     again = [record["params"] for record in trials.failed()] if chosen.retry_failed else []
     proposals = Proposals(study.space, chosen.algo, chosen.search_seed, chosen.max_evals, trials, again)
     claim(study, out)
@@ -179,7 +180,9 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
             search_with_ray(board, options)
     finally:
         board.close()
-        trials = Trials(trials.path)  # as it is on disk: Ctrl-C may have come when the last line was just written
+        trials = Trials(
+            trials.path, study.space
+        )  # as it is on disk: Ctrl-C may have come when the last line was just written
         leader = write_results(study, trials.all(), out)
     if leader is None:
         print(f"no trial has a score; {out / 'trials.csv'} says why", file=sys.stderr)
@@ -195,11 +198,13 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
 
 def _test(study: Any, leader: Any, out: Path) -> bool:
     """Train the best once more and test it, unless that was done before."""
-    from recbole_mmm4rec.compat.tools import whole_file
+    from recbole_mmm4rec.base.files import whole_file
+    from recbole_mmm4rec.tune.report import read_test
     from recbole_mmm4rec.tune.worker import Worker
 
     file = out / "test.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["trial"] == leader["trial"]:
+    before = read_test(file)
+    if before is not None and before["trial"] == leader["trial"]:
         return True
     worker = Worker(out / "logs")
     try:
@@ -215,5 +220,4 @@ def _test(study: Any, leader: Any, out: Path) -> bool:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise SystemExit(main())

@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from recbole_mmm4rec.compat.tools import whole_file
+from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.tune.importance import Importance
 from recbole_mmm4rec.tune.space import Parameter, Space
 from recbole_mmm4rec.tune.trials import Record

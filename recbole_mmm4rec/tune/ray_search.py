@@ -61,6 +61,7 @@ def search_with_ray(board: Board, options: RayOptions) -> None:
 def _connect(address: str | None) -> Any:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the bar shows what happens; Ray prints tables over it
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # no second set of result files
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a trial stands where the command does
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the search at once; records are on disk
     try:
         with warnings.catch_warnings():
@@ -102,7 +103,7 @@ def _check_room(ray: Any, options: RayOptions) -> None:
 
 
 def _tune(board: Board, options: RayOptions, storage: Path) -> None:
-    from ray import air, tune
+    from ray import tune
 
     study = board.study
     scheduler = _asha(board, options) if options.asha else None
@@ -116,19 +117,41 @@ def _tune(board: Board, options: RayOptions, storage: Path) -> None:
             scheduler=scheduler,
             num_samples=-1,  # until the searcher says that it has finished
             max_concurrent_trials=options.most,
-            chdir_to_trial_dir=False,
+            **({"chdir_to_trial_dir": False} if _is_old(tune) else {}),
         ),
-        run_config=air.RunConfig(
-            name="trials",
-            storage_path=str(storage),
-            callbacks=[_classes().Recorder(board)],
-            sync_config=tune.SyncConfig(syncer=None),
-            verbose=0,
-        ),
+        run_config=_run_config(name="trials", storage_path=str(storage), callbacks=[_classes().Recorder(board)]),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tuner.fit()
+
+
+def _is_old(tune: Any) -> bool:
+    """Whether this Ray is one of RecBole's, up to 2.6.3, which has settings of a run and reports in ``ray.air``."""
+    return not hasattr(tune, "RunConfig")
+
+
+def _run_config(**given: Any) -> Any:
+    """Ray's settings of a run, with nothing printed and no copies of result files between machines."""
+    from ray import tune
+
+    if _is_old(tune):
+        from ray import air
+
+        return air.RunConfig(sync_config=tune.SyncConfig(syncer=None), verbose=0, **given)
+    return tune.RunConfig(verbose=0, **given)
+
+
+def _report(found: dict[str, Any]) -> None:
+    """Tell Ray what a trial has reached."""
+    from ray import tune
+
+    if _is_old(tune):
+        from ray.air import session
+
+        session.report(found)
+    else:
+        tune.report(found)
 
 
 def _asha(board: Board, options: RayOptions) -> Any:
@@ -163,7 +186,6 @@ def run_trial(order: dict[str, Any]) -> None:
             score of a trial that has none.
     """
     import torch
-    from ray.air import session
 
     from recbole_mmm4rec.tune.trial import attempt
 
@@ -178,11 +200,11 @@ def run_trial(order: dict[str, Any]) -> None:
 
     def told(epoch: int, score: float, valid: dict[str, float]) -> None:
         history.append([epoch, score])
-        session.report({"epoch": epoch, "now": score, "valid": valid})
+        _report({"epoch": epoch, "now": score, "valid": valid})
 
     found = attempt({**order["settings"], "gpu_id": gpu}, told)
     last = history[-1] if history else [0, found.get("score", order["worst"])]
-    session.report({"epoch": last[0], "now": last[1], "found": found})
+    _report({"epoch": last[0], "now": last[1], "found": found})
 
 
 @cache

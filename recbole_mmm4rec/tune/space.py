@@ -48,6 +48,12 @@ class Parameter:
         ends = {"values": list(self.values)} if self.values else {"low": self.low, "high": self.high}
         return {"kind": self.kind, **ends}
 
+    def has(self, value: Any) -> bool:
+        """Whether the parameter can have this value."""
+        if self.values:
+            return same_text(value) in map(same_text, self.values)
+        return _is_number(value) and self.low <= value <= self.high
+
     def position(self, value: Any) -> float:
         """Where a value lies: its number among the values, or on the range, which is a logarithm for ``loguniform``.
 

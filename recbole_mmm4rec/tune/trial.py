@@ -6,11 +6,11 @@ import gc
 import math
 import traceback
 from collections.abc import Callable, Mapping
-from functools import wraps
 from time import perf_counter
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.training.observers import Observer, Training
 from recbole_mmm4rec.tune.study import settings_file
 
 Told = Callable[[int, float, dict[str, float]], None]
@@ -49,13 +49,14 @@ def train(settings: Mapping[str, Any], told: Told | None = None) -> dict[str, An
         UserError: for settings that do not fit together.
         FloatingPointError: the validation metric is not a number.
     """
-    from recbole_mmm4rec.checkpoints.history import best_epoch
     from recbole_mmm4rec.run.build import build, make_config
+    from recbole_mmm4rec.training.history import best_epoch
 
     with settings_file(settings) as file:
         config = make_config(settings["model"], settings["dataset"], [file], {"show_progress": False})
         run = build(config, count_flops=False)
-        history = _watched(run.trainer, told)
+        reports = Reports(told)
+        run.trainer.training.add(reports)
         score, valid = run.trainer.fit(run.train, run.valid, verbose=False, saved=False, show_progress=False)
     if not math.isfinite(score):
         raise FloatingPointError(f"{config['valid_metric']} of the validation is {score}")
@@ -66,31 +67,38 @@ def train(settings: Mapping[str, Any], told: Told | None = None) -> dict[str, An
         "bigger": bool(config["valid_metric_bigger"]),
         "valid": _floats(valid),
         "best_epoch": best_epoch(run.trainer),
-        "epochs": max((epoch for epoch, _ in history), default=0),
-        "history": history,
+        "epochs": max((epoch for epoch, _ in reports.history), default=0),
+        "history": reports.history,
     }
 
 
-def _watched(trainer: Any, told: Told | None) -> list[list[float]]:
-    """Let a trainer say what each validation finds; the list of (epoch, score) that fills up meanwhile."""
-    history: list[list[float]] = []
-    if not hasattr(trainer, "_valid_epoch"):
-        return history
-    validate = trainer._valid_epoch
+class Reports(Observer):
+    """Says what each validation finds.
 
-    @wraps(validate)
-    def validated(*args: Any, **kwargs: Any) -> Any:
-        score, result = validate(*args, **kwargs)
+    Args:
+        told: see :data:`Told`.
+
+    Attributes:
+        history: of (epochs, score).
+    """
+
+    place = "reports"
+
+    def __init__(self, told: Told | None) -> None:
+        self.told = told
+        self.history: list[list[float]] = []
+
+    def validated(self, training: Training, score: float, result: dict[str, Any]) -> None:
+        """Tell it.
+
+        Raises:
+            FloatingPointError: the score is no number.
+        """
         if not math.isfinite(score):
-            raise FloatingPointError(f"{trainer.valid_metric} of the validation is {score}")
-        epoch = trainer.valid_history[-1].epoch
-        history.append([epoch, float(score)])
-        if told is not None:
-            told(epoch, float(score), _floats(result))
-        return score, result
-
-    trainer._valid_epoch = validated
-    return history
+            raise FloatingPointError(f"{training.trainer.valid_metric} of the validation is {score}")
+        self.history.append([training.epoch, float(score)])
+        if self.told is not None:
+            self.told(training.epoch, float(score), _floats(result))
 
 
 def _floats(result: Mapping[str, Any] | None) -> dict[str, float]:

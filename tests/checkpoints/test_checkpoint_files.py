@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +116,50 @@ def test_a_file_that_was_cut_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mapping", [None, {}, [1], {"a": 1}, {1: torch.ones(1)}, {"a": torch.ones(1), "b": None}])
 def test_what_is_no_state_dict(mapping: Any) -> None:
     assert tensors(mapping) is None
+
+
+def mutated(content: bytes, number: int) -> bytes:
+    """A file with a few bytes changed, a piece taken out, or a piece doubled; the same for the same number."""
+    draw = random.Random(number)
+    damaged = bytearray(content)
+    for _ in range(draw.choice((1, 1, 2, 8))):
+        at = draw.randrange(len(damaged))
+        kind = draw.randrange(4)
+        if kind == 0:
+            damaged[at] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            damaged[at : at + 8] = draw.randbytes(8)
+        elif kind == 2:
+            del damaged[at : at + draw.randrange(1, 64)]
+        else:
+            damaged[at:at] = b"\xff" * draw.randrange(1, 9)
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_files_end_in_one_line(tmp_path: Path, zipped: bool) -> None:
+    """Whatever zip, pickle and PyTorch's readers make of them, claims of a size that no memory has among it."""
+    path = tmp_path / "file.pth"
+    state = {"model": WEIGHTS, "config": {"a": [1, 2.5, None, "x"]}, "valid_history": [(1, 0.5, {"hit": 0.1})]}
+    torch.save(state, path, pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+    content, told = path.read_bytes(), []
+    for number in range(300):
+        path.write_bytes(mutated(content, number))
+        try:
+            assert isinstance(read_checkpoint(path), dict)
+        except UserError as error:
+            told.append(str(error))
+    assert len(told) > 30
+    assert not any("\n" in line for line in told)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), struct.error("bad"), AssertionError(), zipfile.BadZipFile("bad")])
+def test_whatever_a_reader_raises_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    path = tmp_path / "file.pth"
+    torch.save({"a": 1}, path)
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(torch, "load", failing)
+    assert "cannot be read: " in refusal(path)

@@ -84,29 +84,31 @@ def test_metrics_of_a_rank_by_hand(metric: str, values: list[float]) -> None:
     assert user_metric([0, 1, 2, 3], metric) == pytest.approx(values)
 
 
+def limited(run: Any, seconds: float | None) -> tuple[bool, int]:
+    """Whether time was up, and the epochs that were trained."""
+    clock = worker.Clock(seconds)
+    run.trainer.training.add(clock)
+    run.trainer.fit(run.train, run.valid)
+    return clock.time_up, run.trainer.training.epoch
+
+
 def test_the_time_limit_ends_a_training_after_an_epoch(tmp_path: Path) -> None:
     run = prepared(tmp_path, epochs=5)
-    clock = worker.Clock(run.trainer, 1e-6)
-    clock.fit(run.train, run.valid)
-    assert (clock.time_up, clock.epochs) == (True, 1)
+    assert limited(run, 1e-6) == (True, 1)
     assert [entry.epoch for entry in run.trainer.valid_history] == [1]
     assert run.trainer.evaluate(run.test)["hit@10"] > 0  # the best model was kept
 
 
 def test_the_time_limit_waits_for_the_first_validation(tmp_path: Path) -> None:
     run = prepared(tmp_path, epochs=5, eval_step=2)
-    clock = worker.Clock(run.trainer, 1e-6)
-    clock.fit(run.train, run.valid)
-    assert (clock.time_up, clock.epochs) == (True, 2)
+    assert limited(run, 1e-6) == (True, 2)
     assert run.trainer.evaluate(run.test)["hit@10"] > 0
 
 
 def test_without_a_limit_nothing_ends_early(tmp_path: Path) -> None:
     run = prepared(tmp_path, epochs=2)
-    clock = worker.Clock(run.trainer, None)
-    clock.fit(run.train, run.valid)
-    assert (clock.time_up, clock.epochs) == (False, 2)
-    assert clock.seconds == run.trainer.valid_history[-1].seconds > 0
+    assert limited(run, None) == (False, 2)
+    assert run.trainer.training.seconds == run.trainer.valid_history[-1].seconds > 0
 
 
 def test_another_data_set_than_the_comparisons_is_refused(order: Any) -> None:

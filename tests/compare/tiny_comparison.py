@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import yaml
 from pattern_shop import NAME, TINY_MODEL
 
 from recbole_mmm4rec.compare.config import read_comparison
-from recbole_mmm4rec.compare.plan import Job, Plan
+from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.compare.plan import Plan
 
 OURS = {
     key: TINY_MODEL[key]
@@ -40,5 +42,23 @@ def tiny_plan(folder: Path, **changes: Any) -> Plan:
 
 def finished(job: Job, **changes: Any) -> dict[str, Any]:
     """A record as a run that ended well leaves it."""
-    result = {"status": "done", "time_up": False, "train_seconds": 5.0, "valid": {"hit@10": 0.5}}
-    return {"id": job.id, "max_seconds": job.max_seconds, **result, **changes}
+    metrics = {"hit@10": 0.5}
+    result = {
+        "status": "done",
+        "parameters": 7,
+        "best_epoch": 2,
+        "epochs": 3,
+        "train_seconds": 5.0,
+        "time_up": False,
+        "valid": metrics,
+        "history": [{"epoch": 2, "seconds": 4.0, "result": metrics}],
+        "test": metrics,
+        "targets": "t",
+        "peak_bytes": 2**20,
+        "gpu_peak_bytes": None,
+        "device": "cpu",
+        "threads": 1,
+        "environment": {"processor": "p"},
+        "date": "2024-05-06T07:08:09+00:00",
+    }
+    return {"id": job.id, **asdict(job), **result, **changes}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,10 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.data.interaction import Interaction
+from recbole.utils import KGDataLoaderState
 from shop import prepare, settings, write_shop
 
 from recbole_mmm4rec.compat.caches import fingerprint
-from recbole_mmm4rec.compat.tools import whole_file
 
 SEQUENTIAL = {
     "train_neg_sample_args": None,
@@ -157,6 +155,30 @@ def test_caches_are_used_again_and_give_the_same_run(
     assert not list((tmp_path / "saved").glob("*.tmp"))
 
 
+def test_loaders_of_knowledge_aware_models_are_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole #1966."""
+    write_shop(tmp_path)
+    triples = "".join(f"e{number}\tr{number % 2}\te{(number + 3) % 20}\n" for number in range(20))
+    (tmp_path / "shop" / "shop.kg").write_text(f"head_id:token\trelation_id:token\ttail_id:token\n{triples}")
+    links = "".join(f"i{number}\te{number}\n" for number in range(20))
+    (tmp_path / "shop" / "shop.link").write_text(f"item_id:token\tentity_id:token\n{links}")
+    columns = {"inter": ["user_id", "item_id"], "kg": ["head_id", "relation_id", "tail_id"]}
+    load_col = {**columns, "link": ["item_id", "entity_id"]}
+
+    def batches(**changes: Any) -> list[tuple[list[int], list[int]]]:
+        config = Config("CKE", "shop", config_dict=settings(tmp_path, load_col=load_col, **changes))
+        train = prepare(config)[1]
+        train.set_mode(KGDataLoaderState.RSKG)
+        return [(batch["item_id"].tolist(), batch["head_id"].tolist()) for batch in train]
+
+    plain = batches(train_batch_size=32)
+    assert batches(train_batch_size=32, save_dataloaders=True) == plain
+    monkeypatch.setattr("recbole.data.dataset.KnowledgeBasedDataset.build", None)  # not needed any more
+    assert batches(train_batch_size=32) == plain
+    monkeypatch.undo()
+    assert {len(items) for items, _ in batches(train_batch_size=64)[:-1]} == {64}  # not the size of what was saved
+
+
 def test_an_interrupted_cache_is_no_cache(tmp_path: Path) -> None:
     write_shop(tmp_path)
     dataset = create_dataset(Config("BPR", "shop", config_dict=settings(tmp_path)))
@@ -208,33 +230,6 @@ def test_the_fingerprint_is_of_the_files_that_are_read(tmp_path: Path) -> None:
     write_shop(tmp_path, "ml-100k")
     config = Config("BPR", "ml-100k", config_dict={"data_path": str(tmp_path)})
     assert config["data_fingerprint"] == fingerprint(tmp_path / "ml-100k", "ml-100k") != ""
-
-
-def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
-    def write(content: bytes, error: Exception | None) -> None:
-        with whole_file(tmp_path / "new" / "file") as file:
-            file.write(content)
-            if error:
-                raise error
-
-    write(b"old", None)
-    with pytest.raises(OSError, match="disk full"):
-        write(b"half", OSError("disk full"))
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ["file"]
-    assert (tmp_path / "new" / "file").read_bytes() == b"old"
-
-
-def test_parts_that_a_killed_process_left_are_removed(tmp_path: Path) -> None:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    left, alive, other = (
-        tmp_path / f".{name}.tmp" for name in (f"file.{process.pid}", f"file.{os.getppid()}", f"files.{process.pid}")
-    )
-    for part in (left, alive, other):
-        part.touch()
-    with whole_file(tmp_path / "file", durable=True) as file:
-        file.write(b"new")
-    assert [part.exists() for part in (left, alive, other)] == [False, True, True]
 
 
 def test_a_download_in_one_process_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

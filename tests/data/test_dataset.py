@@ -27,7 +27,6 @@ from tiny_data import (
     write_vectors,
 )
 
-from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.dataset import MMM4RecDataset
 
 
@@ -263,35 +262,3 @@ def test_pickled_data_sets_give_the_same_samples(root: Path, built: bool) -> Non
             assert torch.equal(part.inter_feat[field], same.inter_feat[field])
     if built:
         assert found[0].features["text"] is found[2].features["text"]
-
-
-# Splits that come as files.
-
-
-def test_given_split_files_of_plain_interactions(tmp_path: Path) -> None:
-    times = {"train": (1, 2, 3), "valid": (4,), "test": (5,)}
-    for part, of_part in times.items():
-        write_inter(tmp_path, [(user, f"i{t}", t) for t in of_part for user in "ab"], suffix=f".{part}")
-    write_vectors(tmp_path, ITEMS)
-    parts = make_dataset(tmp_path, benchmark_filename=["train", "valid", "test"]).build()
-    assert [part.inter_feat["timestamp"].tolist() for part in parts] == [[2, 3, 2, 3], [4, 4], [5, 5]]
-    assert parts[2].inter_feat["timestamp_list"].tolist() == [[1, 2, 3, 4, 0]] * 2
-
-
-def test_given_split_files_with_histories(tmp_path: Path) -> None:
-    columns = "user_id:token item_id:token timestamp:float item_id_list:token_seq timestamp_list:float_seq"
-    late = 1_700_000_001
-    write_inter(tmp_path, [("a", "i3", 3, "i1 i2", "1 2")], columns, ".train")
-    write_inter(tmp_path, [("a", "i1", 9, "i1 i2 i3 i5", f"1 2 3 {late}")], columns, ".valid")
-    write_inter(tmp_path, [("b", "i2", late + 1, "i4", f"{late}")], columns, ".test")
-    write_vectors(tmp_path, ITEMS)
-    keys = {"benchmark_filename": ["train", "valid", "test"], "load_col": None, "MAX_ITEM_LIST_LENGTH": 3}
-    with pytest.raises(UserError, match=r"alias_of_item_id: \[item_id_list\]"):
-        make_dataset(tmp_path, **keys)
-    dataset = make_dataset(tmp_path, **keys, alias_of_item_id=["item_id_list"])
-    train, valid, test = (part.inter_feat for part in dataset.build())
-    assert dataset.id2token("item_id", valid["item_id_list"].numpy()).tolist() == [["i2", "i3", "i5"]]
-    assert valid["timestamp_list"].tolist() == [[2, 3, late]]
-    assert (train["item_length"].tolist(), valid["item_length"].tolist()) == ([2], [3])
-    assert test["timestamp_list"].tolist() == [[late, 0, 0]]
-    assert dataset.features["text"].shape == (6, 6)

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recbole.data.dataset import SequentialDataset
 from tiny_data import (
     NAME,
+    make_config,
     make_dataset,
     rows_of,
     six_users,
     write_inter,
+    write_vectors,
 )
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.data.dataset import MMM4RecDataset
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def root(tmp_path: Path) -> Path:
     ("lines", "message"),
     [
         ([], "empty file"),
-        (["user_id:token\titem_id:token\ttimestamp:float"], "no interactions below the header"),
+        (["user_id:token\titem_id:token\ttimestamp:float"], "no rows below the header"),
         (["user_id\titem_id:token\ttimestamp:float", "a\tb\t1"], "column 'user_id' has no known type"),
         (
             ["user:token\titem_id:token\ttimestamp:float", "a\tb\t1"],
@@ -38,14 +42,13 @@ def root(tmp_path: Path) -> Path:
             ["user_id:token\titem_id:token\ttimestamp:token", "a\tb\t1"],
             "must be 'timestamp:float', not 'timestamp:token'",
         ),
-        (["user_id:token\titem_id:token\ttimestamp:float", "a\tb\t1", "a\tc\tx"], ":3: timestamp 'x' is not a number"),
         (
             ["user_id:token\titem_id:token\ttimestamp:float", "a\tb\t1", "c\tc\t-2"],
-            ":3: timestamp of user 'c' is negative: -2",
+            " line 3: timestamp of user 'c' is negative: -2",
         ),
         (
             ["user_id:token\titem_id:token\ttimestamp:float", "a\tb\t", "c\tc\t2"],
-            ":2: timestamp of user 'a' is not a finite",
+            " line 2: timestamp of user 'a' is not a finite",
         ),
         (["user_id:token\titem_id:token\ttimestamp:float", "a\tb\tinf", "c\tc\t2"], "not a finite number: inf"),
         (
@@ -79,8 +82,8 @@ def test_split_without_training_samples(root: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0 is not"),
-        ({"MAX_ITEM_LIST_LENGTH": 2.5}, "MAX_ITEM_LIST_LENGTH: 2.5 is not"),
+        ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH=0: it must be a whole number"),
+        ({"MAX_ITEM_LIST_LENGTH": 2.5}, "MAX_ITEM_LIST_LENGTH=2.5: it must be a whole number"),
         ({"candidates": "interaction"}, "did you mean 'interactions'"),
         ({"modalities": ["txt"]}, "did you mean 'text'"),
         ({"modalities": []}, r"modalities: \[\] is neither"),
@@ -104,3 +107,30 @@ def test_missing_files(root: Path) -> None:
     (root / NAME).rename(root / "other")
     with pytest.raises(UserError, match=r"no folder .*tiny; .*dataset_prep"):
         make_dataset(root)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "keys", "message"),
+    [
+        ("user_id:token item_id:token timestamp:token", [("a", "b", 1)], {}, "must be 'timestamp:float'"),
+        ("user_id:float item_id:token timestamp:float", [(1, "b", 1)], {}, "must be 'user_id:token'"),
+        ("user_id:token item_id:token", [("a", "b")], {}, "no column 'timestamp:float'"),
+        (None, [("a", "b", ""), ("a", "c", 2)], {}, "line 2: timestamp of user 'a' is not a finite number: missing"),
+        (None, [("a", "b", 1), ("c", "b", 2)], {}, "no user has two interactions"),
+        (None, [("a", "b", 1), ("a", "c", 2)], {}, "no user has three interactions"),
+        (None, [("a", "b", 1), ("a", "c", 2)], {"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0 is not"),
+        (None, [("a", "b", 1), ("a", "c", 2)], {"split": {"TS": [0.0, 0.5, 0.5]}}, "leaves nothing to train on"),
+    ],
+)
+def test_what_holds_for_every_sequential_model(
+    tmp_path: Path, columns: str | None, rows: list[tuple[Any, ...]], keys: dict[str, Any], message: str
+) -> None:
+    """Our data set refuses the same."""
+    write_inter(tmp_path, rows, columns or "user_id:token item_id:token timestamp:float")
+    write_vectors(tmp_path, ["b", "c"])
+    split = keys.pop("split", {"LS": "valid_and_test"})
+    keys["eval_args"] = {"split": split, "order": "TO", "mode": "full", "group_by": "user"}
+    for kind in (SequentialDataset, MMM4RecDataset):
+        with pytest.raises(UserError, match=message) as error:
+            kind(make_config(tmp_path, **keys)).build()
+        assert "\n" not in str(error.value)

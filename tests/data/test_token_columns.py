@@ -2,99 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recbole.data.dataset import SequentialDataset
 from tiny_data import ITEMS, make_config, make_dataset, write_inter, write_items, write_vectors
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.data import interactions
-from recbole_mmm4rec.data.coded_tokens import first_seen, read_as_codes
-from recbole_mmm4rec.data.prefixes import order_within_groups, stable_order
-
-HEADER = {"user_id": "token", "item_id": "token", "timestamp": "float"}
-WORDS = ["", "a", "b", "NA", "None", "nan", "null", "<NA>", "-nan", "1.#QNAN", "é€", "0", "007", " x", "x ", "#N/A N/A"]
-NUMBERS = ["1", "0.1", "1e5", "1700000000123", "-2.5", "inf", "", "NaN", "1e-320", "123456789.123456789", "+7", " 3"]
-
-
-def lines_of(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(["user_id:token\titem_id:token\ttimestamp:float", *("\t".join(row) for row in rows)]) + "\n"
-
-
-def read(path: Path) -> pd.DataFrame:
-    return interactions.read_columns(path, HEADER, list(HEADER), "\t", "utf-8")
-
-
-def with_pandas(path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    with monkeypatch.context() as patch:
-        patch.setattr(interactions, "read_as_codes", lambda *_: None)
-        return read(path)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(WORDS), st.sampled_from(NUMBERS)), min_size=1))
-def test_arrow_reads_what_pandas_reads(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, str, str]]
-) -> None:
-    path = tmp_path_factory.mktemp("data") / "tiny.inter"
-    path.write_text(lines_of([("u" + user, item, time) for user, item, time in rows]), encoding="utf-8")
-    found, expected = read(path), with_pandas(path, monkeypatch)
-    assert read_as_codes(path, HEADER, list(HEADER), "\t") is not None
-    pd.testing.assert_frame_equal(found, expected, check_exact=True)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        lines_of([("u", '"b"', "1"), ("u", "c", "2")]),
-        lines_of([("u", "b"), ("u", "c", "2")]),
-        lines_of([("u", "b\0", "1"), ("u", "c", "2")]),
-        lines_of([("u", "b", "1"), ("  ",), ("u", "c", "2")]),
-    ],
-    ids=["quotes", "short-line", "nul", "blanks"],
-)
-def test_what_arrow_cannot_take_is_left_to_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    path = tmp_path / "tiny.inter"
-    path.write_text(text)
-    assert read_as_codes(path, HEADER, list(HEADER), "\t") is None
-    pd.testing.assert_frame_equal(read(path), with_pandas(path, monkeypatch))
-
-
-def test_line_endings_blank_lines_and_chosen_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "tiny.inter"
-    path.write_bytes(lines_of([("u", "b", "1"), ("v", "c", "2")]).replace("\n", "\r\n\r\n").encode())
-    found = read_as_codes(path, HEADER, ["item_id", "timestamp"], "\t")
-    assert found is not None
-    assert found["item_id"].tolist() == ["b", "c"] == with_pandas(path, monkeypatch)["item_id"].tolist()
-    assert list(found) == ["item_id", "timestamp"]
-
-
-def test_wrong_numbers_are_told_as_before(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.inter"
-    path.write_text(lines_of([("u", "b", "1"), ("u", "c", "1,5")]))
-    with pytest.raises(UserError, match=r"tiny\.inter:3: timestamp '1,5' is not a number"):
-        read(path)
-
-
-def test_a_large_file_has_one_list_of_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several of the reader's blocks, so that codes of later blocks must go on where the first ones ended."""
-    monkeypatch.setattr("recbole_mmm4rec.data.coded_tokens._BLOCK", 512)
-    random = np.random.default_rng(0)
-    rows = [(f"u{u}", f"i{i}", str(t)) for t, (u, i) in enumerate(random.integers(0, 300, size=(3000, 2)))]
-    path = tmp_path / "tiny.inter"
-    path.write_text(lines_of(rows))
-    found = read_as_codes(path, HEADER, list(HEADER), "\t")
-    assert found is not None
-    assert found["user_id"].tolist() == [row[0] for row in rows]
-    assert found["user_id"].cat.categories.tolist() == list(dict.fromkeys(row[0] for row in rows))
+from recbole_mmm4rec.data.coded_tokens import first_seen
+from recbole_mmm4rec.data.sorting import order_within_groups, stable_order
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", None])), st.data())
@@ -164,11 +84,3 @@ def test_filters_and_ids_equal_recboles(
         assert ours.field2token_id[field] == {token: number for number, token in enumerate(found)}
         assert ours.inter_feat[field].tolist() == stock.inter_feat[field].tolist()
     assert str(ours).split("Remain")[0].split("actions")[1] == str(stock).split("Remain")[0].split("actions")[1]
-
-
-def test_without_pyarrow_pandas_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    path = tmp_path / "tiny.inter"
-    path.write_text(lines_of([("u", "b", "1"), ("v", "c", "2")]))
-    assert read_as_codes(path, HEADER, list(HEADER), "\t") is None
-    assert read(path)["item_id"].tolist() == ["b", "c"]

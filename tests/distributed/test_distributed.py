@@ -93,7 +93,8 @@ def test_our_model_trains_as_in_one_process(pair: Pair, home: Path, changes: dic
     ("model", "own"),
     [
         ("SASRec", {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "n_heads": 1, "train_batch_size": 37}),
-        ("GRU4Rec", {"dropout_prob": 0.0, "train_batch_size": 64}),
+        ("GRU4Rec", {"dropout_prob": 0.0, "train_batch_size": 64, "neighbour_weight": 3.0}),
+        ("Neighbours", {}),
         ("Pop", {}),
     ],
 )

@@ -14,13 +14,13 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 import yaml
 from ending import end_badly, fail, fill_the_pipe, refuse
 from shop import REPOSITORY, settings, write_shop
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from recbole_mmm4rec.base.errors import LostProcessError, UserError
+from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.distributed import launch
 from recbole_mmm4rec.run import quick_start
 from recbole_mmm4rec.run.build import build, make_config
@@ -96,7 +96,7 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on(folder: Path,
     assert re.match(r"error: process 1 of 2 was ended by SIGKILL .*; the others were stopped\. .*--resume=True", last)
     assert all(map(is_gone, workers))
 
-    done = torch.load(file, weights_only=True)["epoch"] + 1
+    done = read(file)["epoch"] + 1
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.argv", ["run_recbole.py"])
     result = quick_start.run_recbole(
@@ -118,6 +118,51 @@ def test_ctrl_c_for_the_parent_alone_ends_all(folder: Path) -> None:
     assert run.returncode == 130
     assert output.strip().splitlines()[-1].startswith("interrupted; with --resume=True the same command goes on")
     assert all(map(is_gone, workers))
+
+
+def test_a_launcher_that_is_killed_takes_its_processes_along(folder: Path) -> None:
+    """Also in its first second, before they are ready to hear of it."""
+    write_settings(folder)
+    run = started(folder, SCRIPT, "-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--epochs=100000", "--nproc=2")
+    workers = wait_for(lambda: len(found := workers_of(run)) == 2 and found, run)
+    run.kill()
+    run.wait()
+    for _ in range(1200):
+        if all(map(is_gone, workers)):
+            break
+        time.sleep(0.05)
+    else:
+        for worker in workers:
+            worker.kill()
+        raise AssertionError("they train on")
+    assert not list((folder / "saved").glob("*.pth"))
+
+
+@pytest.mark.parametrize("more", [(), ("--nproc=2",)], ids=["one", "two"])
+def test_sigterm_ends_a_training_that_can_go_on(folder: Path, more: tuple[str, ...]) -> None:
+    """As a scheduler sends it to the first process alone."""
+    changed = write_settings(folder)
+    command = ["-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--resume=True", *more]
+    run = started(folder, SCRIPT, *command, "--epochs=100000")
+    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
+    workers = workers_of(run)
+    run.terminate()
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 143
+    assert output.strip().splitlines()[-1] == "interrupted; the same command goes on after the last finished epoch"
+    assert all(map(is_gone, workers))
+    assert [path for path in (folder / "saved").iterdir() if path.name.startswith(".")] in ([], [lock_of(file)])
+    done = read(file)["epoch"] + 1
+    assert changed["stopping_step"] == 10**6
+    again = started(folder, SCRIPT, *command, f"--epochs={done + 1}")
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert f"goes on after epoch {done}, from" in output
+
+
+def lock_of(note: Path) -> Path:
+    """What a process of several that was killed leaves of its claim, which the next one takes."""
+    return note.with_name(f".{note.name.removesuffix('-last.pth')}.lock")
 
 
 @pytest.mark.usefixtures("own_folder")

@@ -105,8 +105,8 @@ def test_unusable_stores(root: Path) -> None:
     write_vectors(root, ITEMS, dataset="other")
     with pytest.raises(UserError, match="a store of data set 'other', not 'tiny'"):
         make_dataset(root)
-    write_vectors(root, ITEMS[:3])
-    with pytest.raises(UserError, match="4 of 7 items are not in"):
+    write_vectors(root, ["7", "8"])
+    with pytest.raises(UserError, match=r"none of the 7 items .*those of the store like '7', '8'; write the ids alike"):
         make_dataset(root)
     write_vectors(root, ITEMS)
     table_file = root / NAME / "features" / "text" / "table.npy"
@@ -118,3 +118,19 @@ def test_unusable_stores(root: Path) -> None:
     table_file.write_bytes(table_file.read_bytes()[:-8])
     with pytest.raises(UserError, match=r"table\.npy"):
         make_dataset(root)
+
+
+@pytest.mark.parametrize("features_in", ["memory", "mapped"])
+def test_items_that_the_store_lacks_are_absent(root: Path, features_in: str, caplog: pytest.LogCaptureFixture) -> None:
+    """As in shops whose interactions name items that no table describes, or whose histories are padded with an id."""
+    vectors = write_vectors(root, ITEMS[:3], absent=["i1"])
+    dataset = make_dataset(root, features_in=features_in)
+    tokens = dataset.field2id_token["item_id"][1:].tolist()
+    table = dataset.feature_tables.array("text")
+    for number, token in enumerate(tokens, start=1):
+        known = token in ("i0", "i2")
+        assert bool(dataset.present["text"][number]) == known
+        assert table[number].tolist() == (vectors[ITEMS.index(token)].tolist() if known else [0.0] * 6)
+    said = [record.getMessage() for record in caplog.records if "are not in it" in record.getMessage()]
+    assert len(said) == 1
+    assert "4 of 7 items are not in it and count as items without text, first 'i" in said[0]

@@ -18,7 +18,6 @@ from recbole_mmm4rec.features.store import (
     FeatureStore,
     Manifest,
     hash_inputs,
-    read_item_column,
     settle,
     store_path,
     write_store,
@@ -248,36 +247,3 @@ def test_there_are_two_modalities(tmp_path: Path) -> None:
     assert store_path(tmp_path, "image") == tmp_path / "features" / "image"
     with pytest.raises(UserError, match="unknown modality 'sound'"):
         store_path(tmp_path, "sound")
-
-
-def test_an_item_file_is_read_as_it_stands(tmp_path: Path) -> None:
-    file = tmp_path / "x.item"
-    file.write_text('year:token\titem_id:token\ttext:token_seq\n1\ta\t "q" NA\n2\tb\t\n', encoding="utf-8")
-    assert read_item_column(file, "text") == (["a", "b"], [' "q" NA', ""])
-    assert read_item_column(file, "year") == (["a", "b"], ["1", "2"])
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"item_id:token\ttext:token_seq\na\tx\nb\n", "line 3: 1 fields where the header has 2"),
-        (b"item_id:token\ttext:token_seq\na\tx\ty\n", "line 2: 3 fields"),
-        (b"item_id:token\ttext:token_seq\na\tx\n\nb\ty\n", "line 3: 1 fields"),
-        (b"item_id:token\ttext:token_seq\na\tx\na\ty\n", "line 3: item 'a' is already on line 2"),
-        (b"item_id:token\ttxet:token_seq\n", "no column 'text' among item_id, txet; did you mean 'txet'"),
-        (b"id:token\ttext:token_seq\n", "no column 'item_id'"),
-        (b"item_id:token\ttext:token_seq\na\t\xff\n", "not UTF-8 at byte 31"),
-        (b"", "no column 'item_id'"),
-    ],
-)
-def test_a_malformed_item_file_is_named_with_its_line(tmp_path: Path, content: bytes, said: str) -> None:
-    file = tmp_path / "x.item"
-    file.write_bytes(content)
-    with pytest.raises(UserError, match=said) as caught:
-        read_item_column(file, "text")
-    assert str(file) in str(caught.value)
-
-
-def test_a_missing_item_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"x\.item: no such file"):
-        read_item_column(tmp_path / "x.item", "text")

@@ -111,6 +111,14 @@ class Handler(BaseHTTPRequestHandler):
             self._drip(b"x" * 60_000, 0.0)
         elif kind == "slow":
             self._drip(b"x", 0.05)
+        elif kind == "headers":
+            self._drip_headers()
+        elif kind == "silent":
+            self.close_connection = True
+            self.connection.recv(1)  # until the client has seen enough
+        elif kind == "odd":
+            self.close_connection = True
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nno header at all\r\nX: y\r\n\r\n" + picture())
         elif kind == "short":
             self._send(200, picture(), {"Content-Length": "99999"})
             self.close_connection = True
@@ -135,6 +143,17 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(piece)
                 self.wfile.flush()
                 time.sleep(pause)
+        except OSError:  # the client has seen enough
+            return
+
+    def _drip_headers(self) -> None:
+        self.close_connection = True
+        try:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(200):
+                for byte in f"X-{number}: y\r\n".encode():
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.05)
         except OSError:  # the client has seen enough
             return
 

@@ -11,7 +11,7 @@ import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.utils import data_preparation
 from recbole.utils import FeatureType, get_model, init_seed
-from tiny_data import ITEMS, make_config, rows_of, write_inter, write_items, write_vectors
+from tiny_data import ITEMS, NAME, make_config, rows_of, write_inter, write_items, write_vectors
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.dataset import MMM4RecDataset
@@ -126,3 +126,58 @@ def test_selected_feature_that_does_not_exist(root: Path) -> None:
     config = make_config(root, "SASRecF", selected_features=["image"])
     with pytest.raises(UserError, match=r"selected_features: 'image' is neither .* \(text\); load it with load_col"):
         SequentialDataset(config)
+
+
+def with_numbers(root: Path) -> dict[str, Any]:
+    """Item columns of one number, of three, of another one and of a word; the settings that load them."""
+    rows = [f"{item}\t{number / 4}\t{number} 1 2\t{number}\tb{number % 2}" for number, item in enumerate(ITEMS)]
+    header = "item_id:token\tprice:float\tsizes:float_seq\tyear:float\tbrand:token"
+    (root / NAME / f"{NAME}.item").write_text("\n".join([header, *rows]) + "\n")
+    return {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": "*"}}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("selected", "numerical"),
+    [
+        (["price"], []),
+        (["sizes"], []),
+        (["sizes", "brand", "price"], []),
+        (["price", "year"], ["price", "year"]),
+        (["sizes", "price", "year", "brand"], ["price", "year", "sizes"]),
+    ],
+)
+def test_columns_of_numbers_are_features(root: Path, name: str, selected: list[str], numerical: list[str]) -> None:
+    """RecBole #2196, #1983 and #1554: an empty list of tensors, or shapes that do not fit."""
+    keys = with_numbers(root)
+    model, dataset, batch = built(root, name, selected_features=selected, numerical_features=numerical, **keys)
+    model.calculate_loss(batch).backward()
+    sparse, dense = model.feature_embed_layer(None, batch["item_id_list"])
+    numbers = [field for field in selected if field != "brand"]
+    assert dense["item"].shape == (*batch["item_id_list"].shape, len(numbers), 8)
+    assert (sparse["item"] is not None) == ("brand" in selected)
+    projected = getattr(model.feature_embed_layer, "vector_projection", {})
+    assert list(projected) == [field for field in numbers if field not in numerical]
+    for field, projection in projected.items():
+        table = dataset.get_item_feature()[field].reshape(dataset.item_num, -1)
+        place = list(projected).index(field) - len(projected)
+        expected = table[batch["item_id_list"]] @ projection.weight.T
+        assert torch.allclose(dense["item"][..., place, :], expected, atol=1e-5)
+
+
+def test_each_numerical_feature_has_its_own_embedding(root: Path) -> None:
+    selected = ["price", "year"]
+    keys = with_numbers(root)
+    model, dataset, batch = built(root, "FDSA", selected_features=selected, numerical_features=selected, **keys)
+    layer = model.feature_embed_layer
+    _, dense = layer(None, batch["item_id_list"])
+    for place, field in enumerate(selected):
+        value, bucket = dataset.get_item_feature()[field][batch["item_id_list"]].unbind(-1)
+        weight = layer.float_embedding_table["item"].embedding.weight
+        expected = value.unsqueeze(-1) * weight[bucket.long() + 2 * place]
+        assert torch.allclose(dense["item"][..., place, :], expected)
+
+
+def test_a_column_of_interactions_is_no_item_feature(root: Path) -> None:
+    with pytest.raises(UserError, match="selected_features: 'timestamp' is neither a loaded column of"):
+        SequentialDataset(make_config(root, "SASRecF", selected_features=["timestamp"]))

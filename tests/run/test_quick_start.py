@@ -94,11 +94,14 @@ def test_the_model_does_not_depend_on_the_flops(folder: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+LABELED = {"eval_args": {"mode": "labeled"}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"metrics": ["Foo"]}, "no metric named 'Foo'"),
-        ({"topk": [0]}, "topk must be a positive integer"),
+        ({"topk": [0]}, "topk=.*a list of whole numbers, at least 1"),
         ({"topk": "ten"}, "topk"),
         ({"valid_metric": "MRR@7"}, r"valid_metric='MRR@7' is not among the metrics"),
         ({"eval_args": {"split": {"XX": 1}}}, "XX|splitting_method"),
@@ -107,12 +110,54 @@ def test_the_model_does_not_depend_on_the_flops(folder: Path) -> None:
         ({"load_col": {"inter": ["user_id"]}}, r"load_col.* 'item_id' \(ITEM_ID_FIELD\)"),
         ({"USER_ID_FIELD": "who"}, r"shop\.inter'.* 'who' \(USER_ID_FIELD\).*user_id, item_id, timestamp"),
         ({"load_col": None, "TIME_FIELD": "when", "eval_args": {"order": "TO"}}, r"'when' \(TIME_FIELD\)"),
+        ({"load_col": None, "unload_col": {"inter": ["item_id"]}}, r"unload_col=.* 'item_id' \(ITEM_ID_FIELD\)"),
+        ({"field_separator": ","}, r"line 1: .* by '\\t' and not by ',': leave field_separator out"),
+        ({"benchmark_filename": ["train", "test"]}, r"must name three files, .* shop\.train\.inter"),
+        ({"benchmark_filename": "train"}, "benchmark_filename=train: it must name three files"),
+        ({"device": "cpu"}, "device=cpu: RecBole chooses the device by itself; set use_gpu=False"),
+        ({"val_interval": {"rating": "[3,inf)"}}, "val_interval: column 'rating' is not loaded .*; add it to load_col"),
+        ({"threshold": {"rating": 3}}, "threshold: column 'rating' is not loaded"),
+        ({"alias_of_item_id": ["iid"]}, "alias_of_item_id: column 'iid' is not loaded"),
+        ({"metrics": ["AUC"], "valid_metric": "AUC", **LABELED}, r"needs the column 'label' \(LABEL_FIELD\)"),
+        (LABELED, r"mode labeled compares scores with labels, which metrics=.* do not; set mode to full"),
     ],
 )
 def test_what_recbole_refuses_is_told_in_one_line(folder: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         quick_start.run_recbole("BPR", "shop", config_dict=settings(folder, **changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_context_model_needs_labels_or_negatives(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"needs the column 'label' \(LABEL_FIELD\), and loaded are user_id, item_id"):
+        quick_start.run_recbole("FM", "shop", config_dict=settings(folder))
+    ranking: dict[str, Any] = {"metrics": ["MRR"], "valid_metric": "MRR@10", "eval_args": {"mode": "full"}}
+    with pytest.raises(UserError, match="FM needs the column 'label'"):
+        quick_start.run_recbole("FM", "shop", config_dict=settings(folder, **ranking))
+    ranking["train_neg_sample_args"] = {"distribution": "uniform", "sample_num": 1}
+    result = quick_start.run_recbole("FM", "shop", config_dict=settings(folder, **ranking))
+    assert 0 <= result["test_result"]["mrr@10"] <= 1
+
+
+def test_vectors_of_an_additional_file_have_the_ids_of_the_items(folder: Path) -> None:
+    rows = "".join(f"i{number}\t{number} 1\n" for number in range(20))
+    (folder / "shop" / "shop.emb").write_text(f"iid:token\tvec:float_seq\n{rows}")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "emb": ["iid", "vec"]}
+    keys = {"additional_feat_suffix": ["emb"], "load_col": columns, "preload_weight": {"iid": "vec"}}
+
+    def refusal(**changes: Any) -> str:
+        with pytest.raises(UserError) as caught:
+            build(make_config("BPR", "shop", config_dict=settings(folder, **{**keys, **changes})))
+        return str(caught.value)
+
+    assert "'iid' of shop.emb has ids of its own" in refusal()
+    alias = {"alias_of_item_id": ["iid"]}
+    misnamed = {"load_col": {**columns, "emb": ["iid", "vector"]}}
+    assert "shop.emb: no column vector among iid, vec; load_col=" in refusal(**alias, **misnamed)
+    assert "preload_weight: column 'vectors' is not loaded" in refusal(**alias, preload_weight={"iid": "vectors"})
+    dataset = build(make_config("BPR", "shop", config_dict=settings(folder, **keys, **alias))).dataset
+    firsts = dataset.get_preload_weight("iid")[:, 0].tolist()
+    assert firsts[1:] == [float(token[1:]) for token in dataset.field2id_token["item_id"][1:]]
 
 
 def test_a_missing_data_set_is_not_downloaded_unasked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

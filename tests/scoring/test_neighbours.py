@@ -1,47 +1,23 @@
-"""Neighbours of a history: against a plain count, and where they may and may not take part."""
+"""Neighbours of a history: against a plain count, and beside MMM4Rec."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from counting import plain_addition
 from pattern_shop import prepared
 
 from recbole_mmm4rec.run.build import Run
 from recbole_mmm4rec.run.quick_start import load_data_and_model
-from recbole_mmm4rec.scoring.neighbours import Addition, Neighbours
+from recbole_mmm4rec.scoring.beside import alone
+from recbole_mmm4rec.scoring.neighbours import Addition, Counts
 from recbole_mmm4rec.scoring.ranking import best_items
 
 pytestmark = pytest.mark.usefixtures("own_folder")
-
-
-def plain(run: Run, batch: Any, window: int, decay: float, weight: float) -> np.ndarray:
-    """The formula of the module's docstring, read aloud: one history after the other."""
-    samples = run.train._dataset.inter_feat[slice(0, len(run.train._dataset))]
-    times: dict[tuple[int, int, int], float] = defaultdict(float)  # (user, a, b)
-    taken = np.ones(run.dataset.item_num)
-    for user, history, length, target in zip(
-        *(samples[field].tolist() for field in ("user_id", "item_id_list", "item_length", "item_id")), strict=True
-    ):
-        taken[target] += 1
-        for place in range(length):
-            if length - place <= window and history[place] != target:
-                times[user, history[place], target] += 1 / (length - place) ** 0.5
-                times[user, target, history[place]] += 0.5 / (length - place) ** 0.5
-    found = np.zeros((len(batch), run.dataset.item_num))
-    for row, (user, history, length) in enumerate(
-        zip(*(batch[field].tolist() for field in ("user_id", "item_id_list", "item_length")), strict=True)
-    ):
-        for place in range(length):
-            for (other, a, b), count in times.items():
-                if other != user and a == history[place]:
-                    share = count / (taken[a] ** 0.5 * taken[b] ** 0.25)
-                    found[row, b] += decay ** (length - 1 - place) * share
-    return weight * np.log1p(found / 0.1)
 
 
 def dense(addition: Addition, rows: int, items: int) -> np.ndarray:
@@ -58,8 +34,8 @@ def batch_of(run: Run) -> Any:
 def test_it_is_the_formula(tmp_path: Path, window: int, decay: float, weight: float) -> None:
     run = prepared(tmp_path)
     batch = batch_of(run)
-    wanted = plain(run, batch, window, decay, weight)
-    neighbours = Neighbours(run.train._dataset, window, decay, weight)
+    wanted = plain_addition(run.train._dataset, batch, window, decay, weight)
+    neighbours = Counts(run.train._dataset, window, decay, weight)
     found = neighbours.addition(batch["user_id"], batch["item_id_list"], batch["item_length"])
     np.testing.assert_allclose(dense(found, *wanted.shape), wanted, rtol=1e-5, atol=1e-4)
     assert (wanted > 0).any()
@@ -70,16 +46,16 @@ def test_what_is_held_out_is_not_counted(tmp_path: Path) -> None:
     """Only training samples are read: with another last item of every user the counts stay the same."""
     run = prepared(tmp_path)
     table = run.train._dataset.inter_feat.interaction._fields["item_id"].values
-    before = Neighbours(run.train._dataset, 20, 0.8, 1.0)
+    before = Counts(run.train._dataset, 20, 0.8, 1.0)
     for loader in (run.valid, run.test):
         table[loader._dataset.inter_feat.interaction.target] = 1
-    after = Neighbours(run.train._dataset, 20, 0.8, 1.0)
+    after = Counts(run.train._dataset, 20, 0.8, 1.0)
     assert (before._counts != after._counts).nnz == 0
 
 
 def test_an_unknown_user_has_no_pairs_of_its_own(tmp_path: Path) -> None:
     run = prepared(tmp_path)
-    neighbours = Neighbours(run.train._dataset, 20, 0.8, 1.0)
+    neighbours = Counts(run.train._dataset, 20, 0.8, 1.0)
     batch = batch_of(run)
     own, new = (
         neighbours.addition(users, batch["item_id_list"], batch["item_length"])
@@ -101,7 +77,8 @@ def test_ranking_in_pieces_equals_ranking_of_all_scores(tmp_path: Path, budget: 
         users, fused = run.model.sides(batch)
         found = best_items(users, fused, 5, None, budget, run.model.addition(batch))
     assert torch.equal(found, scores.sort(dim=1, descending=True, stable=True).indices[:, :5])
-    assert not torch.equal(scores, run.model.network.scores(users, fused))
+    with torch.no_grad(), alone(run.model):
+        assert not torch.equal(scores, run.model.full_sort_predict(batch))
     batch.update(type(batch)({"item_id": found[:, 1]}))
     with torch.no_grad():
         torch.testing.assert_close(run.model.predict(batch), scores.gather(1, found[:, 1:2]).squeeze(1))
@@ -116,9 +93,3 @@ def test_an_untrained_model_has_no_neighbours(tmp_path: Path) -> None:
     addition = model.addition(next(iter(valid))[0])
     assert addition is not None
     assert len(addition.value)
-
-
-def test_weight_zero_is_the_network_alone(tmp_path: Path) -> None:
-    run = prepared(tmp_path, neighbour_weight=0)
-    run.model.has_trained = True
-    assert run.model.addition(batch_of(run)) is None

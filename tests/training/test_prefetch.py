@@ -64,3 +64,29 @@ def test_a_loader_s_error_reaches_the_training(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(RuntimeError, match="broken loader"):
         list(prefetched(loader(), torch.device("cuda")))
+
+
+def test_a_batch_is_copied_on_the_copying_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From pinned memory and without waiting: elsewhere it would queue behind the computation."""
+    events: list[Any] = []
+
+    @contextlib.contextmanager
+    def stream(chosen: Any) -> Any:
+        events.append(("on", chosen))
+        yield
+        events.append(("off", chosen))
+
+    class Column(torch.Tensor):
+        def pin_memory(self) -> Any:  # type: ignore[override]
+            events.append("pinned")
+            return self
+
+        def to(self, device: Any, non_blocking: bool = False) -> Any:  # type: ignore[override]
+            events.append((device, non_blocking))
+            return self
+
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    batch = SimpleNamespace(interaction={"item_id": torch.arange(3).as_subclass(Column)})
+    copied = prefetch._copied(batch, "the GPU", "copying")  # type: ignore[arg-type]
+    assert events == [("on", "copying"), "pinned", ("the GPU", True), ("off", "copying")]
+    assert copied["item_id"].tolist() == [0, 1, 2]

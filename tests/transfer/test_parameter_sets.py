@@ -108,6 +108,16 @@ def test_frozen_until_an_epoch(tmp_path: Path) -> None:
     assert "layers.0.ssd.in_proj.weight" in moved(resumed, 3)
 
 
+def test_a_recorded_step_is_forgotten_where_more_parameters_move(tmp_path: Path) -> None:
+    """A graph has no gradients of what was frozen when it was recorded, and would leave it where it is."""
+    run = prepared(tmp_path, frozen=["ssd"], unfreeze_after=2, epochs=4)
+    tell = run.trainer.training.at("unfreezing").epoch_begins
+    for epoch, kept in ((0, True), (1, True), (2, False), (3, True)):
+        run.trainer.graphed = recorded = object()
+        tell(run.trainer.training, epoch)
+        assert (run.trainer.graphed is recorded) == kept
+
+
 def test_transferred_and_new(tmp_path: Path) -> None:
     path = checkpoint(tmp_path)
     run = prepared(tmp_path, pretrained=path, frozen=["transferred"])
@@ -168,7 +178,10 @@ def test_rates_move_the_weights(tmp_path: Path) -> None:
         ({"frozen": "[ssd"}, ["frozen='[ssd': it must be a list of names"]),
         ({"learning_rates": {"id": 0.5}}, ["learning_rates: 'id' is no part", "did you mean 'ids'"]),
         ({"learning_rates": {"new": 0.5}}, ["learning_rates: 'new' needs a checkpoint"]),
-        ({"learning_rates": {"ids": 0}}, ["learning_rates={'ids': 0}: it must be names with factors above 0"]),
+        (
+            {"learning_rates": {"ids": 0}},
+            ["learning_rates={'ids': 0}: it must be a mapping such as {'transferred': 0.1}"],
+        ),
         ({"learning_rates": 0.5}, ["learning_rates=0.5: it must be"]),
         ({"unfreeze_after": 1}, ["unfreeze_after=1: it needs frozen"]),
         ({"unfreeze_after": -1, "frozen": ["ids"]}, ["unfreeze_after=-1: it must be a whole number, at least 0"]),

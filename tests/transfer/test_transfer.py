@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from breaking import broken_off
 from network.models import golden, part
 from pattern_shop import NAME, pattern_settings, prepared, write_pattern_shop
 from shop import settings, write_shop
@@ -120,16 +121,7 @@ def test_fine_tuning_that_goes_on_is_not_validated_first_again(tmp_path: Path) -
     path, _ = source(tmp_path)
     changes = {"pretrained": str(path), "epochs": 3, "resume": True}
     run = target(tmp_path, **changes)
-    train = run.trainer._train_epoch
-
-    def broken(data: Any, number: int, **rest: Any) -> Any:
-        if number == 2:
-            raise KeyboardInterrupt
-        return train(data, number, **rest)
-
-    run.trainer._train_epoch = broken
-    with pytest.raises(KeyboardInterrupt):
-        run.trainer.fit(run.train, run.valid)
+    broken_off(run, 2)
     files = sorted((tmp_path / "target" / "saved").glob("*"))
     run = target(tmp_path, **changes)
     run.trainer.fit(run.train, run.valid)

@@ -15,6 +15,7 @@ from recbole_mmm4rec.tune.proposals import Proposals
 from recbole_mmm4rec.tune.space import Parameter, make_parameter, same_text
 from recbole_mmm4rec.tune.trials import Trials, best
 
+DATE = "2024-05-06T07:08:09+00:00"
 GRID = [make_parameter("a", "choice", [1, 2, 3], "here"), make_parameter("b", "quniform", [0, 1, 0.5], "here")]
 RANGES = [
     make_parameter("x", "uniform", [0.0, 1.0], "here"),
@@ -30,18 +31,27 @@ def goodness(params: dict[str, Any]) -> float:
     return -((params["x"] - 0.7) ** 2) - (math.log10(params["y"]) + 2) ** 2 / 10 - (params["z"] == "p")
 
 
+def trial(number: int, params: dict[str, Any]) -> dict[str, Any]:
+    """A record; every fifth failed."""
+    start = {"id": same_text(params), "trial": number, "params": params, "seconds": 1.5}
+    if number % 5 == 0:
+        return {**start, "status": "failed", "error": "no", "date": DATE}
+    score = goodness(params)
+    found = {"status": "done", "error": "", "score": score, "bigger": True, "valid": {"hit@10": score}, "date": DATE}
+    return {**start, **found, "best_epoch": 1, "epochs": 2, "history": [[1, score], [2, score - 1]]}
+
+
 def search(
     file: Path, space: list[Parameter], algo: str, most: int | None, seed: int = 0, ends: int | None = None
 ) -> list[dict[str, Any]]:
     """Search until the end, or until so many trials have been added; what was tried in this call."""
-    trials = Trials(file)
+    trials = Trials(file, space)
     proposals = Proposals(space, algo, seed, most, trials)
     tried: list[dict[str, Any]] = []
     while (ends is None or len(tried) < ends) and (params := proposals.next()) is not None:
         tried.append(params)
         number = len(trials.by_id) + 1
-        found = {"status": "done", "score": goodness(params), "bigger": True} if number % 5 else {"status": "failed"}
-        trials.add({"id": same_text(params), "trial": number, "params": params, **found})
+        trials.add(trial(number, params))
     return tried
 
 
@@ -72,7 +82,7 @@ def test_a_broken_off_search_goes_on_as_if_nothing_had_happened(
     with (tmp_path / "parts").open("ab") as file:
         file.write(b'{"id": "torn off in the mid')
     assert first + search(tmp_path / "parts", space, algo, 30) == whole
-    assert Trials(tmp_path / "parts").by_id == Trials(tmp_path / "whole").by_id
+    assert Trials(tmp_path / "parts", space).by_id == Trials(tmp_path / "whole", space).by_id
     assert search(tmp_path / "parts", space, algo, 30) == []
 
 
@@ -98,13 +108,13 @@ def test_the_ends_of_stepped_ranges_are_as_likely_as_the_rest(tmp_path: Path) ->
 
 def test_exhaustive_refuses_ranges_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="here: x has a uniform range"):
-        Proposals(RANGES, "exhaustive", 0, None, Trials(tmp_path / "t"))
+        Proposals(RANGES, "exhaustive", 0, None, Trials(tmp_path / "t", RANGES))
 
 
 def test_a_line_that_is_no_record_is_told(tmp_path: Path) -> None:
     (tmp_path / "t").write_text('{"id": "1", "trial": 1}\nnonsense\n')
     with pytest.raises(UserError, match="line 2: no record of a trial"):
-        Trials(tmp_path / "t")
+        Trials(tmp_path / "t", GRID)
 
 
 def test_of_equal_scores_the_first_is_best_and_less_can_be_better() -> None:

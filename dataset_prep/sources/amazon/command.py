@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataset_prep.files.prepared import Origin, Prepared, write_interactions_and_texts
+from dataset_prep.files.arguments import add_output
+from dataset_prep.files.item_table import check_match
 from dataset_prep.files.text import check_set_name
 from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import Filters, filter_interactions, require_text
 from dataset_prep.sources.amazon.layouts import TEXT_FIELDS, YEARS
 from dataset_prep.sources.amazon.lines import BadLines
+from dataset_prep.sources.prepared import Origin, Prepared, write_interactions_and_texts
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 
 K_CORE = 5
@@ -86,6 +88,7 @@ def prepare_amazon(
     table, steps = filter_interactions(read.table, filters)
     bad_items = BadLines(options.max_bad)
     items = read_metadata(metadata, options.text_fields, set(table.items), bad_items)
+    notes = check_match(table.items, items.texts, "--meta") if metadata else []
     if filters.require_text:
         table, more = require_text(table, {item for item, text in items.texts.items() if text}, filters.k_core)
         steps += more
@@ -95,30 +98,23 @@ def prepare_amazon(
         "reviews_read": read.read,
         "unusable_lines_of_reviews_left_out": bad.count,
         "unusable_lines_of_metadata_left_out": bad_items.count,
-        "repeated_rows_of_the_metadata_dropped": items.repeated,
-        "picture_addresses_dropped": items.dropped_addresses,
+        **items.counts,
     }
+    if items.unread:
+        notes.append(f"pictures in a shape that is not read: {items.unread}")
     origin = Origin("amazon", _record(options), {"reviews": read.digest, "metadata": items.digest()})
     return write_interactions_and_texts(
-        out, name, origin, table, texts, counts, force, images=items.images, steps=steps
+        out, name, origin, table, texts, counts, force, images=items.images, steps=steps, notes=notes
     )
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the subcommand ``amazon``."""
-    parser = subparsers.add_parser(
-        "amazon",
-        help="Amazon's review data sets of 2014, 2018 and 2023",
-        description="Reads Amazon's reviews and metadata.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``amazon`` is told."""
+    parser.description = "Reads Amazon's reviews and metadata."
+    parser.epilog = EPILOG
     parser.add_argument("--reviews", type=Path, nargs="+", required=True, metavar="FILE", help="files of reviews")
     parser.add_argument("--meta", type=Path, nargs="+", default=[], metavar="FILE", help="files of metadata")
-    parser.add_argument("--name", required=True, help="name of the data set")
-    parser.add_argument("--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
-    parser.add_argument("--force", action="store_true", help="replace another data set of this name")
+    add_output(parser)
     parser.add_argument(
         "--text-fields", default=",".join(FIELDS), metavar="FIELD,...", help="parts of the text (default: %(default)s)"
     )

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dataset_prep.files.text import clean_text
+from dataset_prep.files.text import clean_text, is_script
 from dataset_prep.sources.amazon.html_text import plain_text
 from dataset_prep.sources.amazon.layouts import TEXT_FIELDS, check_metadata
 from dataset_prep.sources.amazon.lines import BadLines, UnusableError, amazon_id, head, numbered_lines, parse_record
+from dataset_prep.sources.amazon.pictures import is_address, picture_addresses, unread_pictures
 
-# 2023 gives a picture in three sizes; 2018 has two lists, 2014 one address.
-_SIZES = ("hi_res", "large", "thumb")
-_ADDRESS_KEYS = ("imageURLHighRes", "imageURL", "imUrl")
-_LONGEST_ADDRESS = 2_000
+_COUNTS = (
+    "repeated_rows_of_the_metadata_dropped",
+    "titles_that_are_a_script_dropped",
+    "picture_addresses_dropped",
+    "rows_with_pictures_in_a_shape_that_is_not_read",
+)
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,14 @@ class ItemData:
     Attributes:
         texts: clean text by item id, empty for none.
         images: addresses of the first picture by item id, blank-separated, largest first; empty for none.
-        repeated: rows of an item that was there before.
-        dropped_addresses: picture addresses that are no http(s) address.
+        counts: what was met on the way, by what it is called in a summary.
+        unread: the first row that says something of pictures in a shape that is not read, or None.
     """
 
     texts: dict[str, str]
     images: dict[str, str]
-    repeated: int
-    dropped_addresses: int
+    counts: dict[str, int]
+    unread: str | None
 
     def digest(self) -> str:
         """sha256 of it all; the order of lines and files does not matter."""
@@ -62,7 +64,8 @@ def read_metadata(paths: Sequence[Path], fields: Sequence[str], wanted: Containe
     for path in paths:
         check_metadata(path, head(path))
     chosen: dict[str, tuple[str, str]] = {}
-    repeated = dropped = 0
+    counts = dict.fromkeys(_COUNTS, 0)
+    unread: str | None = None
     for path in paths:
         for number, line in numbered_lines(path):
             try:
@@ -74,23 +77,30 @@ def read_metadata(paths: Sequence[Path], fields: Sequence[str], wanted: Containe
             if item not in wanted:
                 continue
             addresses = picture_addresses(record)
-            usable = [address for address in addresses if _is_address(address)]
-            dropped += len(addresses) - len(usable)
+            usable = [address for address in addresses if is_address(address)]
+            shape = None if addresses else unread_pictures(record)
+            if shape is not None and unread is None:
+                unread = f"{path} line {number}: {shape}"
             row = (item_text(record, fields), " ".join(usable))
-            repeated += item in chosen
+            met = (item in chosen, _is_a_script(record), len(addresses) - len(usable), shape is not None)
+            counts = {what: count + more for (what, count), more in zip(counts.items(), met, strict=True)}
             chosen[item] = max(row, chosen.get(item, row), key=_preference)
     bad.report()
     texts = {item: text for item, (text, _) in chosen.items()}
-    return ItemData(texts, {item: image for item, (_, image) in chosen.items()}, repeated, dropped)
+    return ItemData(texts, {item: image for item, (_, image) in chosen.items()}, counts, unread)
 
 
 def item_text(record: dict[str, Any], fields: Sequence[str]) -> str:
     """The text of an item: a sentence a field, ``Title. Brand. Category Category. Features. Description.``
 
+    None where the title is a piece of script: the crawler met a page that it could not read.
+
     Args:
         record: a row of metadata.
         fields: keys of ``TEXT_FIELDS``; one that the record lacks is left out.
     """
+    if _is_a_script(record):
+        return ""
     sentences = []
     for field in fields:
         parts = [plain_text(part) for key in TEXT_FIELDS[field] if key in record for part in _strings(record[key])]
@@ -101,28 +111,8 @@ def item_text(record: dict[str, Any], fields: Sequence[str]) -> str:
     return clean_text(" ".join(sentences))
 
 
-def picture_addresses(record: dict[str, Any]) -> list[str]:
-    """Addresses of an item's first picture, largest first.
-
-    Args:
-        record: a row of metadata.
-    """
-    found: dict[str, None] = {}
-    pictures = record.get("images")
-    for picture in pictures if isinstance(pictures, list) else ():
-        if isinstance(picture, dict):
-            found.update((picture[size], None) for size in _SIZES if isinstance(picture.get(size), str))
-        if found:
-            break
-    for key in _ADDRESS_KEYS:
-        if key in record:
-            found.update((address, None) for address in islice(_strings(record[key]), 1))
-    return [address for address in found if address]
-
-
-def _is_address(text: str) -> bool:
-    readable = text.isascii() and text.isprintable() and " " not in text
-    return readable and text.startswith(("http://", "https://")) and len(text) <= _LONGEST_ADDRESS
+def _is_a_script(record: dict[str, Any]) -> bool:
+    return any(map(is_script, _strings(record.get("title"))))
 
 
 def _preference(row: tuple[str, str]) -> tuple[bool, bool, int, str, str]:

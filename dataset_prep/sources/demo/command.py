@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from dataset_prep.files.arguments import add_output
 from dataset_prep.files.atomic import publish
 from dataset_prep.files.text import check_set_name
 from dataset_prep.filters.interactions import HEADER
@@ -29,25 +29,19 @@ FEWEST_ITEMS = len(SHAPES) * len(USES)
 MOST = 10_000_000  # users or items; ids have seven digits
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds the subcommand ``demo``."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="a small synthetic shop with pictures",
-        description="Makes a small synthetic shop: items with a title and a drawn picture, users whose next purchase "
-        "follows from the shape that only pictures show and the use that only titles tell.",
-        epilog="example:\n  python -m dataset_prep demo --users 3000 --items 1200 --seed 1\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``demo`` is told."""
+    parser.description = (
+        "Makes a small synthetic shop: items with a title and a drawn picture, users whose next purchase "
+        "follows from the shape that only pictures show and the use that only titles tell."
     )
-    parser.add_argument("--name", default="demo", help="name of the data set (default: demo)")
+    parser.epilog = "example:\n  python -m dataset_prep demo --users 3000 --items 1200 --seed 1\n"
+    add_output(parser, "name of the data set (default: demo)", "demo")
     parser.add_argument("--users", type=int, default=DEFAULT_USERS, help=f"default: {DEFAULT_USERS}")
     parser.add_argument(
         "--items", type=int, default=DEFAULT_ITEMS, help=f"at least {FEWEST_ITEMS} (default: {DEFAULT_ITEMS})"
     )
     parser.add_argument("--seed", type=int, default=1, help="decides everything that is drawn by lot (default: 1)")
-    parser.add_argument("--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
-    parser.add_argument("--force", action="store_true", help="replace another data set of this name")
     parser.set_defaults(run=_run)
 
 

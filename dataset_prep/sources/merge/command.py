@@ -7,31 +7,24 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from dataset_prep.files.arguments import add_output
 from dataset_prep.files.atomic import hash_file, part_of
-from dataset_prep.files.prepared import IMAGE_COLUMN, ITEM_HEADER, Origin, Prepared, write_set
 from dataset_prep.filters.interactions import HEADER
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem, remove_leftovers
 from dataset_prep.sources.merge.domain import SEPARATOR, Domain, find_domains
+from dataset_prep.sources.prepared import IMAGE_COLUMN, ITEM_HEADER, Origin, Prepared, write_set
 from recbole_mmm4rec.base.errors import UserError
 
 
-def add_parser(subparsers: Any) -> None:
-    """Adds ``merge`` to the command line."""
-    help_line = "several data sets as one, for pre-training"
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "merge",
-        help=help_line,
-        description=help_line[0].upper() + help_line[1:] + "; ids become SET:ID, embeddings are joined as they are.",
-        epilog="example:\n  python -m dataset_prep merge food home movies --name mix\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``merge`` is told."""
+    parser.description = (
+        "Several data sets as one, for pre-training; ids become SET:ID, embeddings are joined as they are."
     )
+    parser.epilog = "example:\n  python -m dataset_prep merge food home movies --name mix\n"
     parser.add_argument("sets", nargs="+", metavar="SET", help="names of data sets, at least two")
-    parser.add_argument("--name", required=True, help="name of the merged set")
-    parser.add_argument("--out", type=Path, default=Path("dataset"), help="folder of data sets (default: dataset)")
-    parser.add_argument("--force", action="store_true", help="replace another data set of this name")
+    add_output(parser, "name of the merged set")
     parser.set_defaults(run=_run)
 
 

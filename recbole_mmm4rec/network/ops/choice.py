@@ -25,18 +25,24 @@ def choose_scan(requested: str, device_type: str) -> Scan:
         one of :data:`.scans.SCANS`.
 
     Raises:
-        UserError: "mamba_ssm" was asked for and cannot run here.
+        UserError: "mamba_ssm" or "numba" was asked for and cannot run here.
     """
-    return SCANS[_choose(requested, device_type)]
+    name, reason = backend_and_reason(requested, device_type)
+    slower = requested == "auto" and name == "torch" and device_type == "cuda"
+    logger.log(logging.WARNING if slower else logging.INFO, "SSD backend: %s on %s (%s)", name, device_type, reason)
+    return SCANS[name]
 
 
-def _choose(requested: str, device_type: str) -> str:
-    """The name of the implementation."""
+def backend_and_reason(requested: str, device_type: str) -> tuple[str, str]:
+    """The name of what :func:`choose_scan` chooses, and why, in words.
+
+    Raises:
+        UserError: as there.
+    """
     if requested == "numba":
         _refuse_numba(device_type)
     if requested in ("torch", "numba", "recurrence"):
-        logger.info("SSD backend: %s on %s (as configured)", requested, device_type)
-        return requested
+        return requested, "as configured"
     on_gpu = device_type == "cuda"
     kernel = kernels.scan_kernel() if on_gpu or requested == "mamba_ssm" else "no GPU"
     runnable = not isinstance(kernel, str) and (on_gpu or kernels.interpreted())
@@ -46,26 +52,17 @@ def _choose(requested: str, device_type: str) -> str:
             raise UserError(
                 f"ssd_backend: mamba_ssm cannot run: {why}; install the extra [gpu] or set ssd_backend: torch"
             )
-        logger.info("SSD backend: mamba_ssm on %s (as configured); convolution: %s", device_type, _conv_words(on_gpu))
-        return "mamba_ssm"
+        return "mamba_ssm", f"as configured; convolution: {_conv_words(on_gpu)}"
     if on_gpu and runnable:
-        logger.info("SSD backend: mamba_ssm on cuda; convolution: %s", _conv_words(on_gpu))
-        return "mamba_ssm"
+        return "mamba_ssm", f"convolution: {_conv_words(on_gpu)}"
     if on_gpu:
-        logger.warning("SSD backend: torch on cuda, because %s; the extra [gpu] brings the faster kernels", kernel)
-    elif device_type == "cpu" and not _numba():
-        logger.info(
-            "SSD backend: numba on cpu (mamba-ssm's kernels need a GPU); the first training after an installation "
-            "compiles for half a minute"
-        )
-        return "numba"
-    else:
-        logger.info(
-            "SSD backend: torch on %s (mamba-ssm's kernels need a GPU%s)",
-            device_type,
-            f", and {_numba()}; the extra [cpu] has faster loops" if device_type == "cpu" else "",
-        )
-    return "torch"
+        return "torch", f"{kernel}; the extra [gpu] brings the faster kernels"
+    why = "mamba-ssm's kernels need a GPU"
+    if device_type != "cpu":
+        return "torch", why
+    if not _numba():
+        return "numba", f"{why}; the first training after an installation compiles for half a minute"
+    return "torch", f"{why}, and {_numba()}; the extra [cpu] has faster loops"
 
 
 @functools.cache

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_mmm4rec.network.ops.operands import Operands
-from recbole_mmm4rec.network.ops.positions import Positions
-from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.packing.positions import Positions
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 
 
 def mix(o: Operands, at: Positions) -> Tensor:
@@ -100,11 +100,11 @@ def gated_norm(y: Tensor, z: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def sum_of_directions(tables: Sequence[Tensor], weights: Tensor | None, temperature: float) -> Tensor:
-    """Σ_m c_m table_m/‖table_m‖ / temperature, tables (n, D), c (n, M): :func:`.directions.sum_of_directions`."""
+    """Σ_m c_m table_m/‖table_m‖ / temperature, tables (n, D), c (n, M): :func:`.tables.directions.sum_of_directions`."""
     directions = torch.stack([F.normalize(table, dim=1) for table in tables], 1)  # (n, M, D)
     return (directions if weights is None else weights.unsqueeze(2) * directions).sum(1) / temperature
 
 
 def softmax_cross_entropy(users: Tensor, items: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Mean cross-entropy over all items, users (B, D), items (I, D): :func:`.softmax.softmax_cross_entropy`."""
+    """Mean cross-entropy over all items, users (B, D), items (I, D): :func:`.tables.softmax.softmax_cross_entropy`."""
     return F.cross_entropy(users @ items.T, labels, label_smoothing=smoothing)

@@ -19,7 +19,8 @@ from tiny_clip import make_tiny_clip
 
 from dataset_prep.cli import main
 from dataset_prep.embed.embed import EmbedOptions, embed
-from dataset_prep.embed.spec import Encoder, EncoderSpec, load_encoder
+from dataset_prep.embed.load import load_encoder
+from dataset_prep.embed.spec import Encoder, EncoderSpec
 from dataset_prep.embed.torch_tools import choose_device, hash_state, read_checkpoint
 from dataset_prep.images.files import BadPictureError, picture_stem, save_picture
 from dataset_prep.images.report import read_report

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mutate import damaged
 
 from dataset_prep.cli import main
 from dataset_prep.embed.embed import EmbedOptions
 from dataset_prep.embed.embed import embed as embed_set
 from dataset_prep.embed.sentence_encoder import SentenceEncoder, hash_weights, load_text_encoder
 from dataset_prep.embed.spec import EncoderSpec
+from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.features.store import FeatureStore, read_item_column
+from recbole_mmm4rec.features.store import FeatureStore
 
 
 class LetterCounts:
@@ -318,3 +320,44 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -
     subprocess.run(command("killed", "0"), check=True, capture_output=True, env=environment)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert json.loads(contents(tmp_path / "whole")["text/manifest.json"])["encoder"] == "slow"
+
+
+def test_items_of_the_interactions_without_a_row_are_counted_every_time(out: Path) -> None:
+    (out / "shop/shop.inter").write_text("user_id:token\titem_id:token\nu\ti1\nu\t370.0\nv\ti2\n")
+    (out / "shop/shop.train.inter").write_text("item_id_list:token_seq\titem_id:token\ni1 0 i3\ti2\n\tq\n")
+    said = f"3 of 6 items with interactions have no row in {out / 'shop/shop.item'}: they are trained as items without"
+    for outcome in ("newly encoded", "is up to date"):
+        first, second = embed(out, LetterCounts()).splitlines()
+        assert outcome in first
+        assert second.startswith(said)
+    for file in ("shop.inter", "shop.train.inter"):
+        (out / "shop" / file).write_text("user_id:token\titem_id:token\nu\ti1\n")
+    assert "no row" not in embed(out, LetterCounts())
+    (out / "shop/shop.inter").write_text("user_id,item_id\n")  # whoever trains is told
+    assert "is up to date" in embed(out, LetterCounts())
+
+
+def test_an_empty_id_is_found_before_encoding(out: Path) -> None:
+    encoder = LetterCounts()
+    file = out / "shop/shop.item"
+    file.write_text(file.read_text() + "\n\ta text\n")
+    with pytest.raises(UserError, match=r"shop\.item line 13: item_id is empty; fill it in or leave the line out"):
+        embed(out, encoder)
+    assert encoder.batches == []
+
+
+def test_no_damage_to_the_cache_ends_in_an_error(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataset_prep.embed.embed.SHARD_ITEMS", 1000)
+    embed(out, LetterCounts())
+    whole = contents(out)
+    cached = {file: file.read_bytes() for file in (out / "shop/features/.cache").rglob("*") if file.is_file()}
+    (keys,) = (file for file in cached if file.suffix == ".keys")
+    cached[keys.with_suffix(".failed.json")] = json.dumps({"00" * 32: "no picture"}).encode()
+    for target, data in cached.items():
+        for content in damaged(data[:128], 10, 60):
+            shutil.rmtree(out / "shop/features/text")
+            for file, before in cached.items():
+                file.write_bytes(before)
+            target.write_bytes(content + data[128:])
+            embed(out, LetterCounts())
+            assert contents(out).keys() == whole.keys()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_prep.files.text import MAX_CHARS, READ_AS_MISSING, check_id, check_set_name, clean_text
+from dataset_prep.files.text import MAX_CHARS, READ_AS_MISSING, check_id, check_set_name, clean_text, is_script
 from recbole_mmm4rec.base.errors import UserError
 
 
@@ -84,3 +84,24 @@ def test_set_names_name_a_folder(name: str) -> None:
     with pytest.raises(UserError, match="--name"):
         check_set_name(name)
     assert check_set_name("Amazon_Books-5.0") == "Amazon_Books-5.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("var aPageStart = (new Date()).getTime();var ue_t0=ue_t0||+new Date();", True),
+        (" window.ue_ihb = (window.ue_ihb || 0) + 1;", True),
+        ("(function(a,b){})();", True),
+        ("function f() { return 1; }", True),
+        ("if (window.ue) {}", True),
+        ("document.write('x');", True),
+        ("Var = Variance; a primer", False),
+        ("var wheel bearing kit; (2 pcs)", False),
+        ("Let It Be (Remastered)", False),
+        ("Window. A Novel (2003)", False),
+        ("Functions (of time)", False),
+        ("", False),
+    ],
+)
+def test_a_script_is_told_from_a_title(text: str, script: bool) -> None:
+    assert is_script(text) is script

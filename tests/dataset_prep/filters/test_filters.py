@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typed import run
 
-from dataset_prep.cli import main
 from dataset_prep.filters.filters import Filters, apply_filters, k_core, repeats
 from dataset_prep.filters.interactions import InteractionLog, Interactions
 
@@ -140,10 +140,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("p.csv").write_text("item_id,text\na,A\nb,\nc,C\nunseen,U\n")
     Path("s.tsv").write_text("user_id\titem_ids\nu\ta b a\nv\ta b\nw\tc\n")
     return tmp_path
-
-
-def run(line: str) -> int:
-    return main(line.split())
 
 
 def inter(name: str = "shop") -> list[str]:

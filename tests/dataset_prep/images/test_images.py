@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,13 +108,43 @@ def test_failures_that_pass_are_tried_again(tmp_path: Path, server: Server, path
 
 
 @pytest.mark.parametrize(
-    ("path", "reason"), [("/slow", "no end within 0.3 s"), ("/short", "broken off (ProtocolError)")]
+    ("path", "reason"),
+    [
+        ("/slow", "no end within 0.3 s"),
+        ("/headers", "no end within 0.3 s"),
+        ("/silent", "no end within 0.3 s"),
+        ("/short", "broken off (ProtocolError)"),
+    ],
 )
 def test_a_server_that_does_not_finish_is_left(tmp_path: Path, server: Server, path: str, reason: str) -> None:
     server.asked.clear()
     write_items(tmp_path, {"a": server.url + path})
     fetch(tmp_path, timeout=0.3, retries=1)
     assert (reasons(tmp_path)["a"].split("; ")[0], server.asked[path]) == (reason, 2)
+
+
+def test_headers_that_are_none_are_no_traceback(
+    tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_items(tmp_path, {"a": server.url + "/odd"})
+    fetch(tmp_path)
+    assert reasons(tmp_path) == {}
+    assert "Traceback" not in capfd.readouterr().err
+    assert caplog.records == []
+
+
+def test_waiting_for_its_turn_is_no_time_of_the_server(tmp_path: Path, server: Server) -> None:
+    write_items(tmp_path, {str(number): f"{server.url}/ok/{number}" for number in range(8)})
+    assert "8 of 8 items have a picture" in fetch(tmp_path, timeout=0.4, retries=0, rate=10)
+
+
+def test_a_client_that_is_stopped_waits_for_nobody(server: Server) -> None:
+    client = PictureClient(FetchLimits(retries=5, timeout=60, allow_private=True), 1)
+    begin = time.monotonic()
+    threading.Timer(0.2, client.stop).start()
+    with pytest.raises(FetchError):
+        client.get(server.url + "/silent")
+    assert time.monotonic() - begin < 10
 
 
 def test_a_second_run_fetches_what_is_missing_or_failed_in_passing(tmp_path: Path, server: Server) -> None:
@@ -221,6 +252,7 @@ def test_files_come_from_the_given_folder_and_from_nowhere_else(tmp_path: Path) 
     (pictures / "link.png").symlink_to(tmp_path / "secret.png")
     (pictures / "text.png").write_text("hello")
     os.mkfifo(pictures / "pipe.png")
+    (pictures / "itself.png").symlink_to(pictures / "itself.png")
     sources = {
         "a": "a b.webp",
         "b": "../secret.png",
@@ -231,6 +263,7 @@ def test_files_come_from_the_given_folder_and_from_nowhere_else(tmp_path: Path) 
         "g": "pipe.png",
         "h": str(pictures / "a b.webp"),
         "i": "x" * 5000,
+        "j": "itself.png",
     }
     write_items(tmp_path, sources)
     fetch(tmp_path, pictures)
@@ -242,6 +275,7 @@ def test_files_come_from_the_given_folder_and_from_nowhere_else(tmp_path: Path) 
     assert said["f"] == "no file 'no.png' in the --images folder"
     assert said["g"] == "no file 'pipe.png' in the --images folder"
     assert "cannot be read" in said["i"]
+    assert said["j"] == "'itself.png' cannot be read (RuntimeError)" or said["j"].startswith("no file 'itself.png'")
     (pictures / "no.png").write_bytes(picture())
     fetch(tmp_path, pictures)
     assert "f" not in reasons(tmp_path)
@@ -344,3 +378,15 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_files(tmp_path
     ]
     assert contents[0] == contents[1]
     assert len(contents[0]) == 62
+
+
+def test_a_link_to_itself_among_the_pictures_is_none(tmp_path: Path, server: Server) -> None:
+    write_items(tmp_path, {"a": f"{server.url}/ok/a", "b": ""})
+    folder = tmp_path / "shop/images"
+    folder.mkdir()
+    for item in "ab":
+        link = folder / f"{picture_stem(item)}.png"
+        link.symlink_to(link)
+    assert "1 of 2 items have a picture, 1 of them new" in fetch(tmp_path)
+    assert reasons(tmp_path) == {"b": "no image in the .item file"}
+    assert read_picture(folder / f"{picture_stem('a')}.png").size == (40, 30)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from amazon_files import START, make_reviews, meta_record, review_record, to_line, write, write_year
+from typed import run
 
-from dataset_prep.cli import main
 from dataset_prep.sources.amazon import reviews as amazon_reviews
 from dataset_prep.sources.amazon.layouts import detect_reviews
 
@@ -43,10 +43,6 @@ def by_line(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(amazon_reviews, "_usable_rows", noting)
     return read
-
-
-def run(line: str) -> int:
-    return main(line.split())
 
 
 def written(out: str = "dataset", name: str = "shop") -> dict[str, bytes]:
@@ -232,6 +228,38 @@ def test_text_fields_are_chosen_and_ordered(files: Path) -> None:
     assert text == "O'Brand. Item & part no. 0."
 
 
+def test_no_picture_and_an_unread_shape_are_told_once(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bare = [{key: value for key, value in meta_record(n, 2014).items() if key != "imUrl"} for n in range(8)]
+    write(files / "meta", [to_line({**record, "pictures": [], "imgs": {"main": n}}) for n, record in enumerate(bare)])
+    assert run(AMAZON) == 0
+    assert "  0 items with image\n" in capsys.readouterr().out
+    write(files / "meta", [to_line({**record, "imgs": {"main": f"{n}.jpg"}}) for n, record in enumerate(bare)])
+    assert run(AMAZON) == 0
+    out = capsys.readouterr().out
+    assert "  0 items with image\n" in out
+    assert "  8 rows with pictures in a shape that is not read\n" in out
+    assert out.count("pictures in a shape that is not read: meta line 1: 'imgs': {'main': '0.jpg'}\n") == 1
+
+
+def test_rows_whose_title_is_a_script_count_as_without_text(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    title = "var aPageStart = (new Date()).getTime();"
+    meta = [{**meta_record(n, 2018), **({"title": title} if n == 3 else {})} for n in range(8)]
+    write(files / "meta", [to_line(record) for record in meta])
+    assert run(f"{AMAZON} --no-require-text") == 0
+    assert "1 titles that are a script dropped" in capsys.readouterr().out
+    lines = Path("dataset/shop/shop.item").read_text().splitlines()[1:]
+    assert [line.split("\t")[0] for line in lines if not line.split("\t")[1]] == ["B000000003"]
+
+
+def test_metadata_of_other_items_are_refused(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(files / "meta", [to_line(meta_record(number, 2018)) for number in range(20, 28)])
+    for option in ("", "--no-require-text"):
+        assert run(f"{AMAZON} {option}") == 2
+        said = "error: --meta: has none of the 8 items of the interactions (here 'B000000000'); write the ids alike"
+        assert capsys.readouterr().err.startswith(said)
+    assert not Path("dataset").exists()
+
+
 def test_addresses_that_are_none_are_dropped(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = ["file:///etc/passwd", "http://x/a b", "http://x/\ta", "javascript:1", "http://x/" + "a" * 3_000, "../x"]
     meta = [to_line({**meta_record(number, 2014), "imUrl": odd[number % 6]}) for number in range(8)]
@@ -275,10 +303,14 @@ def test_members_of_a_gzip_file_are_all_read(files: Path) -> None:
 
 
 def test_leftovers_of_a_killed_run_go(files: Path) -> None:
-    Path(".shop.spill").mkdir()
-    Path(".shop.spill/duckdb_temp_storage.tmp").write_bytes(b"half")
+    Path("dataset/.shop.spill").mkdir(parents=True)
+    Path("dataset/.shop.spill/duckdb_temp_storage.tmp").write_bytes(b"half")
+    Path("dataset/shop").mkdir()
+    Path("dataset/shop/.lock").touch()  # the claim itself went with the process
     assert run(AMAZON) == 0
     assert sorted(os.listdir(files)) == ["dataset", "meta", "reviews"]
+    assert os.listdir("dataset") == ["shop"]
+    assert ".lock" not in os.listdir("dataset/shop")
 
 
 def test_recbole_reads_the_set(files: Path) -> None:

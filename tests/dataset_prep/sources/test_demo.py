@@ -18,8 +18,8 @@ from dataset_prep.images.files import find_pictures, picture_stem
 from dataset_prep.sources.demo.command import make_demo
 from dataset_prep.sources.demo.pictures import draw
 from dataset_prep.sources.demo.shop import KEEP, PURCHASES, SHAPES, USES, Shop, make_shop, perfect_hits
+from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.features.store import read_item_column
 
 
 def contents(folder: Path) -> dict[str, bytes]:

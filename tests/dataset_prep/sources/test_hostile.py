@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from amazon_files import make_reviews, meta_record, review_record, to_line, write, write_year
+from typed import run
 
 from dataset_prep.cli import main
 from dataset_prep.sources.amazon.lines import MAX_LINE
@@ -24,10 +25,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     write_year(folder, 2018)
     return folder
-
-
-def run(line: str) -> int:
-    return main(line.split())
 
 
 def review(user: object = "A1", item: object = "B000000001", second: object = 1_400_000_000) -> str:

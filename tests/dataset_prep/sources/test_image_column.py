@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from dataset_prep.cli import main
+from typed import run
 
 TABLE = "table --interactions i.csv --items p.csv --name shop"
 
@@ -24,10 +23,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path("pictures", name).write_bytes(b"")
     Path("pictures/z.jpg").mkdir()
     return tmp_path
-
-
-def run(line: str) -> int:
-    return main(line.split())
 
 
 def item_lines(name: str = "shop") -> list[str]:

@@ -19,8 +19,9 @@ from dataset_prep.cli import main
 from dataset_prep.embed.inputs import read_pictures
 from dataset_prep.images.files import find_pictures, picture_stem
 from dataset_prep.sources.merge.command import merge_sets
+from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.features.store import FeatureStore, hash_inputs, read_item_column, write_store
+from recbole_mmm4rec.features.store import FeatureStore, hash_inputs, write_store
 from recbole_mmm4rec.features.tables import FeatureSource
 
 

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typed import run
 
-from dataset_prep.cli import main
 from dataset_prep.filters.interactions import InteractionLog
 from dataset_prep.sources.recbole_sets import title_sentence
 
@@ -29,10 +29,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("i.csv").write_text(INTERACTIONS)
     Path("p.tsv").write_text(ITEMS)
     return tmp_path
-
-
-def run(line: str) -> int:
-    return main(line.split())
 
 
 TABLE = "table --interactions i.csv --items p.tsv --name shop"
@@ -133,6 +129,45 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert not Path("dataset").exists()
 
 
+@pytest.mark.parametrize(
+    ("there", "here", "said"),
+    [
+        ("200.0", "200", "(here '200', there '200.0'; without '.0' at the end they match)"),
+        ("0200", "200", "(here '200', there '0200'; without zeros at the beginning they match)"),
+        ("AB", "ab", "(here 'ab', there 'AB'; without capitals they match)"),
+        ("x", "200", "(here '200', there 'x')"),
+        ("", "200", "(here '200')"),
+    ],
+)
+@pytest.mark.parametrize("source", ["table --interactions i.csv", "sequences --sequences s.csv"])
+def test_ids_that_never_match_are_refused(
+    files: Path, capsys: pytest.CaptureFixture[str], source: str, there: str, here: str, said: str
+) -> None:
+    Path("i.csv").write_text(f"user_id,item_id,timestamp\nu,{here},1\nv,{here},2\n")
+    Path("s.csv").write_text(f"user_id,item_ids\nu,{here}\n")
+    Path("p.csv").write_text("item_id,text\n" + (f"{there},A\n" if there else ""))
+    for filters in ("", "--require-text"):
+        assert run(f"{source} --items p.csv --name shop {filters}") == 2
+        wanted = f"error: p.csv: has none of the 1 items of the interactions {said}; write the ids alike"
+        assert capsys.readouterr().err.startswith(wanted)
+    assert not Path("dataset").exists()
+
+
+def test_it_is_told_how_many_ids_match(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(TABLE) == 0
+    assert "  2 of 4 items with interactions are in the item table\n" in capsys.readouterr().out
+    Path("p.tsv").write_text("item_id\ttext\n" + "".join(f"{item}\tT\n" for item in "abcz"))
+    assert run(f"{TABLE} --force") == 0
+    assert "in the item table" not in capsys.readouterr().out
+
+
+def test_texts_that_are_a_script_are_none(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("p.tsv").write_text("item_id\ttext\na\tvar aPageStart = (new Date()).getTime();\nb\tB\n")
+    assert run(TABLE) == 0
+    assert "  1 texts that are a script dropped\n" in capsys.readouterr().out
+    assert "a\t\n" in Path("dataset/shop/shop.item").read_text()
+
+
 def test_another_set_is_replaced_only_when_forced(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(TABLE)
     before = {file.name: file.read_bytes() for file in Path("dataset/shop").iterdir()}
@@ -226,13 +261,23 @@ def test_recbole_ml_100k_is_copied_with_texts(files: Path, capsys: pytest.Captur
     assert spec.origin is not None
     source = Path(spec.origin).parent / "dataset_example/ml-100k"
     made = Path("dataset/ml-100k")
-    for suffix in ("inter", "user"):
+    for suffix in ("inter", "user", "kg", "link"):
         assert (made / f"ml-100k.{suffix}").read_bytes() == (source / f"ml-100k.{suffix}").read_bytes()
+    assert {file.suffix for file in made.iterdir()} == {file.suffix for file in source.iterdir()} | {".json"}
     items = (made / "ml-100k.item").read_text(encoding="utf-8").splitlines()
     assert [line.rsplit("\t", 1)[0] for line in items] == (source / "ml-100k.item").read_text("utf-8").splitlines()
     assert items[0].endswith("\ttext:token_seq")
     assert items[1].endswith("\tToy Story (1995). Animation Children's Comedy.")
     assert items[267].endswith("\tunknown\t")  # the one film of which nothing is known
+
+
+def test_filters_take_links_of_items_along(files: Path) -> None:
+    assert run("recbole ml-100k --k-core 20 --min-rating 4 --name core") == 0
+    items = {line.split("\t")[0] for line in Path("dataset/core/core.item").read_text("utf-8").splitlines()[1:]}
+    links = {line.split("\t")[0] for line in Path("dataset/core/core.link").read_text("utf-8").splitlines()[1:]}
+    assert links < items
+    assert len(links) > 100
+    assert len(Path("dataset/core/core.kg").read_bytes()) > 1_000_000
 
 
 @pytest.mark.parametrize(

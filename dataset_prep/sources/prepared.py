@@ -1,0 +1,184 @@
+"""What every source ends with: the files of a data set, its record, and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dataset_prep.files.atomic import publish
+from dataset_prep.filters.filters import Step
+from dataset_prep.filters.interactions import Interactions
+from recbole_mmm4rec.base.errors import UserError
+
+ITEM_HEADER = "item_id:token\ttext:token_seq"
+IMAGE_COLUMN = "image:token"
+WITH_IMAGE = "items_with_image"  # told also when there are none
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a data set is made from.
+
+    Attributes:
+        source: the subcommand.
+        options: what was asked of it; no paths.
+        inputs: sha256 by role ("interactions", "items", ...).
+    """
+
+    source: str
+    options: dict[str, Any]
+    inputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set in place.
+
+    Attributes:
+        name: of the data set.
+        folder: ``OUT/NAME``.
+        counts: users, items, interactions, items_with_text and what else the source counted.
+        changed: False when all of it was there already.
+        steps: what the filters removed.
+        notes: what else the screen should say.
+    """
+
+    name: str
+    folder: Path
+    counts: dict[str, int]
+    changed: bool
+    steps: Sequence[Step] = ()
+    notes: Sequence[str] = ()
+
+    def summary(self) -> str:
+        """Lines for the screen: counts, what was left out, what to type next."""
+        counts = dict(self.counts)
+        items, with_text = counts["items"], counts.pop("items_with_text")
+        share = f"{100 * with_text / items:.1f} %" if items else "none"
+        lines = [
+            f"{self.name}: {counts.pop('users'):,} users, {counts.pop('items'):,} items, "
+            f"{counts.pop('interactions'):,} interactions; {with_text:,} items ({share}) with text"
+        ]
+        lines += [f"  {n:,} {what.replace('_', ' ')}" for what, n in counts.items() if n or what == WITH_IMAGE]
+        lines += [f"  {note}" for note in self.notes]
+        lines += self._filter_table()
+        lines.append(f"{'written to' if self.changed else 'already up to date in'} {self.folder}")
+        out = "" if str(self.folder.parent) == "dataset" else f" --out {self.folder.parent}"
+        lines.append(f"next: python -m dataset_prep embed {self.name}{out}")
+        return "\n".join(lines)
+
+    def _filter_table(self) -> list[str]:
+        if not self.steps:
+            return []
+        widest = max(len("removed by filter"), *(len(step.what) for step in self.steps))
+        lines = [f"  {'removed by filter':<{widest}}  interactions        users        items"]
+        for step in self.steps:
+            lines.append(f"  {step.what:<{widest}}  {step.interactions:>12,} {step.users:>12,} {step.items:>12,}")
+        return lines
+
+
+def write_set(
+    out: Path,
+    name: str,
+    origin: Origin,
+    files: Mapping[str, Iterable[str]],
+    counts: dict[str, int],
+    force: bool,
+    steps: Sequence[Step] = (),
+    notes: Sequence[str] = (),
+) -> Prepared:
+    """Puts the files of a data set in place.
+
+    Args:
+        out: folder of data sets.
+        name: of the data set.
+        origin: what it was made from.
+        files: lines by suffix.
+        counts: users, items, interactions, items_with_text first, then what else is worth telling.
+        force: replace another set of this name.
+        steps: what the filters removed.
+        notes: what else the screen should say.
+
+    Raises:
+        UserError: nothing is left to write, or another set of this name is there and ``force`` is False.
+    """
+    if not counts["interactions"]:
+        raise UserError(f"--name {name}: {_nothing_left(steps)}")
+    share = counts["items_with_text"] / counts["items"] if counts["items"] else 0.0
+    record = {
+        "source": origin.source,
+        "options": origin.options,
+        "inputs": origin.inputs,
+        "counts": counts,
+        "share_of_items_with_text": round(share, 6),
+    }
+    if steps:
+        record["removed_by_filters"] = [asdict(step) for step in steps]
+    changed = publish(out / name, name, files, record, force)
+    return Prepared(name, out / name, counts, changed, steps, notes)
+
+
+def write_interactions_and_texts(
+    out: Path,
+    name: str,
+    origin: Origin,
+    log: Interactions,
+    texts: Mapping[str, str],
+    counts: dict[str, int],
+    force: bool,
+    *,
+    images: Mapping[str, str] | None = None,
+    steps: Sequence[Step] = (),
+    notes: Sequence[str] = (),
+) -> Prepared:
+    """Puts a data set of sorted interactions and item texts in place.
+
+    Items are those of either, sorted by id; one that ``texts`` lacks is kept without text. Where filters were at work
+    they are those with interactions.
+
+    Args:
+        texts: clean text by item id, empty for none.
+        counts: what the source counted besides the usual.
+        images: where an item's picture is, by item id: addresses, largest first, or a path; None for no such column.
+        steps: what the filters removed.
+        notes: what else the screen should say.
+        out, name, origin, log, force: as in :func:`write_set`.
+
+    Raises:
+        UserError: nothing is left to write, or another set of this name is there and ``force`` is False.
+    """
+    items = log.items if steps else sorted(texts.keys() | set(log.items))
+    all_counts = {
+        "users": len(log.users),
+        "items": len(items),
+        "interactions": len(log.user),
+        "items_with_text": sum(bool(texts.get(item)) for item in items),
+        "items_never_interacted_with": len(items) - len(log.items),
+        "items_missing_from_the_item_table": sum(item not in texts for item in items),
+        "repeated_interactions_dropped": log.duplicates,
+        **counts,
+    }
+    if images is not None:
+        all_counts[WITH_IMAGE] = sum(bool(images.get(item)) for item in items)
+    files = {"inter": log.lines(), "item": _item_lines(items, texts, images)}
+    return write_set(out, name, origin, files, all_counts, force, steps, notes)
+
+
+def _item_lines(items: list[str], texts: Mapping[str, str], images: Mapping[str, str] | None) -> Iterator[str]:
+    if images is None:
+        yield f"{ITEM_HEADER}\n"
+        for item in items:
+            yield f"{item}\t{texts.get(item, '')}\n"
+    else:
+        yield f"{ITEM_HEADER}\t{IMAGE_COLUMN}\n"
+        for item in items:
+            yield f"{item}\t{texts.get(item, '')}\t{images.get(item, '')}\n"
+
+
+def _nothing_left(steps: Sequence[Step]) -> str:
+    for step in reversed(steps):
+        if step.interactions:
+            return f"'{step.what}' removed the last {step.interactions:,} interactions; ask for less"
+    return "no interactions; give at least one"

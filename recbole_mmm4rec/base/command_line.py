@@ -1,0 +1,126 @@
+"""What all commands share: one parser, one style of help, mistakes told in one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+from recbole_mmm4rec.base.errors import LostProcessError, UserError
+
+INTERRUPTED = 130
+"""Exit status of a command that was interrupted."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Shows help as it is written, takes no shortened options, and tells a mistake in one line, without the usage."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(
+            **{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **given},
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def ended(
+    run: Callable[[], int],
+    interrupted: Callable[[], str] = lambda: "the same command goes on where it was",
+    terminable: bool = False,
+    kill_safe: bool = False,
+) -> int:
+    """The exit status of a command: each mistake and interruption is told in one line on stderr.
+
+    Args:
+        run: the command's work, which finds no arguments in ``sys.argv``: RecBole would read them once more, and
+            differently.
+        interrupted: makes the words for what goes on after an interruption.
+        terminable: whether SIGTERM ends the command as Ctrl-C does, so that everything is written before.
+        kill_safe: whether the command may end anywhere. In the middle of an import it then does so at once: what
+            imports would take the interruption for a package that is missing, or go on without it.
+
+    Returns:
+        What ``run`` returns; 2 after a user's mistake, 1 after the loss of one of several processes, 130 when
+        interrupted, 143 when ended by SIGTERM.
+    """
+    arguments, sys.argv = sys.argv, sys.argv[:1]
+    stop = _Stop(interrupted, kill_safe)
+    try:
+        with stop.listening(terminable):
+            return run()
+    except BaseException as error:
+        # Whatever became of the interruption on its way through other people's code, it was one.
+        if stop.number or isinstance(error, KeyboardInterrupt):
+            print(stop.words(), file=sys.stderr)
+            return INTERRUPTED if not stop.number else 128 + stop.number
+        if isinstance(error, UserError):
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # all of torchrun's processes make the same mistake
+                print(f"error: {error}", file=sys.stderr)
+            return 2
+        if isinstance(error, LostProcessError):
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        raise
+    finally:
+        sys.argv = arguments
+
+
+class _Stop:
+    """Ctrl-C or SIGTERM, from their arrival to the end of the command.
+
+    Args:
+        interrupted, kill_safe: as for :func:`ended`.
+
+    Attributes:
+        number: of the signal that came, or 0.
+    """
+
+    def __init__(self, interrupted: Callable[[], str], kill_safe: bool) -> None:
+        self.number = 0
+        self._interrupted, self._kill_safe = interrupted, kill_safe
+
+    def words(self) -> str:
+        """What the user is told."""
+        return f"interrupted; {self._interrupted()}"
+
+    @contextmanager
+    def listening(self, terminable: bool) -> Iterator[None]:
+        """Within it the signals are ours; a process that had them ignored goes on ignoring them."""
+        if threading.current_thread() is not threading.main_thread():  # which alone may set handlers
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM) if terminable else (signal.SIGINT,)
+        before = {number: signal.getsignal(number) for number in numbers}
+        ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+        for number in ours:
+            signal.signal(number, self._came)
+        try:
+            yield
+        finally:
+            for number, handler in ours.items():
+                signal.signal(number, handler)
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        sys.unraisablehook = lambda _: None  # an object that is torn down by the interruption has nothing to say
+        while self._kill_safe and frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                os.write(2, f"{self.words()}\n".encode())
+                os._exit(128 + number)
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+
+def whole(text: str) -> int:
+    """A whole number, at least 1, as the type of an argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, at least 1")
+    return int(text)

@@ -1,0 +1,89 @@
+"""Files: written whole, known by the hash of their bytes."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from recbole_mmm4rec.base.errors import UserError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def whole_file(path: str | Path, durable: bool = False) -> Iterator[IO[bytes]]:
+    """A binary file that appears under its name only when all of it has been written.
+
+    Args:
+        path: its name; parts of it that processes of this machine have left when they were killed are removed.
+        durable: it is on the disk, also after a loss of power, before this returns.
+
+    Raises:
+        UserError: the disk is full; what had the name before is as it was.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        number = part.name.split(".")[-2]
+        if number.isdecimal() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
+            part.unlink(missing_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except (OSError, RuntimeError) as error:
+        reason = _no_room(error)
+        if not reason:
+            raise
+        raise UserError(
+            f"{str(path)!r} cannot be written: {reason}; make room (what had that name before is as it was)"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _no_room(error: BaseException | None) -> str:
+    """What the system says where a file found no room, also where PyTorch wraps it; empty for any other error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return os.strerror(error.errno)
+        error = error.__context__
+    return ""
+
+
+def writable_folder(path: str | Path, named: str) -> None:
+    """Make a folder and see whether files can be written there.
+
+    Args:
+        path: the folder.
+        named: how it is named in the message, for example ``checkpoint_dir='saved'``.
+
+    Raises:
+        UserError: it cannot be made, or not be written to.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f"{named}: no folder to write to ({error.strerror})") from None
+
+
+def file_hash(path: str | Path) -> str:
+    """The hash of a file's bytes."""
+    total = hashlib.sha256()
+    with open(path, "rb") as content:
+        while part := content.read(2**20):
+            total.update(part)
+    return total.hexdigest()[:16]

@@ -1,0 +1,26 @@
+"""Which run a file belongs to: the same data and settings, wherever and on whatever it is computed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
+
+NO_MATTER = frozenset(names(Counts.RESUMED))
+"""Keys that may differ between a run and the one that goes on with it."""
+
+
+def run_id(config: Any) -> str:
+    """Eight characters that are the same for the same data files and settings.
+
+    Args:
+        config: RecBole's configuration, after its data set was made. ``epochs`` counts only where the learning rate
+            depends on it, so that a finished run can be made longer.
+    """
+    settings = {key: value for key, value in config.final_config_dict.items() if key not in NO_MATTER}
+    if config["lr_schedule"] in (None, "constant"):
+        settings.pop("epochs", None)
+    text = "\n".join(f"{key}={settings[key]!r}" for key in sorted(settings))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,188 @@
+"""Noting each finished epoch and going on after it, for trainers that RecBole's loop drives; pre-training's files."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.utils import set_color
+from torch import Tensor
+
+from recbole_mmm4rec.checkpoints.format import ENDING, read
+from recbole_mmm4rec.checkpoints.parts import OtherParameters, register
+from recbole_mmm4rec.checkpoints.run_files import RunFiles
+from recbole_mmm4rec.checkpoints.saving import load, save
+from recbole_mmm4rec.distributed import group
+from recbole_mmm4rec.training.observers import Observer, Training
+from recbole_mmm4rec.transfer.next_command import next_command
+
+logger = logging.getLogger(__name__)
+
+
+class Keeping(Observer):
+    """Writes the state after each epoch, and lets a training begin after the one that was written last.
+
+    Written are: pre-trainings, whose checkpoints by epoch stay; trainings on several processes; and all with
+    ``resume: True``. Gone on is with ``resume: True``, where ``torchrun`` has started the processes again, and with a
+    pre-training unless ``resume`` is False. Models that only count, such as Pop and EASE, begin anew, and so does what
+    a file cannot hold, with a warning.
+
+    Attributes:
+        files: of the run, None where nothing is written.
+    """
+
+    place = "keeping"
+
+    def __init__(self, loop: Callable[..., Any]) -> None:
+        """Note nothing yet.
+
+        Args:
+            loop: RecBole's ``Trainer.fit``, whose loop begins with ``start_epoch``.
+        """
+        self.files: RunFiles | None = None
+        self._loop = loop
+
+    def training_begins(self, training: Training) -> bool:
+        """Take over what was written, or make room for a training that starts anew."""
+        self.files = None
+        trainer = training.trainer
+        trainer.train_order = getattr(training.train_data, "generator", None)
+        if not training.saves or not _is_kept(trainer.config) or not hasattr(trainer, "start_epoch"):
+            return False
+        reason = self._obstacle(trainer)
+        if reason:
+            if group.is_main():
+                logger.warning("a training of %s that is broken off begins anew: %s", trainer.config["model"], reason)
+            return False
+        self.files = files = RunFiles(trainer.config)
+        if group.is_main():
+            training.left.enter_context(files.claimed())
+        if files.pretraining:
+            trainer.saved_model_file = str(files.best)
+        return self._goes_on(trainer, files)
+
+    def saving(self, training: Training, epoch: int, file: str) -> str:
+        """Let the best model wait until its epoch is noted; the one before the first epoch has nothing to wait for."""
+        if self.files is None or epoch < 0:
+            return file
+        return str(self.files.waiting(epoch))
+
+    def epoch_ends(self, training: Training, epoch: int) -> None:
+        """Write the state, of a pre-training also under the number of the epoch where that is wanted."""
+        if self.files is None or not group.is_main():
+            return
+        trainer, files = training.trainer, self.files
+        every = int(trainer.config["pretrain_checkpoint_every"] or 0) if files.pretraining else 0
+        if every and (epoch + 1) % every == 0:
+            kept = files.of_epoch(epoch + 1)
+            save(trainer, epoch, kept)  # before the note: a kill meanwhile trains the epoch once more
+            if training.verbose:
+                trainer.logger.info(set_color("Saving current", "blue") + f": {kept}")
+        save(trainer, epoch, files.last)
+        files.take_best(epoch, trainer.saved_model_file)
+
+    def training_ends(self, training: Training) -> None:
+        """Wait for process 0: all load the best model, which has its name only now."""
+        if self.files is not None:
+            group.barrier()
+
+    def forget(self) -> None:
+        """Remove the note of a training whose result is known; a pre-training's stays."""
+        if self.files is not None and not self.files.pretraining and group.is_main():
+            self.files.last.unlink(missing_ok=True)
+
+    def results(self, config: Any) -> dict[str, Any]:
+        """What a result says of a pre-training; nothing of another training."""
+        if self.files is None or not self.files.pretraining:
+            return {}
+        command = next_command(config, str(self.files.best))
+        return {"epoch_checkpoints": self.files.by_epoch(), "next_command": command}
+
+    def _goes_on(self, trainer: Any, files: RunFiles) -> bool:
+        """Take over process 0's newest state, if one is wanted and there; whether nothing is left to train."""
+        found: tuple[dict[str, Any], str] | None = None
+        if group.is_main():
+            newest = files.newest() if _is_wanted_again(trainer.config) else None
+            if newest is None:
+                files.begin_anew()
+            else:
+                state = read(newest)
+                state.pop("config", None)  # what counts in it is in the file's name
+                found = state, str(newest)
+        found = group.same(found)
+        if found is None:
+            if trainer.config["resume"] is True:
+                trainer.logger.info("resume: there is no %s, the training begins anew", files.last)
+            return False
+        load(trainer, *found)
+        if group.is_main():
+            files.take_best(trainer.start_epoch - 1, trainer.saved_model_file)
+        group.barrier()
+        trainer.logger.info("goes on after epoch %d, from %s", trainer.start_epoch, found[1])
+        return bool(trainer.cur_step > trainer.stopping_step or trainer.start_epoch >= trainer.epochs)
+
+    def _obstacle(self, trainer: Any) -> str:
+        """Why the state of a training cannot be noted; empty where it can."""
+        fit = type(trainer).fit
+        if fit is not self._loop and "super" not in fit.__code__.co_names:  # nor one that goes on to RecBole's
+            return "its trainer has a loop of its own"
+        if "pretrain" in str(getattr(trainer.model, "train_stage", "")):
+            return "its own pre-training has another loop"
+        optimizers = {id(value) for value in vars(trainer).values() if isinstance(value, torch.optim.Optimizer)}
+        if len(optimizers) > 1:
+            return "it has several optimisers, of which a trainer of RecBole keeps one"
+        held = OtherParameters(trainer.model).state_dict()
+        strange = [name for name, value in held.items() if not _is_plain(value)]
+        return f"{strange[0]} is no tensor and no plain value" if strange else ""
+
+
+class BestFile:
+    """The name of the best model's file, which lies beside the note."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def state_dict(self) -> str:
+        """Its name without a folder."""
+        return Path(self.trainer.saved_model_file).name
+
+    def load_state_dict(self, state: Any) -> None:
+        """Write to that file from now on, in this run's folder, whatever folder is named.
+
+        Raises:
+            ValueError: a name that no best model of this model has.
+        """
+        config = self.trainer.config
+        name = re.split(r"[\\/]", str(state))[-1]
+        right = name.startswith(f"{config['model']}-") and name.endswith(ENDING) and not name.endswith(f"-last{ENDING}")
+        if not isinstance(state, str) or not right:
+            raise ValueError(f"{state!r} is no best model's file")
+        self.trainer.saved_model_file = str(Path(config["checkpoint_dir"]) / name)
+
+
+@register("saved_model_file")
+def _best_file(trainer: Any) -> BestFile:
+    return BestFile(trainer)
+
+
+def _is_wanted_again(config: Any) -> bool:
+    wanted = config["resume"] is not False if config["stage"] == "pretrain" else config["resume"] is True
+    return wanted or group.restarted()
+
+
+def _is_kept(config: Any) -> bool:
+    if config["MODEL_TYPE"].name == "TRADITIONAL":
+        return False  # a single epoch, and matrices of SciPy
+    return bool(config["stage"] == "pretrain" or group.active() or config["resume"] is True)
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is dict:
+        return all(_is_plain(part) for pair in value.items() for part in pair)
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str)

@@ -1,0 +1,76 @@
+"""How a command ends: interruptions are told in one line, whatever became of them on their way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from recbole_mmm4rec.base.command_line import ended
+from recbole_mmm4rec.base.errors import LostProcessError, UserError
+
+
+@pytest.fixture(autouse=True)
+def _plain_handlers() -> object:
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = sys.unraisablehook
+    yield
+    sys.unraisablehook = hook
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def come(number: int, then: BaseException | None = None) -> Callable[[], int]:
+    """Work that is interrupted, and ends in another error where one is given."""
+
+    def run() -> int:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            if then is None:
+                raise
+            raise then from None
+        raise AssertionError
+
+    return run
+
+
+@pytest.mark.parametrize("then", [None, ImportError("numpy"), UserError("amazon needs duckdb"), RuntimeError()])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_is_one_line(
+    number: int, status: int, then: BaseException | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(come(number, then), lambda: "go on", terminable=True) == status
+    assert capsys.readouterr().err == "interrupted; go on\n"
+    assert signal.getsignal(number) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(("error", "status"), [(UserError("no"), 2), (LostProcessError("no"), 1)])
+def test_a_mistake_is_one_line(error: Exception, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> int:
+        raise error
+
+    assert ended(run) == status
+    assert capsys.readouterr().err == "error: no\n"
+
+
+def test_other_errors_are_not_hidden() -> None:
+    def run() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ended(run)
+
+
+def test_who_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def run() -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0
+
+    assert ended(run) == 0
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

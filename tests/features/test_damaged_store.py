@@ -1,0 +1,55 @@
+"""A damaged feature store: one line that names the file, whatever was done to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mutate import changed, damaged
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.features.store import FeatureStore, write_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "shop/features/text"
+    write_store(
+        path,
+        modality="text",
+        encoder="e",
+        encoder_hash=None,
+        encoder_version=None,
+        settings={"column": "text"},
+        dim=3,
+        dtype="float32",
+        normalized=False,
+        input_hash=None,
+        dataset="shop",
+        items=list("abcd"),
+        present=np.array([True, True, False, True]),
+        chunks=[np.arange(12, dtype=np.float32).reshape(4, 3)],
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", ["table.npy", "present.npy", "items.txt", "manifest.json"])
+def test_no_damage_ends_in_another_error(store: Path, name: str) -> None:
+    file = store / name
+    whole = file.read_bytes()
+    contents = [content + whole[140:] for content in damaged(whole[:140], 8, 120)]
+    if name == "manifest.json":
+        contents += [text.encode("utf-8", "surrogatepass") for text in changed(json.loads(whole), 9, 200)]
+    refused: list[str] = []
+    for content in contents:
+        file.write_bytes(content)
+        try:
+            found, present = FeatureStore.open(store).align(list("abcd"))
+            assert found.shape == (4, 3)
+            assert present.shape == (4,)
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert all(str(store) in line and "\n" not in line for line in refused)
