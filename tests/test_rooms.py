@@ -137,3 +137,24 @@ def test_the_network_and_the_ground_know_no_recbole() -> None:
             names = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
             names |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
             assert not {name for name in names if name.partition(".")[0] == "recbole"}, module
+
+
+def test_the_page_of_rooms_names_every_module_once_at_its_address() -> None:
+    lines = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines()
+    named: list[str] = []
+    package = ""
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0].startswith("room of `"):
+            package = cells[0].split("`")[1].rstrip("/")
+        elif not line.startswith("|"):
+            package = ""
+        elif package and len(cells) == 3 and not cells[0].startswith("---"):
+            place = cells[0].strip("`").rstrip("/").replace("/", ".") if cells[0].startswith("`") else ""
+            named += [".".join(filter(None, (package, place, name))) for name in cells[2].replace("`", "").split()]
+    hidden = ("__main__", "benchmark")
+    modules = {
+        name for name, file in FILES.items() if file.name != "__init__.py" and not set(hidden) & set(name.split("."))
+    }
+    assert len(named) == len(set(named))
+    assert set(named) == modules
