@@ -12,7 +12,6 @@ an epoch takes more than 1.08 times its steps.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import platform
 import statistics
@@ -25,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import data_path, machine
+from benchmarks.standing import standing_in
 
 BOUND = 1.08
 SMALL = {"hidden_size": 64, "inner_size": 64, "d_state": 16, "n_groups": 2, "head_dim": 32}
@@ -40,7 +40,7 @@ def main() -> int:
     arguments = parser.parse_args()
     sys.argv = sys.argv[:1]  # RecBole reads the command line, too
     root, name = arguments.data_path and str(Path(arguments.data_path).absolute()), arguments.dataset
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # TensorBoard writes where it stands
+    with tempfile.TemporaryDirectory() as folder, standing_in(folder):  # TensorBoard writes where it stands
         root = root or folder
         if arguments.data_path is None:
             name = "made"

@@ -34,8 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _elsewhere_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Logs that RecBole writes where it stands do not land in the repository."""
-    with contextlib.chdir(tmp_path_factory.mktemp("standing")):
-        yield
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("standing"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture

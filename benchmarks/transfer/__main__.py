@@ -17,7 +17,6 @@ is there (matplotlib needed). Set OMP_NUM_THREADS=1 for one thread.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ import yaml
 
 from benchmarks import machine
 from benchmarks.results_log import RunLog
+from benchmarks.standing import standing_in
 from benchmarks.suite import say
 from benchmarks.transfer.plan import Checkpoints, Run, plan
 from benchmarks.transfer.plot import draw
@@ -89,7 +89,7 @@ def carry_out(run: Run, target: str, out: Path, options: dict[str, Any]) -> dict
     """
     now = out / "saved" / "now"
     shutil.rmtree(now, ignore_errors=True)
-    with contextlib.chdir(out):  # RecBole's logs go where it stands
+    with standing_in(out):  # RecBole's logs go where it stands
         name = run.source if run.kind == "pretrain" else target
         result = run_recbole("MMM4Rec", name, config_dict=settings_of(run, out, options))
     for after in run.keep:
