@@ -32,6 +32,7 @@ COMMANDS = {
     "merge": ("dataset_prep.sources.merge.command", "several data sets as one, for pre-training"),
     "images": ("dataset_prep.images.command", "fetch the pictures that column 'image' of a data set's items names"),
     "embed": ("dataset_prep.embed.command", "cache embeddings of a data set's item texts and pictures"),
+    "vectors": ("dataset_prep.vectors.command", "vectors of texts and pictures that you have"),
     "inspect": ("dataset_prep.inspect.command", "counts, gaps and duplicates of a data set, and a page to look at"),
 }
 """Command → the module that has its ``add_arguments``, and a line of help; only the one asked for is imported."""

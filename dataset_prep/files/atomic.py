@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.json_lines import read_line
 
 FORMAT = 1
 
@@ -88,10 +89,9 @@ def _write(path: Path, lines: Iterable[str]) -> None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return read_line(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}  # none, or not ours: the files themselves are compared
-    return manifest if isinstance(manifest, dict) else {}
 
 
 def _same_origin(old: dict[str, Any], new: dict[str, Any]) -> bool:

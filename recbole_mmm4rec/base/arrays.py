@@ -17,6 +17,7 @@ _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {1: 2, 2: 4, 3: 4}  # of the number that says how long the header is, by version
 _LONGEST = 4096  # bytes of a header; one of an array of numbers takes 118
 _KIND = re.compile(r"[<>|=]?([?]|b1|[iu][1248]|f[248])")
+_TEXT_KIND = re.compile(r"[<>|=]?[US][0-9]{1,5}")
 
 
 class _Header(NamedTuple):
@@ -55,7 +56,21 @@ def read_array(path: Path, mapped: bool = False) -> np.ndarray:
         return np.fromfile(handle, header.dtype, count).reshape(header.shape, order=order)
 
 
-def _parse(start: bytes) -> _Header:
+def array_of(content: bytes) -> np.ndarray:
+    """An array of numbers, truth values or texts from the bytes of a ``.npy`` file, as one stands in a ``.npz``.
+
+    Raises:
+        ValueError: as for :func:`read_array`.
+    """
+    header = _parse(content, texts=True)
+    count = math.prod(header.shape)
+    if len(content) != header.size + count * header.dtype.itemsize:
+        raise ValueError(f"has {len(content)} bytes where {header.size + count * header.dtype.itemsize} are expected")
+    order: Any = "F" if header.fortran else "C"
+    return np.frombuffer(content, header.dtype, count, header.size).reshape(header.shape, order=order)
+
+
+def _parse(start: bytes, texts: bool = False) -> _Header:
     width = _LENGTH_BYTES.get(start[6]) if start[:6] == _MAGIC and len(start) > 8 else None
     if width is None:
         raise ValueError("is no array of NumPy's")
@@ -73,6 +88,6 @@ def _parse(start: bytes) -> _Header:
         good = False
     if not good:
         raise ValueError("has a damaged header")
-    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+    if not isinstance(kind, str) or not (_KIND.fullmatch(kind) or (texts and _TEXT_KIND.fullmatch(kind))):
         raise ValueError(f"holds {str(kind)[:40]!a}, no plain numbers")
     return _Header(np.dtype(kind), fortran, shape, end)

@@ -5,15 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-NO_MATTER = frozenset(
-    (
-        *("checkpoint_dir", "data_path", "feature_path", "dataset_save_path", "dataloaders_save_path", "device"),
-        *("show_progress", "state", "worker", "log_wandb", "wandb_project", "gpu_id", "use_gpu", "eval_batch_size"),
-        *("save_dataset", "save_dataloaders", "features_in", "loss_decimal_place", "metric_decimal_place"),
-        *("stopping_step", "resume", "pretrain_checkpoint_every", "local_rank", "offset", "ip", "port", "nproc"),
-        *("world_size", "single_spec", "launched"),
-    )
-)
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
+
+NO_MATTER = frozenset(names(Counts.RESUMED))
 """Keys that may differ between a run and the one that goes on with it."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,8 @@ import numpy as np
 from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.run_id import NO_MATTER
+from recbole_mmm4rec.base.json_lines import check_fields, is_table, is_text, list_of, read_line
 from recbole_mmm4rec.compare.config import METRICS
-from recbole_mmm4rec.compat.caches import FINGERPRINT_KEY
-from recbole_mmm4rec.run.identity import fingerprint
-
-OF_THE_MACHINE = (
-    "checkpoint_dir", "gpu_id", "use_gpu", "show_progress", "state", "worker", "data_path", "seed", "reproducibility"
-)  # fmt: skip
-"""Keys of the protocol that do not change a result, or that each run has for itself."""
-NOT_RESOLVED = NO_MATTER | {*OF_THE_MACHINE, FINGERPRINT_KEY}
-"""Keys that are no part of the hash of all settings."""
-
-
-def data_mark(config: Any) -> str:
-    """The fingerprint of a configuration's data set, its feature stores among them."""
-    features = config["feature_path"]
-    return fingerprint(Path(config["data_path"]), Path(features) if features else None)
 
 
 def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) -> set[str]:
@@ -43,9 +27,13 @@ def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) ->
     """
     record = data_path / name / f"{name}.prep.json"
     try:
-        told = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        parts = list(told["options"]["sets"]) if told.get("source") == "merge" else []
-    except (ValueError, KeyError, TypeError, AttributeError):
+        told = read_line(record.read_bytes()) if record.is_file() else {}
+        parts: list[str] = []
+        if told.get("source") == "merge":
+            check_fields(told, {"options": is_table})
+            check_fields(told["options"], {"sets": list_of(is_text)})
+            parts = told["options"]["sets"]
+    except ValueError:
         raise UserError(f"{record} is damaged; prepare the data set again") from None
     known |= {name}
     return {name}.union(*(parts_of(data_path, part, known) for part in parts if part not in known))

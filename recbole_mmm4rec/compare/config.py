@@ -10,10 +10,11 @@ from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.located import Located, Place
-from recbole_mmm4rec.compat.config import model_names
-from recbole_mmm4rec.run.baselines import PROTOCOL
 from recbole_mmm4rec.scoring.beside import named
 from recbole_mmm4rec.settings.keys import check_setting
+from recbole_mmm4rec.settings.models import model_names
+from recbole_mmm4rec.settings.registry import settings_of
+from recbole_mmm4rec.settings.setting import Counts
 
 _NEEDED = ("datasets", "models", "seeds")
 _LIMITS = ("max_seconds", "pretrain_max_seconds")
@@ -21,8 +22,6 @@ _KEYS = ("title", *_NEEDED, *_LIMITS, "protocol", "published", "compare", "permu
 _DATA_SET_KEYS = ("name", "settings", "max_seconds")
 _MODEL_KEYS = ("name", "model", "settings", "datasets", "only", "pretrained", "search")
 _PRETRAINED_KEYS = ("dataset", "settings", "seed", "max_seconds")
-_PER_RUN = ("seed", "checkpoint_dir", "show_progress", "state", "reproducibility", "worker")
-"""Keys of the protocol that the command itself sets."""
 _DEVICES = ("gpu_id", "use_gpu")
 METRICS = ("hit", "ndcg", "mrr")
 """Metrics of the rank of one target; others are not offered."""
@@ -269,23 +268,37 @@ def _settings(file: Located, place: Place, value: Any, model: str) -> dict[str, 
 def _model_settings(file: Located, place: Place, value: Any, model: str) -> dict[str, Any]:
     settings = _settings(file, place, value, model)
     for key in settings:
-        if key in PROTOCOL or key in ("data_path", "model", "dataset"):
-            file.fail((*place, key), f"{key} belongs to all models alike: set it under protocol or datasets")
+        counts = _counts(key, model)
         if key in ("pretrained", "stage"):
             file.fail((*place, key), f"{key}: write it as `pretrained:` of the model, beside its settings")
+        if counts & Counts.COMMAND:
+            _refuse_what_the_command_sets(file, place, key)
+        if counts & (Counts.PROTOCOL | Counts.ELSEWHERE):
+            file.fail((*place, key), f"{key} belongs to all models alike: set it under protocol or datasets")
     return settings
 
 
 def _check_protocol(file: Located, settings: Mapping[str, Any], place: Place) -> None:
     for key, value in settings.items():
-        if key in _DEVICES:
-            file.fail((*place, key), f"{key}: say it in the environment, CUDA_VISIBLE_DEVICES=0 or, for none, empty")
+        counts = _counts(key, "MMM4Rec")
+        if counts & Counts.COMMAND:
+            _refuse_what_the_command_sets(file, place, key)
         if key == "load_col" and (not isinstance(value, dict) or set(value) != {"inter"}):
             file.fail((*place, key), f"load_col: {value}: a comparison loads columns of interactions (inter) alone")
-        if key in _PER_RUN or key not in PROTOCOL:
-            complaint = "the command sets it" if key in _PER_RUN else "it is a setting of models, not of the protocol"
-            file.fail((*place, key), f"{key}: {complaint}")
+        if not counts & Counts.PROTOCOL:
+            file.fail((*place, key), f"{key}: it is a setting of models, not of the protocol")
         if key == "metrics":
             for name in value if isinstance(value, list) else [value]:
                 if str(name).lower() not in METRICS:
                     file.fail((*place, key), f"metrics: {name!r} is none of Hit, NDCG, MRR")
+
+
+def _refuse_what_the_command_sets(file: Located, place: Place, key: str) -> None:
+    if key in _DEVICES:
+        file.fail((*place, key), f"{key}: say it in the environment, CUDA_VISIBLE_DEVICES=0 or, for none, empty")
+    file.fail((*place, key), f"{key}: the command sets it")
+
+
+def _counts(key: str, model: str) -> Counts:
+    found = settings_of(model).get(key)
+    return Counts.NOTHING if found is None else found.counts

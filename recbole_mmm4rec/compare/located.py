@@ -9,8 +9,7 @@ from typing import Any, NoReturn
 import yaml
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
-from recbole_mmm4rec.compat.config import read_yaml
-from recbole_mmm4rec.settings.keys import yaml_loader
+from recbole_mmm4rec.settings.reading import read_located_yaml
 
 Place = tuple[str | int, ...]
 """Keys and list positions from the top of a file down."""
@@ -32,9 +31,8 @@ class Located:
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
-        self.content = read_yaml(path, yaml_loader())
+        self.content, node = read_located_yaml(path)
         self.text = Path(path).read_text(encoding="utf-8")
-        node = yaml.compose(self.text, Loader=yaml_loader())
         self._lines: dict[Place, int] = {}
         self._note_lines(node, ())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,77 +11,15 @@ from recbole.data import create_dataset
 from recbole.utils import calculate_valid_score, init_seed
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import (
-    NOT_RESOLVED,
-    OF_THE_MACHINE,
-    check_protocol,
-    check_users,
-    data_mark,
-    parts_of,
-)
+from recbole_mmm4rec.compare.checks import check_protocol, check_users, parts_of
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
+from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.records import Record, Records
-from recbole_mmm4rec.run.baselines import check_comparable, protocol
+from recbole_mmm4rec.run.baselines import PROTOCOL, check_comparable, protocol
 from recbole_mmm4rec.run.build import check_data_files, make_config, refused, same_devices
-from recbole_mmm4rec.run.identity import identity, resolved
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A data set as all models of the comparison see it.
-
-    Attributes:
-        name: its name.
-        fingerprint: of its files.
-        statistics: ``users``, ``items``, ``interactions`` after filters.
-        protocol: the settings that every model shares, plain values.
-        valid_metric: that of early stopping, lower case.
-    """
-
-    name: str
-    fingerprint: str
-    statistics: Mapping[str, int]
-    protocol: Mapping[str, Any]
-    valid_metric: str
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training.
-
-    Attributes:
-        label: what the progress shows.
-        kind: "run" or "pretraining".
-        dataset, model, settings, seed, max_seconds: what is trained.
-        protocol: the settings shared by all models.
-        fingerprint: of the data set.
-        resolved: of all settings, defaults among them, and of the versions of RecBole and PyTorch.
-        pretrained: identity of the pre-training that comes first, or None.
-        expected: ``users`` and ``items`` that the data set must have; empty for a pre-training.
-    """
-
-    label: str
-    kind: str
-    dataset: str
-    model: str
-    settings: Mapping[str, Any]
-    seed: int
-    max_seconds: float | None
-    protocol: Mapping[str, Any]
-    fingerprint: str
-    resolved: str
-    pretrained: str | None = None
-    expected: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        """The identity: of equal ones one run is enough.
-
-        The time limit of a run is no part of it: one that ended by itself also holds under another limit. A
-        pre-training's is, because the runs that start from it are known by its identity.
-        """
-        left_out = ("label", "expected", *(["max_seconds"] if self.kind == "run" else []))
-        return identity({key: value for key, value in vars(self).items() if key not in left_out})
+from recbole_mmm4rec.run.identity import NOT_RESOLVED, OF_THE_MACHINE, data_mark, resolved
+from recbole_mmm4rec.settings.registry import setting
+from recbole_mmm4rec.settings.setting import RECBOLE
 
 
 class Plan:
@@ -289,7 +226,5 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shared_defaults() -> dict[str, Any]:
     """The protocol of MMM4Rec's defaults, for a model that needs no features to read a data set."""
-    from recbole_mmm4rec.settings.keys import default_settings
-
-    wanted = ("MAX_ITEM_LIST_LENGTH", "load_col", "metrics", "topk", "valid_metric", "eval_batch_size", "stopping_step")
-    return {key: default_settings("MMM4Rec")[key] for key in wanted}
+    defaults = {name: setting(name).default for name in PROTOCOL}
+    return {name: default for name, default in defaults.items() if default is not RECBOLE}

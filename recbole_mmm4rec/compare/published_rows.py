@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare.job import Shop
 from recbole_mmm4rec.compare.located import Located, Place
-from recbole_mmm4rec.compare.plan import Shop
 from recbole_mmm4rec.compare.user_ranks import METRIC
-from recbole_mmm4rec.plugin.finder import properties_dir
+from recbole_mmm4rec.settings.defaults import properties_dir
 
 _KEYS = ("name", "dataset", "users", "items", "interactions", "inputs", "metrics", "source", "page", "note")
 _COUNTS = ("users", "items", "interactions")

@@ -37,6 +37,9 @@ REPAIRS: dict[str, tuple[str, ...]] = (
         "recbole.config.configurator": (
             f"{_HERE}.config:read_literals",
             f"{_HERE}.config:explain_config_files",
+            f"{_HERE}.config:settle_defaults",
+            f"{_HERE}.config:prefer_prepared_ml_100k",
+            f"{_HERE}.config:obey_use_gpu",
             f"{_HERE}.caches:fingerprint_data_files",
             f"{_HERE}.distributed:enter_group",
         ),
@@ -82,7 +85,6 @@ REPAIRS: dict[str, tuple[str, ...]] = (
             f"{_HERE}.tuning:draw_with_new_generator",
             f"{_HERE}.tuning:find_every_combination",
         ),
-        "recbole.quick_start.quick_start": (f"{_HERE}.tuning:replace_quick_start",),
         "recbole.evaluator.collector": (
             f"{_HERE}.models:collect_numbers",
             f"{_HERE}.distributed:merge_evaluations",

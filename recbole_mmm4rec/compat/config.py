@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
-import pkgutil
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.compat.tools import replace_function
-
-
-def literal(text: str) -> Any:
-    """The value of a Python literal.
-
-    Raises:
-        NameError: for anything that is not a literal, as ``eval`` does for a bare word.
-    """
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise NameError(f"{text!r} is not a literal") from None
+from recbole_mmm4rec.settings.defaults import HOMES
+from recbole_mmm4rec.settings.models import model_modules, model_names
+from recbole_mmm4rec.settings.reading import literal, read_yaml
 
 
 def read_literals(module: ModuleType) -> None:
@@ -39,34 +27,6 @@ def read_literals(module: ModuleType) -> None:
     vars(module)["eval"] = literal
 
 
-def read_yaml(path: str | Path, loader: Any) -> dict[str, Any]:
-    """The mapping in a YAML file; empty for an empty file.
-
-    Args:
-        path: the file.
-        loader: a loader class of PyYAML.
-
-    Raises:
-        UserError: when there is no such file, it is not YAML (with the line), or its top level is not a mapping.
-    """
-    try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=loader)
-    except FileNotFoundError:
-        raise UserError(f"config file {str(path)!r} does not exist") from None
-    except OSError as error:
-        raise UserError(f"config file {str(path)!r} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise UserError(f"config file {str(path)!r}{line} is not valid YAML: {' '.join(reason.split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"config file {str(path)!r} holds a {type(content).__name__}; it must hold 'key: value' lines")
-    return content
-
-
 def explain_config_files(module: ModuleType) -> None:
     """Name the file, and the line, of a config file that cannot be read; accept an empty one.
 
@@ -77,35 +37,10 @@ def explain_config_files(module: ModuleType) -> None:
     def _load_config_files(self: Any, file_list: list[str] | None) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for file in file_list or ():
-            merged.update(read_yaml(file, self.yaml_loader))
+            merged.update(read_yaml(file))
         return merged
 
     module.Config._load_config_files = _load_config_files
-
-
-def model_modules() -> dict[str, str]:
-    """Full names of the modules of RecBole's models and ours, by lower-case model name."""
-    import recbole.model
-
-    from recbole_mmm4rec.plugin.finder import MODEL_MODULES
-
-    found = {name.lower(): module for module, name in MODEL_MODULES.items()}
-    for package in pkgutil.iter_modules(recbole.model.__path__):
-        if package.ispkg:
-            folder = Path(recbole.model.__path__[0]) / package.name
-            for module in pkgutil.iter_modules([str(folder)]):
-                found.setdefault(module.name, f"recbole.model.{package.name}.{module.name}")
-    return found
-
-
-def model_names() -> list[str]:
-    """Names of all models that RecBole knows, ours among them, in RecBole's spelling."""
-    import recbole
-
-    from recbole_mmm4rec.plugin.finder import HOMES
-
-    folder = Path(recbole.__path__[0]) / "properties" / "model"
-    return sorted({*HOMES, *(file.stem for file in folder.glob("*.yaml"))})
 
 
 def name_unknown_models(module: ModuleType) -> None:
@@ -119,8 +54,6 @@ def name_unknown_models(module: ModuleType) -> None:
         def get_model(model_name: str) -> Any:
             hint = did_you_mean(model_name, model_names())
             unknown = UserError(f"model={model_name!r} is not a model of RecBole or of this plug-in{hint}")
-            from recbole_mmm4rec.plugin.finder import HOMES
-
             if model_name.lower() not in model_modules():
                 raise unknown
             if model_name in HOMES:  # past the packages of all other models, which take a second to import
@@ -135,3 +68,86 @@ def name_unknown_models(module: ModuleType) -> None:
         return get_model
 
     replace_function(module.get_model, make)
+
+
+def settle_defaults(module: ModuleType) -> None:
+    """Give sequential models the defaults that they can run with, once all other defaults are known.
+
+    Broken: RecBole's defaults are those of general models: see :func:`_leave_out_unused_negatives` and
+    :func:`_load_times`.
+    """
+    config_class = module.Config
+    original = config_class._get_final_config_dict
+
+    @wraps(original)
+    def _get_final_config_dict(self: Any) -> dict[str, Any]:
+        _leave_out_unused_negatives(self, self.model_class)
+        _load_times(self, self.model_class)
+        settings: dict[str, Any] = original(self)
+        return settings
+
+    config_class._get_final_config_dict = _get_final_config_dict
+
+
+def _leave_out_unused_negatives(config: Any, model_class: Any) -> None:
+    """Default to no sampled negatives where a sequential model trains with cross-entropy, which uses none.
+
+    RecBole's default of one negative makes its own SASRec, GRU4Rec and others stop with an error until the user turns
+    it off (recbole/config/configurator.py:293). What the user sets stays.
+    """
+    defaults, given = config.internal_config_dict, config.external_config_dict
+    sequential = model_class.type.name == "SEQUENTIAL" and not hasattr(model_class, "input_type")
+    if sequential and given.get("loss_type", defaults.get("loss_type")) == "CE":
+        defaults["train_neg_sample_args"] = None
+
+
+def _load_times(config: Any, model_class: Any) -> None:
+    """Default to loading the time stamps for sequential models, which are ordered by them.
+
+    RecBole's default loads users and items alone (properties/dataset/sample.yaml), so that a sequential model fails on
+    any data set that has no settings of its own. What the user sets stays.
+    """
+    defaults, given = config.internal_config_dict, config.external_config_dict
+    columns = (defaults.get("load_col") or {}).get("inter")
+    if model_class.type.name != "SEQUENTIAL" or "load_col" in given or not isinstance(columns, list):
+        return
+    names = [given.get(key, defaults.get(key)) for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
+    added = [name for name in names if name not in columns]
+    if columns[:2] == ["user_id", "item_id"] and added:
+        defaults["load_col"] = {**defaults["load_col"], "inter": [*columns, *added]}
+
+
+def prefer_prepared_ml_100k(module: ModuleType) -> None:
+    """Use the user's own ``ml-100k`` where there is one.
+
+    Broken: RecBole always takes the copy inside its package for that name, whatever ``data_path`` says
+    (config/configurator.py:276). Without a file in ``data_path`` it still does.
+    """
+    config_class = module.Config
+    original = config_class._set_default_parameters
+
+    @wraps(original)
+    def _set_default_parameters(self: Any) -> None:
+        own = Path(self.final_config_dict["data_path"]) / "ml-100k"
+        original(self)
+        if self.dataset == "ml-100k" and (own / "ml-100k.inter").is_file():
+            self.final_config_dict["data_path"] = str(own)
+
+    config_class._set_default_parameters = _set_default_parameters
+
+
+def obey_use_gpu(module: ModuleType) -> None:
+    """Train on the processor where ``use_gpu`` is False.
+
+    Broken: ``_init_device`` (config/configurator.py:475) chooses the GPU whenever there is one, whatever that key says.
+    """
+    config_class = module.Config
+    original = config_class._init_device
+
+    @wraps(original)
+    def _init_device(self: Any) -> None:
+        if not self.final_config_dict["use_gpu"] and "local_rank" not in self.final_config_dict:
+            self.final_config_dict["gpu_id"] = ""
+        original(self)
+
+    config_class._init_device = _init_device

@@ -29,12 +29,7 @@ def check_sequences(module: ModuleType) -> None:
     from recbole_mmm4rec.data.ready_made import refuse_missing_ids
 
     sequential = module.SequentialDataset
-    prepare, build, process = sequential.__init__, sequential.build, sequential._data_processing
-
-    @wraps(prepare)
-    def __init__(self: Any, config: Any) -> None:  # noqa: N807  it takes the place of that method
-        checks.check_max_length(config)
-        prepare(self, config)
+    build, process = sequential.build, sequential._data_processing
 
     def _load_feat(self: Any, filepath: str, source: Any) -> pd.DataFrame | None:
         path = Path(filepath)
@@ -59,8 +54,7 @@ def check_sequences(module: ModuleType) -> None:
         checks.check_parts(self, parts)
         return parts
 
-    sequential.__init__, sequential._load_feat = __init__, _load_feat
-    sequential._data_processing, sequential.build = _data_processing, _build
+    sequential._load_feat, sequential._data_processing, sequential.build = _load_feat, _data_processing, _build
 
 
 def use_ready_made_splits(module: ModuleType) -> None:

@@ -8,12 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.compat.tools import ModuleView
-
-LEARNERS = ("adam", "adamw", "nadam", "sgd", "adagrad", "rmsprop", "sparse_adam")
-"""The optimisers that ``learner`` may name."""
+from recbole_mmm4rec.settings.registry import settings_of
 
 
 def load_and_save_checkpoints(module: ModuleType) -> None:
@@ -61,12 +58,8 @@ def build_nadam(module: ModuleType) -> None:
     @wraps(original)
     def _build_optimizer(self: Any, **kwargs: Any) -> Any:
         learner = kwargs.get("learner", self.learner)
-        name = str(learner).lower()
-        if name not in LEARNERS:
-            raise UserError(
-                f"learner={learner!r} is not an optimiser{did_you_mean(name, LEARNERS)} (known: {', '.join(LEARNERS)})"
-            )
-        if name != "nadam":
+        settings_of(self.config["model"])["learner"].check(learner)
+        if learner.lower() != "nadam":
             return original(self, **kwargs)
         return module.optim.NAdam(
             kwargs.get("params", self.model.parameters()),

@@ -1,9 +1,8 @@
-"""Repairs of RecBole's hyper-parameter search and of its quick start."""
+"""Repairs of RecBole's hyper-parameter search."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -41,18 +40,3 @@ def find_every_combination(module: ModuleType) -> None:
         return exhaustive_search
 
     replace_function(module.exhaustive_search, make)
-
-
-def replace_quick_start(module: ModuleType) -> None:
-    """Use the plug-in's functions where RecBole's cannot work.
-
-    Broken: ``load_data_and_model`` (quick_start/quick_start.py:250) loads in a way that PyTorch 2.6 refuses;
-    ``objective_function`` reports to ray even where no ray runs, and inside ray returns a second report.
-    """
-    from recbole_mmm4rec.run import quick_start
-
-    replace_function(module.load_data_and_model, lambda _: quick_start.load_data_and_model)
-    replace_function(module.objective_function, lambda _: quick_start.objective_function)
-    if not hasattr(sys.modules.get(module.__package__ or ""), "objective_function"):
-        # Nobody holds it yet. A worker that unpickles ours imports the plug-in with it; by RecBole's name it would not.
-        vars(module)["objective_function"] = quick_start.objective_function

@@ -20,7 +20,6 @@ from recbole_mmm4rec.data.candidates import candidate_choice, remap_items
 from recbole_mmm4rec.data.coded_tokens import CodedTokens
 from recbole_mmm4rec.data.columns import load_feat
 from recbole_mmm4rec.data.interactions import (
-    check_max_length,
     check_parts,
     check_repeated_users,
     check_time_passes,
@@ -44,7 +43,7 @@ from recbole_mmm4rec.data.ready_made import (
 from recbole_mmm4rec.data.sorting import order_within_groups
 from recbole_mmm4rec.data.splits import SplitsWithoutLoops
 from recbole_mmm4rec.features.tables import FeatureSource, FeatureTables, choose_modalities
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +70,6 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
     inter_feat: Any  # a data frame until the samples are made, an Interaction from then on
 
     def __init__(self, config: Any) -> None:
-        check_max_length(config)
         candidate_choice(config)
         time_field = config["TIME_FIELD"]
         for key in ("normalize_field", "numerical_features", "discretization"):

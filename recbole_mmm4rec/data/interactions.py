@@ -60,17 +60,6 @@ def require_interactions(dataset: Any, path: Path, time: bool) -> None:
     require_columns(path, header, wanted)
 
 
-def check_max_length(config: Any) -> None:
-    """Refuse a longest history that is none.
-
-    Raises:
-        UserError: MAX_ITEM_LIST_LENGTH is no whole number of at least 1.
-    """
-    longest = config["MAX_ITEM_LIST_LENGTH"]
-    if not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
-        raise UserError(f"MAX_ITEM_LIST_LENGTH: {longest!r} is not a whole number of at least 1")
-
-
 def check_repeated_users(dataset: Any) -> None:
     """Refuse interactions of which no history can be made.
 

@@ -18,7 +18,8 @@ from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.store import FeatureStore
 from recbole_mmm4rec.features.writer import aside, first_three
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
+from recbole_mmm4rec.settings.reading import name_list
 
 logger = logging.getLogger(__name__)
 
@@ -105,11 +106,6 @@ class FeatureSource:
         if root.name == "dataset_example":  # inside RecBole's package, no place for a user's files
             return f"python -m dataset_prep recbole {self.dataset} && python -m dataset_prep embed {self.dataset}"
         return f"python -m dataset_prep embed {self.dataset}" + ("" if str(root) == "dataset" else f" --out {root}")
-
-
-def name_list(value: Any) -> Any:
-    """A list of names as it arrives from the command line, ``[text, image]`` or ``text``; other values as they are."""
-    return [name.strip(" '\"") for name in value.strip("[] ").split(",")] if isinstance(value, str) else value
 
 
 def choose_modalities(wanted: Any, source: FeatureSource) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.distributed import joint
 from recbole_mmm4rec.losses.chunked import choose_chunk, chunked_cross_entropy
 from recbole_mmm4rec.losses.cross_entropies import (
@@ -18,8 +18,7 @@ from recbole_mmm4rec.losses.cross_entropies import (
     sampled_cross_entropy,
 )
 from recbole_mmm4rec.network.items import ItemTables
-
-LOSS_TYPES = ("CE", "sampled", "in_batch")
+from recbole_mmm4rec.settings.registry import setting
 
 Encode = Callable[[Mapping[str, Tensor] | None], Tensor]
 """Item tables, or None where the batch's own items are to be projected alone → user vectors (B, D)."""
@@ -105,7 +104,7 @@ def make_objective(config: Any, dataset: Any) -> nn.Module:
 
     Args:
         config: RecBole's configuration: ``loss_type``, ``label_smoothing``, ``loss_chunk``, ``sampled_uniform``,
-            ``sampled_in_batch``, ``mask_false_negatives``; their ranges stand in properties/model/MMM4Rec.yaml.
+            ``sampled_in_batch``, ``mask_false_negatives``; their ranges stand in docs/settings.md.
         dataset: the training data set, whose targets ``sampled`` counts.
 
     Returns:
@@ -115,10 +114,7 @@ def make_objective(config: Any, dataset: Any) -> nn.Module:
         UserError: an unknown loss, values that leave no candidates, or sampled negatives, which no loss here takes.
     """
     kind = config["loss_type"]
-    if kind not in LOSS_TYPES:
-        raise UserError(
-            f"loss_type must be one of {', '.join(LOSS_TYPES)}, not '{kind}'{did_you_mean(str(kind), LOSS_TYPES)}"
-        )
+    setting("loss_type").check(kind)
     if (config["train_neg_sample_args"] or {}).get("distribution", "none") != "none":
         raise UserError(
             "train_neg_sample_args: the losses of MMM4Rec take none of RecBole's sampled negatives, which would "

@@ -1,32 +1,26 @@
-"""Every setting of the network: its type, range, unit and the checks across settings."""
+"""The settings of the network as one object, and the checks across settings."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
-
-FUSIONS = ("static", "dynamic_shared", "dynamic_instance")
-TIME_PADDINGS = ("masked", "zero_stamp")
-D_SKIPS = ("scaled", "mamba")
-# "recurrence", the slow step-by-step form, is the truth that the others are tested against
-SSD_BACKENDS = ("auto", "torch", "numba", "mamba_ssm", "recurrence")
+from recbole_mmm4rec.settings.registry import setting
+from recbole_mmm4rec.settings.setting import Setting
 
 
-def _setting(
-    default: Any, doc: str, *, low: float | None = None, high: float | None = None, choices: Any = None
-) -> Any:
-    """A documented dataclass field; ``low`` and ``high`` are inclusive unless ``high`` is a probability's 1."""
-    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+def _setting(name: str) -> Any:
+    """A field whose default and range stand in the row of a setting."""
+    found = setting(name)
+    return field(default=found.default, metadata={"row": found})
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The settings of :class:`~recbole_mmm4rec.network.MMM4RecNetwork`; defaults are the paper's sizes.
+    """The settings of :class:`~recbole_mmm4rec.network.MMM4RecNetwork`; settings/rows/network.py says what each is.
 
     Axes as everywhere: B users, L positions, D hidden size, E inner width, P head width, H heads, N state size,
     G groups, K convolution width.
@@ -36,28 +30,28 @@ class NetworkConfig:
             names the key, the value and what would be accepted.
     """
 
-    max_len: int = _setting(20, "L, positions of a sequence (RecBole: MAX_ITEM_LIST_LENGTH)", low=1)
-    hidden_size: int = _setting(256, "D, width of user and item vectors", low=1)
-    inner_size: int = _setting(256, "width inside the feed-forward layers", low=1)
-    num_layers: int = _setting(1, "number of TiSSD and Cross-SSD layers", low=1)
-    d_state: int = _setting(64, "N, state size of a head", low=1)
-    n_groups: int = _setting(8, "G, groups that share B and C; a divisor of H", low=1)
-    head_dim: int = _setting(64, "P, width of a head; a divisor of E", low=1)
-    expand: int = _setting(2, "E / D", low=1)
-    d_conv: int = _setting(4, "K, width of the causal convolutions (the GPU kernel takes 2 to 4)", low=1)
-    norm_eps: float = _setting(1e-12, "eps of every LayerNorm and RMSNorm", low=0.0)
-    embedding_drop_prob: float = _setting(0.4, "dropout of the input item vectors", low=0.0, high=1.0)
-    dropout_prob: float = _setting(0.4, "dropout inside the layers", low=0.0, high=1.0)
-    time_dropout_prob: float = _setting(0.4, "dropout of the time signals", low=0.0, high=1.0)
-    is_ffn: bool = _setting(True, "a feed-forward layer after each block")
-    is_time: bool = _setting(True, "time gaps scale the step size and pass the Fourier filter")
-    p2p_residual: bool = _setting(False, "the time gate has one value per position instead of one per row")
-    time_padding: str = _setting("masked", "gap at padded positions: 0, or as published", choices=TIME_PADDINGS)
-    d_skip: str = _setting("scaled", "skip of the scan: D * delta * x as published, or Mamba's D * x", choices=D_SKIPS)
-    is_modality_bias: bool = _setting(True, 'trainable ID tables on top of the features (the paper\'s "with ID")')
-    item_mm_fusion: str = _setting("static", "how the logits of the modalities are joined", choices=FUSIONS)
-    temperature: float = _setting(0.8, "divides the scores", low=0.0)
-    ssd_backend: str = _setting("auto", "which implementation of the scan runs", choices=SSD_BACKENDS)
+    max_len: int = _setting("MAX_ITEM_LIST_LENGTH")
+    hidden_size: int = _setting("hidden_size")
+    inner_size: int = _setting("inner_size")
+    num_layers: int = _setting("num_layers")
+    d_state: int = _setting("d_state")
+    n_groups: int = _setting("n_groups")
+    head_dim: int = _setting("head_dim")
+    expand: int = _setting("expand")
+    d_conv: int = _setting("d_conv")
+    norm_eps: float = _setting("norm_eps")
+    embedding_drop_prob: float = _setting("embedding_drop_prob")
+    dropout_prob: float = _setting("dropout_prob")
+    time_dropout_prob: float = _setting("time_dropout_prob")
+    is_ffn: bool = _setting("is_ffn")
+    is_time: bool = _setting("is_time")
+    p2p_residual: bool = _setting("p2p_residual")
+    time_padding: str = _setting("time_padding")
+    d_skip: str = _setting("d_skip")
+    is_modality_bias: bool = _setting("is_modality_bias")
+    item_mm_fusion: str = _setting("item_mm_fusion")
+    temperature: float = _setting("temperature")
+    ssd_backend: str = _setting("ssd_backend")
 
     def __new__(cls, *args: Any, **settings: Any) -> NetworkConfig:
         """Refuse unknown settings before the dataclass would, with the nearest right name."""
@@ -68,8 +62,6 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             object.__setattr__(self, entry.name, _checked(entry, getattr(self, entry.name)))
-        if self.temperature == 0.0:
-            raise UserError("temperature must be greater than 0, not 0.0")
         if self.inner_width % self.head_dim:
             raise UserError(
                 f"head_dim: {self.head_dim} does not divide expand * hidden_size = {self.inner_width}; "
@@ -119,38 +111,10 @@ class NetworkConfig:
 
 def _checked(entry: dataclasses.Field[Any], value: Any) -> Any:
     """``value`` in the type of ``entry``, or a UserError."""
-    kind = {"int": int, "float": float, "bool": bool, "str": str}[str(entry.type)]
-    meta = entry.metadata
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    right = {
-        int: number and float(value).is_integer(),
-        float: number and math.isfinite(value),
-        bool: isinstance(value, bool),
-        str: isinstance(value, str),
-    }[kind]
-    if not right:
-        raise UserError(f"{entry.name} must be {_expected(kind, meta)}, not {value!r}")
-    value = kind(value)
-    if meta["choices"] is not None and value not in meta["choices"]:
-        raise UserError(
-            f"{entry.name} must be {_expected(kind, meta)}, not {value!r}{did_you_mean(value, meta['choices'])}"
-        )
-    low, high = meta["low"], meta["high"]
-    if (low is not None and value < low) or (high is not None and value >= high):
-        raise UserError(f"{entry.name} must be {_expected(kind, meta)}, not {value!r}")
-    return value
-
-
-def _expected(kind: type, meta: Mapping[str, Any]) -> str:
-    """What a setting accepts, in words."""
-    if meta["choices"] is not None:
-        return "one of " + ", ".join(meta["choices"])
-    if kind is bool:
-        return "True or False"
-    words = {int: "a whole number", float: "a number"}[kind]
-    if meta["high"] is not None:
-        return f"{words} from {meta['low']} to below {meta['high']}"
-    return words if meta["low"] is None else f"{words}, at least {meta['low']}"
+    found: Setting = entry.metadata["row"]
+    found.check(value)
+    assert found.kind.cast is not None
+    return found.kind.cast(value)
 
 
 def _largest_divisor(whole: int, at_most: int) -> int:

@@ -8,9 +8,9 @@ from types import ModuleType
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.plugin.finder import MODELS, properties_dir
+from recbole_mmm4rec.settings.defaults import MODELS, properties_dir
+from recbole_mmm4rec.settings.stage import PRETRAIN
 
-PRETRAIN = "pretrain"
 SPLITS = {"all_but_last": {"LS": "valid_only"}, "all": {"RS": [1, 0, 0]}}
 """``pretrain_on`` → RecBole's split: each user's last item validates, or nothing is held out."""
 
@@ -67,8 +67,3 @@ def _refuse(model: str, settings: dict[str, Any]) -> None:
         needed = {"pretrained_layers": "pretrained", "unfreeze_after": "frozen"}[key]
         if settings.get(key) and not settings.get(needed):
             raise UserError(f"{key}={settings[key]}: it needs {needed}, which is not set")
-
-
-def is_pretraining(config: Any) -> bool:
-    """Whether a configuration is one of pre-training."""
-    return bool(config["stage"] == PRETRAIN)

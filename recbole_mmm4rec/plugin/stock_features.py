@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.candidates import remap_items
-from recbole_mmm4rec.features.tables import FeatureSource, name_list, note_absent, read_table
+from recbole_mmm4rec.features.tables import FeatureSource, note_absent, read_table
+from recbole_mmm4rec.settings.reading import name_list
 
 
 def install_stock_item_features() -> None:

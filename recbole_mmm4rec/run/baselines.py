@@ -11,54 +11,13 @@ import yaml
 from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.plugin.stages import is_pretraining
 from recbole_mmm4rec.run.build import make_config
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
+from recbole_mmm4rec.settings.stage import is_pretraining
 
-# what decides the data and how models are judged; a model's own sizes and training settings are not among them
-PROTOCOL = [
-    "seed",
-    "reproducibility",
-    "gpu_id",
-    "use_gpu",
-    "checkpoint_dir",
-    "show_progress",
-    "state",
-    "worker",
-    "fast_cpu",
-    "USER_ID_FIELD",
-    "ITEM_ID_FIELD",
-    "TIME_FIELD",
-    "LIST_SUFFIX",
-    "ITEM_LIST_LENGTH_FIELD",
-    "MAX_ITEM_LIST_LENGTH",
-    "field_separator",
-    "seq_separator",
-    "load_col",
-    "unload_col",
-    "rm_dup_inter",
-    "val_interval",
-    "filter_inter_by_user_or_item",
-    "user_inter_num_interval",
-    "item_inter_num_interval",
-    "benchmark_filename",
-    "normalize_all",
-    "candidates",
-    "feature_path",
-    "eval_args",
-    "repeatable",
-    "metrics",
-    "topk",
-    "valid_metric",
-    "metric_decimal_place",
-    "stopping_step",
-    "eval_step",
-    "eval_batch_size",
-    "encoding",
-    "alias_of_item_id",
-    "unused_col",
-    "threshold",
-]
-
+PROTOCOL = names(Counts.PROTOCOL | Counts.COMMAND)
+"""What decides the data and how models are judged; a model's own sizes and training settings are not among them."""
 
 logger = logging.getLogger(__name__)
 

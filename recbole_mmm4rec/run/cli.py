@@ -9,6 +9,12 @@ from typing import Any
 
 from recbole_mmm4rec.base.command_line import Parser, ended
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.settings.keys import check_setting, read_settings
+from recbole_mmm4rec.settings.models import model_names
+from recbole_mmm4rec.settings.packaged import packaged
+from recbole_mmm4rec.settings.reading import literal, read_yaml
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
 
 DEFAULT_MODEL = "MMM4Rec"
 
@@ -126,8 +132,6 @@ def parse_value(text: str) -> Any:
     Returns:
         A number, list, tuple, dictionary, quoted string, boolean or None; the text itself if it is none of those.
     """
-    from recbole_mmm4rec.compat.config import literal
-
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
@@ -145,35 +149,28 @@ def _told(raw: dict[str, str]) -> int:
 
 def _run(raw: dict[str, str]) -> str | None:
     """Check the arguments, run, and make the text that is shown at the end."""
-    from recbole_mmm4rec.compat.config import model_names, read_yaml
-    from recbole_mmm4rec.settings.keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
-    from recbole_mmm4rec.settings.packaged import packaged
-
     files = [packaged(file) for file in raw.pop("config_files", "").split()]
-    contents = {file: read_yaml(file, yaml_loader()) for file in files}  # imports PyTorch only where there are files
-    in_files = {key: value for content in contents.values() for key, value in content.items()}
+    in_files = {key: value for file in files for key, value in read_yaml(file).items()}
     model = raw.pop("model", None) or str(in_files.get("model") or DEFAULT_MODEL)
     dataset = raw.pop("dataset", None) or in_files.get("dataset")
     baselines = [name for name in raw.pop("baselines", "").replace(",", " ").split() if name != model]
     for key, name in (("model", model), *(("baselines", name) for name in baselines)):
         if name not in model_names():
             raise UserError(f"--{key}={name}: there is no such model{did_you_mean(name, model_names())}")
-    if not dataset:
-        raise UserError("--dataset is missing: give the name of a data set, the folder of that name in data_path")
-
     settings = {key: parse_value(value) for key, value in raw.items()}
     for key, value in settings.items():
         check_setting(key, value, model, f"--{key}={raw[key]}")
-    for file, content in contents.items():
-        lines = key_lines(file)
-        for key, value in content.items():
-            check_setting(str(key), value, model, f"config file {file!r}, line {lines.get(str(key), 1)}")
+    for file in files:
+        read_settings(file, model)
+    if not dataset:
+        raise UserError("--dataset is missing: give the name of a data set, the folder of that name in data_path")
 
     from recbole_mmm4rec.run import quick_start
     from recbole_mmm4rec.run.baselines import check_comparable, run_baselines
     from recbole_mmm4rec.scoring.beside import named
 
-    launch = _launch_settings({key: settings.pop(key) for key in LAUNCH_KEYS if key in settings})
+    launch = {key: settings.pop(key) for key in names(Counts.LAUNCH) if key in settings}
+    launch |= {key: str(launch[key]) for key in ("ip", "port") if key in launch}
     if baselines:
         check_comparable(baselines, _config_of(model, str(dataset), files, settings))
     shielded = {key: _shielded(value) for key, value in settings.items()}
@@ -188,14 +185,6 @@ def _config_of(model: str, dataset: str, files: Sequence[str], settings: Mapping
 
     with same_devices():
         return make_config(model, dataset, files, {key: _shielded(value) for key, value in settings.items()})
-
-
-def _launch_settings(given: dict[str, Any]) -> dict[str, Any]:
-    for key in given.keys() - {"ip", "port"}:
-        lowest = {"nproc": 1, "world_size": -1, "group_offset": 0}[key]
-        if type(given[key]) is not int or given[key] < lowest:
-            raise UserError(f"--{key}={given[key]}: it must be a whole number, at least {lowest}")
-    return {key: str(value) if key in ("ip", "port") else value for key, value in given.items()}
 
 
 def _shielded(value: Any) -> Any:

@@ -9,9 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from recbole_mmm4rec.compat.caches import FINGERPRINT_KEY
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
+
 RESULTS = 3
 """Raised with every change of results (tagged [results] in the changelog): older runs then no longer count."""
 
+OF_THE_MACHINE = frozenset(names(Counts.COMMAND))
+"""Settings that do not change a result, or that each run of a comparison has for itself."""
+NOT_RESOLVED = OF_THE_MACHINE | {*names(Counts.RESUMED), FINGERPRINT_KEY}
+"""Settings that are no part of the hash of all settings."""
 
 _FILES = (".inter", ".item", ".user", ".kg", ".link", ".net")
 
@@ -35,6 +43,12 @@ def fingerprint(folder: Path, features: Path | None = None) -> str:
             while part := content.read(2**20):
                 total.update(part)
     return total.hexdigest()[:16]
+
+
+def data_mark(config: Any) -> str:
+    """The fingerprint of a configuration's data set, its feature stores among them."""
+    features = config["feature_path"]
+    return fingerprint(Path(config["data_path"]), Path(features) if features else None)
 
 
 def resolved(settings: Mapping[str, Any], left_out: Collection[str]) -> str:

@@ -23,14 +23,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.settings.registry import PARTS
 
 if TYPE_CHECKING:  # they import PyTorch and SciPy, which a look at the settings does not need
     from torch import Tensor
 
     from recbole_mmm4rec.scoring.neighbours import Addition, Counts
 
-DEFAULTS = {"neighbour_weight": 0, "neighbour_window": 20, "neighbour_decay": 0.9}
-"""Settings of every sequential model; ``properties/model/Neighbours.yaml`` says what they mean."""
+DEFAULTS = {row.name: row.default for row in PARTS["Neighbours"]}
+"""Settings of every sequential model."""
 
 ALONE = "Neighbours"
 """The model that is nothing but the counts."""

@@ -3,94 +3,92 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recbole_mmm4rec.base.errors import UserError, nearest
-from recbole_mmm4rec.plugin.finder import DATASET_KEYS, MODELS, properties_dir
+from recbole_mmm4rec.settings import other_names
+from recbole_mmm4rec.settings.defaults import (
+    MODELS,
+    default_settings,
+    properties_dir,
+    recbole_properties,
+    settings_in,
+)
+from recbole_mmm4rec.settings.kinds import shown
+from recbole_mmm4rec.settings.reading import key_lines, read_located_yaml
+from recbole_mmm4rec.settings.registry import settings_of
+from recbole_mmm4rec.settings.setting import Counts
 
 logger = logging.getLogger(__name__)
 
-LAUNCH_KEYS = ("nproc", "world_size", "ip", "port", "group_offset")
-"""Keys that say where a run happens; they are no part of its configuration."""
-
-_OWN_KEYS = ("model", "dataset", "config_files", "allow_download")
-_READ = re.compile(r"""config\[\s*["'](\w+)["']\s*\]""")
-_FOR_EVERY_MODEL = (
-    *("run/build.py", "run/quick_start.py", "plugin/stock_features.py", "features/tables.py"),
-    *("training/history.py", "training/fast_cpu.py", "training/keeping.py", "scoring/beside.py"),
-)
-_KINDS = ("general", "sequential", "context_aware", "knowledge_aware", "exlib")
-
-
-@cache
-def yaml_loader() -> Any:
-    """PyYAML's loader as RecBole uses it, which reads ``1e-4`` as a number."""
-    from recbole.config import Config
-
-    return Config._build_yaml_loader(None)
+_IN_NO_FILE = {
+    "AutoInt": ("has_residual",),  # model/context_aware_recommender/autoint.py
+    "DiffRec": ("norm",),  # model/general_recommender/diffrec.py
+    "FEARec": ("contrast", "sim", "tau", "use_filter"),  # model/sequential_recommender/fearec.py
+    "KD_DAGFM": ("cin", "feature_num"),  # model/context_aware_recommender/kd_dagfm.py
+    "lightgbm": ("token_num_threshold",),  # data/dataset/decisiontree_dataset.py; its file misspells it
+    "xgboost": ("token_num_threshold", "xgb_early_stopping_rounds"),  # trainer/trainer.py
+}
+"""What RecBole's models read although it stands in none of its files of default settings."""
 
 
 @cache
 def known_keys(model: str) -> frozenset[str]:
-    """All keys that RecBole, the plug-in or this model reads.
+    """All keys that a model's run may set: those with a row, RecBole's, and those of the model.
 
-    Collected from the default settings of RecBole and of the plug-in, and from every ``config["…"]`` in RecBole's
-    program, in the plug-in's and in the model's.
+    RecBole's come from its lists of arguments and its files of default settings; no program text is searched.
 
     Args:
         model: name of a model of RecBole or of the plug-in.
     """
     from recbole.utils import argument_list
 
-    keys = {*LAUNCH_KEYS, *_OWN_KEYS, *_keys_in_programs(model), *default_settings(model)}
-    keys.update(DATASET_KEYS if model in MODELS else ())
+    ours = {row.name for row in settings_of(MODELS[0]).values() if row.ours}
+    keys = {*settings_of(model), *default_settings(model), *_IN_NO_FILE.get(model, ())}
     for category in ("general", "training", "evaluation", "dataset"):
-        keys.update(getattr(argument_list, f"{category}_arguments"))
-    for folder in (_recbole_dir() / "properties", properties_dir()):
-        for file in sorted(folder.glob("dataset/*.yaml")) + sorted(folder.glob("quick_start_config/*.yaml")):
+        keys.update(set(getattr(argument_list, f"{category}_arguments")) - ours)  # where the plug-in adds its own
+    for kind in ("dataset", "quick_start_config"):
+        for file in sorted((recbole_properties() / kind).glob("*.yaml")):
             if not file.stem.endswith("url"):
-                keys.update(_settings_in(file))
-    return frozenset(keys | _network_keys(model))
+                keys.update(settings_in(file))
+    return frozenset(keys - {"config_file"})
 
 
 @cache
 def keys_of_other_models() -> frozenset[str]:
     """Keys in the default settings of any model of RecBole or of the plug-in."""
-    folders = (_recbole_dir() / "properties", properties_dir())
-    files = [file for folder in folders for file in sorted(folder.glob("model/*.yaml"))]
-    return frozenset(key for file in files for key in _settings_in(file))
+    files = [
+        file for folder in (recbole_properties(), properties_dir()) for file in sorted(folder.glob("model/*.yaml"))
+    ]
+    return frozenset(key for file in files for key in settings_in(file))
 
 
-@cache
-def default_settings(model: str) -> Mapping[str, Any]:
-    """RecBole's general default settings and those of one model."""
-    merged = dict(_settings_in(_recbole_dir() / "properties" / "overall.yaml"))
-    for folder in (_recbole_dir() / "properties", properties_dir()):
-        merged.update(_settings_in(folder / "model" / f"{model}.yaml"))
-    return merged
+def read_settings(path: str, model: str) -> dict[str, Any]:
+    """The settings in a config file, each checked.
 
+    Args:
+        path: the file.
+        model: name of the model that is run.
 
-REMOVED = {
-    **dict.fromkeys(
-        ("whitening", "adapter_experts", "cosine_scores", "dropout_start", "temperature_start", "schedule_epochs"),
-        "it brought nothing on any data set (docs/results.md) and is gone; leave it out",
-    ),
-    "contrastive_epochs": "it brought nothing on any data set (docs/results.md) and is gone; leave it out",
-    "chunk_size": "the block length of the scan has no effect on results and is chosen by itself; leave it out",
-}
-"""Settings that MMM4Rec once had, and what to say to whoever still sets them."""
+    Raises:
+        UserError: as :func:`~recbole_mmm4rec.settings.reading.read_yaml`, or naming the line of a key that
+            :func:`check_setting` refuses.
+    """
+    content, node = read_located_yaml(path)
+    lines = key_lines(node)
+    if model in MODELS:
+        published = other_names.published_file(map(str, content), known_keys(model))
+        if published:
+            raise UserError(f"config file {path!r}: {published}")
+    for key, value in content.items():
+        check_setting(str(key), value, model, f"config file {path!r}, line {lines.get(str(key), 1)}")
+    return content
 
 
 def check_setting(key: str, value: Any, model: str, where: str) -> None:
-    """Refuse a key that is nearly a known one, and a word where a number is needed.
+    """Refuse a key that is nearly a known one, and a value that the setting cannot have.
 
     A key that is near nothing is accepted with a warning: models from elsewhere have keys of their own.
 
@@ -103,58 +101,53 @@ def check_setting(key: str, value: Any, model: str, where: str) -> None:
     Raises:
         UserError: naming the place, the key and the way out.
     """
-    known = known_keys(model)
-    if key == "max_len" and model in MODELS:
-        raise UserError(f"{where}: unknown key {key!r}; did you mean 'MAX_ITEM_LIST_LENGTH'?")
-    if key in REMOVED and model in MODELS:
-        raise UserError(f"{where}: {key}={value!r}: {REMOVED[key]}")
-    if key not in known:
-        if key in keys_of_other_models():
-            logger.warning("%s: %s does not use the key %r", where, model, key)
-            return
-        hit = nearest(key, known)
-        if hit:
-            raise UserError(f"{where}: unknown key {key!r}; did you mean {hit!r}?")
-        logger.warning("%s: neither RecBole nor %s knows the key %r", where, model, key)
+    row = settings_of(model).get(key)
+    with_value = where if where.startswith("--") else f"{where}: {key}={shown(value)}"
+    if row is not None and Counts.COMPUTED in row.counts:
+        raise UserError(f"{with_value}: it cannot be set; {row.instead}")
+    if row is not None:
+        row.check(value, with_value)
+    elif key in known_keys(model):
+        _check_like_default(value, default_settings(model).get(key), with_value)
+    else:
+        _check_unknown(key, model, with_value if key in other_names.REMOVED else where)
+
+
+def _check_unknown(key: str, model: str, where: str) -> None:
+    told = other_names.told(key, model in MODELS)
+    if told is not None:
+        raise UserError(f"{where}: {told}")
+    if key in keys_of_other_models():
+        logger.warning("%s: %s does not use the key %r", where, model, key)
         return
-    default = default_settings(model).get(key)
+    hit = nearest(key, known_keys(model))
+    if hit:
+        raise UserError(f"{where}: unknown key {key!r}; did you mean {hit!r}?")
+    logger.warning("%s: neither RecBole nor %s knows the key %r", where, model, key)
+
+
+def _check_like_default(value: Any, default: Any, where: str) -> None:
+    """Refuse a word where the default of a model's own setting is a number, True or False."""
     if isinstance(default, bool) and value is not None and not isinstance(value, (bool, int)):
-        raise UserError(f"{where}: {key} must be True or False, not {value!r}")
+        raise UserError(f"{where}: it must be True or False")
     if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, str):
-        raise UserError(f"{where}: {key} must be a number such as {default!r}, not {value!r}")
+        raise UserError(f"{where}: it must be a number such as {default!r}")
 
 
-def key_lines(path: str | Path) -> dict[str, int]:
-    """The line of each key at the top level of a YAML file, counted from 1."""
-    node = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml_loader())
-    return {str(key.value): key.start_mark.line + 1 for key, _ in node.value} if node is not None else {}
+def refuse_other_names(given: Mapping[str, Any], model: str) -> None:
+    """Refuse keys that would be ignored silently, whichever way they came.
 
+    Args:
+        given: what the user sets, in files, in a dictionary and on the command line.
+        model: name of the model that is run.
 
-def _recbole_dir() -> Path:
-    import recbole
-
-    return Path(recbole.__path__[0])
-
-
-def _settings_in(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
-        return {}
-    return yaml.load(file.read_text(encoding="utf-8"), Loader=yaml_loader()) or {}
-
-
-def _keys_in_programs(model: str) -> set[str]:
-    root, package = _recbole_dir(), Path(__file__).parents[1]
-    models = [root / "model" / f"{kind}_recommender" for kind in _KINDS]
-    files: Iterable[Path] = (
-        file for file in root.rglob("*.py") if file.parent not in models or file.stem == model.lower()
-    )
-    files = [*files, *(package.rglob("*.py") if model in MODELS else (package / name for name in _FOR_EVERY_MODEL))]
-    return {key for file in files for key in _READ.findall(file.read_text(encoding="utf-8"))}
-
-
-def _network_keys(model: str) -> set[str]:
-    if model not in MODELS or find_spec("recbole_mmm4rec.network.config") is None:
-        return set()
-    from recbole_mmm4rec.network.config import NetworkConfig
-
-    return {field.name for field in fields(NetworkConfig)}
+    Raises:
+        UserError: a removed setting of ours, one of RecBole's older versions, or a device by name.
+    """
+    known = known_keys(model)
+    for key, value in given.items():
+        told = None if key in known else other_names.told(str(key), model in MODELS)
+        if told is not None:
+            raise UserError(f"{key}={shown(value)}: {told}")
+    if isinstance(given.get("device"), str):
+        raise UserError(f"device={given['device']!r}: it cannot be set; {settings_of(model)['device'].instead}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_mmm4rec.plugin.finder import properties_dir
+from recbole_mmm4rec.settings.defaults import properties_dir
 
 
 def packaged(path: str) -> str:

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import nn, optim
 
-from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.settings.registry import setting
 from recbole_mmm4rec.training.piecewise import PiecewiseAdam, PiecewiseAdamW, PiecewiseNAdam
 from recbole_mmm4rec.training.row_wise import RowWiseAdam, RowWiseAdamW, RowWiseNAdam
 
-LEARNERS = ("adam", "adamw", "nadam")
-SCHEDULES = ("constant", "linear", "cosine")
 ROW_WISE_LOSSES = ("sampled", "in_batch")
 """Losses that touch few rows of the ID tables."""
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -53,7 +52,7 @@ def build_optimizer(
 
     Args:
         groups: see :func:`parameter_groups`; ``lr_factor`` of a group multiplies its rate.
-        learner: one of :data:`LEARNERS`.
+        learner: adam, adamw or nadam.
         learning_rate: step size, greater than 0.
         decoupled: NAdam's decay is taken off the weights (as AdamW does) instead of being added to the gradient.
         row_wise: it takes sparse gradients and then touches only their rows, see :mod:`.row_wise`.
@@ -71,7 +70,7 @@ def build_optimizer(
     if learner == "nadam":
         kind = RowWiseNAdam if row_wise else PiecewiseNAdam
         return kind(groups, lr=learning_rate, decoupled_weight_decay=decoupled)
-    raise UserError(f"learner must be one of {', '.join(LEARNERS)}, not '{learner}'{did_you_mean(learner, LEARNERS)}")
+    raise UserError(f"learner={learner!r}: {setting('learner').kind.complaint(learner)}")
 
 
 def row_wise_choice(config: Any) -> bool:
@@ -117,16 +116,9 @@ def checked_schedule(config: Any) -> tuple[str, int, float]:
     Raises:
         UserError: a value out of its range.
     """
-    schedule = str(config["lr_schedule"] or "constant")
-    warmup, floor = config["warmup_steps"] or 0, config["lr_floor"] or 0.0
-    if schedule not in SCHEDULES:
-        hint = did_you_mean(schedule, SCHEDULES)
-        raise UserError(f"lr_schedule must be one of {', '.join(SCHEDULES)}, not '{schedule}'{hint}")
-    if not isinstance(warmup, int) or warmup < 0:
-        raise UserError(f"warmup_steps must be a whole number of optimiser steps, at least 0, not {warmup!r}")
-    if not 0.0 <= float(floor) <= 1.0:
-        raise UserError(f"lr_floor must be a share from 0 to 1, not {floor!r}")
-    return schedule, warmup, float(floor)
+    for name in ("lr_schedule", "warmup_steps", "lr_floor"):
+        setting(name).check(config[name])
+    return config["lr_schedule"] or "constant", config["warmup_steps"] or 0, float(config["lr_floor"] or 0.0)
 
 
 def checked_precision(config: Any) -> torch.dtype:
@@ -135,8 +127,5 @@ def checked_precision(config: Any) -> torch.dtype:
     Raises:
         UserError: neither bfloat16 nor float16.
     """
-    name = str(config["amp_dtype"] or "bfloat16")
-    if name not in PRECISIONS:
-        hint = did_you_mean(name, PRECISIONS)
-        raise UserError(f"amp_dtype must be one of {', '.join(PRECISIONS)}, not '{name}'{hint}")
-    return PRECISIONS[name]
+    setting("amp_dtype").check(config["amp_dtype"])
+    return PRECISIONS[config["amp_dtype"] or "bfloat16"]

@@ -17,7 +17,7 @@ from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.saving import load, save
 from recbole_mmm4rec.distributed import group as processes
 from recbole_mmm4rec.distributed import joint
-from recbole_mmm4rec.network.ops.constant_shapes import count_tokens
+from recbole_mmm4rec.network.ops.packing.constant_shapes import count_tokens
 from recbole_mmm4rec.training import optim
 from recbole_mmm4rec.training.allocator import keep_freed_memory
 from recbole_mmm4rec.training.averaging import Averaging
@@ -37,9 +37,7 @@ class MMM4RecTrainer(RanksInPieces):
     NAdam and parameter groups, row-wise steps of ID tables, accumulation, a schedule, sound mixed precision, and an
     evaluation that ranks piece by piece.
 
-    Keys beside RecBole's: ``pretrained``, ``frozen``, ``unfreeze_after``, ``learning_rates``, ``accumulation_steps``,
-    ``decay_norms``, ``decoupled_weight_decay``, ``row_wise_ids``, ``lr_schedule``, ``warmup_steps``, ``lr_floor``,
-    ``amp_dtype``, ``cuda_graphs``, ``weight_average``; their ranges stand in properties/model/MMM4Rec.yaml.
+    What it can be told stands in settings/rows/training.py and transfer.py.
     """
 
     def __init__(self, config: Any, model: Any) -> None:

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.reading import read_checkpoint, tensors
 from recbole_mmm4rec.features.made_by import ENCODERS
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
 from recbole_mmm4rec.transfer.parameter_sets import PREFIX, short
 from recbole_mmm4rec.transfer.published import renamed
 from recbole_mmm4rec.transfer.weight_shapes import layer_of, modalities_of, settings_of, widths_of
 
 logger = logging.getLogger(__name__)
 
-_WARNED = ("time_padding", "temperature")
 _MODALITY_PARTS = ("items.adapter", "items.missing", "input_norm")
 
 
@@ -224,7 +225,7 @@ def _as_ours(weight: Tensor, own: Tensor) -> Tensor:
 
 def _warn(source: Source, config: Any) -> None:
     """Say which settings mean something else now, although every weight fits."""
-    for key in _WARNED:
+    for key in names(Counts.MEANING):
         then = source.settings.get(key)
         if then is not None and then != config[key]:
             logger.warning("pretrained: %s=%s in %s, %s here", key, then, source.path, config[key])

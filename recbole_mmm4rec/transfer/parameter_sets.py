@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
-from recbole_mmm4rec.features.tables import name_list
+from recbole_mmm4rec.settings.reading import name_list
 
 PREFIX = "network."
 """What every parameter of the model starts with; it is left out in all that a user sees."""

@@ -199,10 +199,12 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
 def _test(study: Any, leader: Any, out: Path) -> bool:
     """Train the best once more and test it, unless that was done before."""
     from recbole_mmm4rec.base.files import whole_file
+    from recbole_mmm4rec.tune.report import read_test
     from recbole_mmm4rec.tune.worker import Worker
 
     file = out / "test.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["trial"] == leader["trial"]:
+    before = read_test(file)
+    if before is not None and before["trial"] == leader["trial"]:
         return True
     worker = Worker(out / "logs")
     try:

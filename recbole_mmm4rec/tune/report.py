@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.base.json_lines import check_fields, is_count, is_number, is_text, read_line, table_of
 from recbole_mmm4rec.tune.importance import FEWEST, Importance, importance
 from recbole_mmm4rec.tune.study import Study
 from recbole_mmm4rec.tune.trials import Record, best, loss, scored
@@ -43,10 +44,18 @@ def write_results(study: Study, records: Sequence[Record], out: Path) -> Record 
         found = importance(study.space, judged)
         if found is not None:
             plot_importance(found, study.valid_metric, out)
-    test = out / "test.json"
-    tested = json.loads(test.read_text(encoding="utf-8")) if test.is_file() else None
-    _write(out / "report.md", report(study, records, found, tested, out))
+    _write(out / "report.md", report(study, records, found, read_test(out / "test.json"), out))
     return leader
+
+
+def read_test(file: Path) -> Record | None:
+    """What the test of the best trial has found; None where there is no such file, or none that can be read."""
+    try:
+        found = read_line(file.read_bytes())
+        check_fields(found, {"trial": is_count, "test": table_of(is_number), "model_file": is_text})
+    except (FileNotFoundError, ValueError):
+        return None
+    return found
 
 
 def _write(path: Path, text: str) -> None:

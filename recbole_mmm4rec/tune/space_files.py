@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
-from recbole_mmm4rec.plugin.finder import properties_dir
+from recbole_mmm4rec.settings.defaults import properties_dir
+from recbole_mmm4rec.settings.reading import literal, read_located_yaml
 from recbole_mmm4rec.tune.space import Parameter, make_parameter
 
 KINDS = ("choice", "uniform", "quniform", "loguniform")
@@ -43,8 +44,6 @@ def read_space(path: str | Path) -> list[Parameter]:
 
 
 def _read_lines(path: Path) -> list[Parameter]:
-    from recbole_mmm4rec.compat.config import literal
-
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
@@ -87,13 +86,7 @@ def _check_kind(kind: str, where: str) -> None:
 
 
 def _read_yaml(path: Path) -> list[Parameter]:
-    import yaml
-
-    from recbole_mmm4rec.compat.config import read_yaml
-    from recbole_mmm4rec.settings.keys import yaml_loader
-
-    content = read_yaml(path, yaml_loader())
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml_loader())
+    content, root = read_located_yaml(path, "space file")
     found = []
     twice: set[str] = set()
     for node, inner in root.value if root is not None else ():

@@ -13,39 +13,14 @@ import yaml
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.files import file_hash, whole_file
-from recbole_mmm4rec.compat.config import model_names, read_yaml
-from recbole_mmm4rec.run.identity import RESULTS, resolved
-from recbole_mmm4rec.settings.keys import LAUNCH_KEYS, check_setting, key_lines, yaml_loader
+from recbole_mmm4rec.base.json_lines import read_line
+from recbole_mmm4rec.run.identity import NOT_RESOLVED, RESULTS, data_mark, resolved
+from recbole_mmm4rec.settings.keys import check_setting, read_settings
+from recbole_mmm4rec.settings.models import model_names
+from recbole_mmm4rec.settings.reading import read_yaml
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
 from recbole_mmm4rec.tune.space import Params, Space, describe
-
-UNSEARCHABLE = (
-    "model",
-    "dataset",
-    "data_path",
-    "metrics",
-    "topk",
-    "valid_metric",
-    "metric_decimal_place",
-    "eval_args",
-    "eval_type",
-    "eval_step",
-    "repeatable",
-    "candidates",
-    "benchmark_filename",
-    "load_col",
-    "val_interval",
-    "threshold",
-    "rm_dup_inter",
-    "filter_inter_by_user_or_item",
-    "user_inter_num_interval",
-    "item_inter_num_interval",
-    "stage",
-    "resume",
-    "gpu_id",
-    "use_gpu",
-    "checkpoint_dir",
-)
-"""Settings that change what is measured, or where: trials with different ones cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +95,7 @@ def make_study(model: str, dataset: str | None, files: Sequence[str], given: Map
     for one in space:
         _check_searched(one.key, given, one.where)
     fixed = {key: value for key, value in {**in_files, **given}.items() if key not in {one.key for one in space}}
-    for key in (*LAUNCH_KEYS, "resume"):
+    for key in (*names(Counts.LAUNCH), "resume"):
         if key in fixed:
             raise UserError(f"{key} cannot be set: a trial is one process; --tool ray runs several trials at a time")
     if fixed.get("stage", "train") != "train":
@@ -130,22 +105,19 @@ def make_study(model: str, dataset: str | None, files: Sequence[str], given: Map
 
 def named_model(files: Sequence[str]) -> str | None:
     """The model that config files name, the last one that names any; None where none does."""
-    names = [read_yaml(file, yaml_loader()).get("model") for file in files]
-    return next((str(name) for name in reversed(names) if name), None)
+    named = [read_yaml(file).get("model") for file in files]
+    return next((str(name) for name in reversed(named) if name), None)
 
 
 def _read_files(files: Sequence[str], model: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for file in files:
-        content, lines = read_yaml(file, yaml_loader()), key_lines(file)
-        for key, value in content.items():
-            check_setting(str(key), value, model, f"config file {file!r}, line {lines.get(str(key), 1)}")
-        merged |= content
+        merged |= read_settings(file, model)
     return merged
 
 
 def _check_searched(key: str, given: Mapping[str, Any], where: str) -> None:
-    if key in UNSEARCHABLE or key in LAUNCH_KEYS:
+    if key in names(Counts.FIXED):
         raise UserError(f"{where}: {key} cannot be searched: it changes what is measured or where, not the model")
     if key in given:
         raise UserError(f"{where}: {key} is searched, and fixed by --{key}={given[key]}; keep one")
@@ -161,7 +133,6 @@ def _plain(fixed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> Study:
-    from recbole_mmm4rec.compare.checks import NOT_RESOLVED, data_mark
     from recbole_mmm4rec.run.build import check_data_files, same_devices
 
     with same_devices():
@@ -229,7 +200,7 @@ def claim(study: Study, out: Path) -> None:
             whole.write(json.dumps(now, indent=2, ensure_ascii=False).encode())
         return
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))
+        before = read_line(file.read_bytes())
     except ValueError:
         raise UserError(f"{file} cannot be read; name another folder with --out") from None
     if before != now:

@@ -11,7 +11,7 @@ from tiny_comparison import write_config
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.config import read_comparison
 from recbole_mmm4rec.compare.located import Located
-from recbole_mmm4rec.plugin.finder import properties_dir
+from recbole_mmm4rec.settings.defaults import properties_dir
 
 GOOD = """\
 seeds: [1, 2]
@@ -86,6 +86,12 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path, old: str, new: str, c
     assert complaint in str(caught.value)
     assert "mine.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_row_with_neighbours_says_so_by_itself(tmp_path: Path) -> None:
+    mixed = "    - SASRec\n    - {model: SASRec, settings: {neighbour_weight: 3}}\n    - Neighbours\n"
+    comparison = read_comparison(changed(tmp_path, "    - Pop\n", mixed))
+    assert [row.name for row in comparison.rows] == ["SASRec", "SASRec + neighbours", "Neighbours", "ours"]
 
 
 def test_rows_are_chosen_by_name(tmp_path: Path) -> None:

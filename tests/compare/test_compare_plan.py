@@ -14,11 +14,12 @@ from tiny_comparison import OURS, SASREC, finished, tiny_plan
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare import published_rows as published
-from recbole_mmm4rec.compare.plan import Job, Plan
+from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.records import Records
 from recbole_mmm4rec.compare.results import collect
-from recbole_mmm4rec.plugin.finder import properties_dir
 from recbole_mmm4rec.run import identity as fingerprint
+from recbole_mmm4rec.settings.defaults import properties_dir
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -217,7 +218,11 @@ def test_users_whom_only_some_models_would_test(tmp_path: Path) -> None:
     ("changes", "complaint"),
     [
         ({"datasets": ["nowhere"]}, "there is no file"),
-        ({"models": [{"model": "SASRec", "settings": {"learning_rate": -1}}]}, "model 'SASRec' on 'pattern': learning"),
+        ({"models": [{"model": "SASRec", "settings": {"learning_rate": -1}}]}, "line .*: learning_rate=-1: it must be"),
+        (
+            {"models": [{"model": "SASRec", "settings": {"train_neg_sample_args": {"distribution": "uniform"}}}]},
+            "model 'SASRec' on 'pattern': train_neg",
+        ),
         ({"protocol": {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}}, "leaves one item out and ranks all"),
         ({"protocol": {"eval_args": {"mode": "uni10"}}}, "leaves one item out and ranks all"),
         (

@@ -24,7 +24,7 @@ from shop import prepare, python, settings, write_shop
 
 from recbole_mmm4rec import compat
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compat.config import literal
+from recbole_mmm4rec.settings.reading import literal
 
 # Versions
 

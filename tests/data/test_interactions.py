@@ -82,8 +82,8 @@ def test_split_without_training_samples(root: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0 is not"),
-        ({"MAX_ITEM_LIST_LENGTH": 2.5}, "MAX_ITEM_LIST_LENGTH: 2.5 is not"),
+        ({"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH=0: it must be a whole number"),
+        ({"MAX_ITEM_LIST_LENGTH": 2.5}, "MAX_ITEM_LIST_LENGTH=2.5: it must be a whole number"),
         ({"candidates": "interaction"}, "did you mean 'interactions'"),
         ({"modalities": ["txt"]}, "did you mean 'text'"),
         ({"modalities": []}, r"modalities: \[\] is neither"),

@@ -13,8 +13,8 @@ from watching import Watch
 
 from recbole_mmm4rec.losses.chunked import PLAIN_LOGITS, choose_chunk, chunked_cross_entropy
 from recbole_mmm4rec.losses.cross_entropies import full_cross_entropy
-from recbole_mmm4rec.network.config import FUSIONS
 from recbole_mmm4rec.network.items import ItemTables
+from recbole_mmm4rec.settings.registry import setting
 
 WIDTH, BATCH = 12, 6
 
@@ -56,7 +56,7 @@ def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], bound: floa
 
 
 @pytest.mark.parametrize("missing", [False, True])
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", setting("item_mm_fusion").kind.choices)
 @pytest.mark.parametrize("modalities", [("text", "image"), ("text",), ("image",)])
 def test_value_and_every_gradient_are_those_of_all_logits(
     modalities: tuple[str, ...], fusion: str, missing: bool

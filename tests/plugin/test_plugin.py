@@ -18,7 +18,11 @@ from recbole.utils.argument_list import dataset_arguments
 from shop import python, settings, write_shop
 
 import recbole_mmm4rec
+from recbole_mmm4rec.plugin import configuration
 from recbole_mmm4rec.plugin import finder as plugin
+from recbole_mmm4rec.settings.defaults import properties_dir
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
 
 MODULE = "recbole.model.sequential_recommender.mmm4rec"
 
@@ -115,7 +119,7 @@ def test_our_yaml_is_the_default_and_the_user_wins(
     ]:
         (tmp_path / kind).mkdir()
         (tmp_path / kind / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    monkeypatch.setattr(plugin, "properties_dir", lambda: tmp_path)
+    monkeypatch.setattr(configuration, "properties_dir", lambda: tmp_path)
     ours = Config("MMM4Rec", "shop", config_dict={"hidden_size": 8, "loss_type": "CE"})
     assert (ours["hidden_size"], ours["n_layers"], ours["topk"]) == (8, 4, [7])
     stock = Config("BPR", "shop")
@@ -127,14 +131,14 @@ def test_a_data_sets_ranking_metrics_leave_models_judged_by_labels_alone(
 ) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "shop.yaml").write_text("metrics: [Hit]\nvalid_metric: Hit@3\ntopk: [3]\nseed: 5\n")
-    monkeypatch.setattr(plugin, "properties_dir", lambda: tmp_path)
+    monkeypatch.setattr(configuration, "properties_dir", lambda: tmp_path)
     by_ranking, by_label = Config("BPR", "shop"), Config("FM", "shop")
     assert (by_ranking["metrics"], by_ranking["seed"]) == (["Hit"], 5)
     assert (by_label["metrics"], by_label["valid_metric"], by_label["seed"]) == (["AUC", "LogLoss"], "AUC", 5)
 
 
 def test_properties_exist_and_are_read_from_the_repository() -> None:
-    assert plugin.properties_dir() == Path(recbole_mmm4rec.__file__).parents[1] / "properties"
+    assert properties_dir() == Path(recbole_mmm4rec.__file__).parents[1] / "properties"
 
 
 def test_the_users_ml_100k_comes_before_recboles(tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ def test_the_users_ml_100k_comes_before_recboles(tmp_path: Path) -> None:
 
 
 def test_our_keys_decide_about_cached_datasets() -> None:
-    assert set(plugin.DATASET_KEYS) <= set(dataset_arguments)
+    assert set(names(Counts.DATA)) <= set(dataset_arguments)
     assert len(dataset_arguments) == len(set(dataset_arguments))
 
 
@@ -188,7 +192,5 @@ if __name__ == "__main__":
 
 def test_defaults_of_models_and_data_sets_are_there() -> None:
     """Also in a fresh clone: an ignore rule once kept a folder out of it."""
-    from recbole_mmm4rec.plugin.finder import properties_dir
-
     for file in ("model/MMM4Rec.yaml", "model/MMM4Rec-paper.yaml", "dataset/ml-100k.yaml", "dataset/scientific.yaml"):
         assert (properties_dir() / file).is_file()

@@ -101,7 +101,7 @@ LABELED = {"eval_args": {"mode": "labeled"}}
     ("changes", "message"),
     [
         ({"metrics": ["Foo"]}, "no metric named 'Foo'"),
-        ({"topk": [0]}, "topk must be a positive integer"),
+        ({"topk": [0]}, "topk=.*a list of whole numbers, at least 1"),
         ({"topk": "ten"}, "topk"),
         ({"valid_metric": "MRR@7"}, r"valid_metric='MRR@7' is not among the metrics"),
         ({"eval_args": {"split": {"XX": 1}}}, "XX|splitting_method"),

@@ -46,7 +46,7 @@ from recbole_mmm4rec.settings.values import check_eval_args, check_values
         ("neighbour_window", 0, "neighbour_window=0: it must be a whole number, at least 1"),
         ("neighbour_decay", 0.0, "neighbour_decay=0.0: it must be a number above 0, at most 1"),
         ("cuda_graphs", 0, "cuda_graphs=0: it must be one of auto, True, False"),
-        ("eval_args", "LS", "eval_args='LS': it must be a dictionary"),
+        ("eval_args", "LS", "eval_args='LS': it must be a mapping"),
         ("eval_args", {"spilt": {"LS": "test_only"}}, "unknown key 'spilt'; did you mean 'split'"),
         ("eval_args", {"split": "LS"}, "split='LS': it must be one of"),
         ("eval_args", {"split": {"LS": "valid_and_tset"}}, "did you mean 'valid_and_test'"),
@@ -61,12 +61,11 @@ from recbole_mmm4rec.settings.values import check_eval_args, check_values
     ],
 )
 def test_unusable_values(tmp_path: Path, key: str, value: Any, message: str) -> None:
-    write_shop(tmp_path)
     changes = settings(tmp_path, **{key: value})
     for run in (
-        lambda: check_values({key: value}),
-        lambda: quick_start.run_recbole("BPR", "shop", config_dict=changes),
-        lambda: Config(model="BPR", dataset="shop", config_dict=changes),
+        lambda: check_values({key: value}, "MMM4Rec"),
+        lambda: quick_start.run_recbole("MMM4Rec", "shop", config_dict=changes),
+        lambda: Config(model="MMM4Rec", dataset="shop", config_dict=changes),
     ):
         with pytest.raises(UserError, match=message) as caught:
             run()
@@ -80,7 +79,7 @@ def test_the_command_line_says_it_in_one_line(tmp_path: Path, capsys: pytest.Cap
         assert cli.main([*where, argument]) == 2
         key = argument[2:].partition("=")[0]
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {key}")
+        assert error.startswith((f"error: --{key}=", "error: eval_args: split LS"))
         assert error.count("\n") == 1
 
 
@@ -99,5 +98,7 @@ def test_usable_eval_args(given: dict[str, Any]) -> None:
 
 
 def test_usable_values() -> None:
-    check_values({"epochs": 0, "seed": 2**32 - 1, "weight_decay": 0, "learning_rate": 1e-9, "clip_grad_norm": None})
-    check_values({"clip_grad_norm": {"max_norm": 5, "norm_type": 2}, "weight_decay": None, "anything": object()})
+    sound = {"epochs": 0, "seed": 2**32 - 1, "weight_decay": 0, "learning_rate": 1e-9, "clip_grad_norm": None}
+    check_values(sound, "MMM4Rec")
+    clipping = {"clip_grad_norm": {"max_norm": 5, "norm_type": 2}, "weight_decay": None, "anything": object()}
+    check_values(clipping, "MMM4Rec")

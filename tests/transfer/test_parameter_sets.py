@@ -178,7 +178,10 @@ def test_rates_move_the_weights(tmp_path: Path) -> None:
         ({"frozen": "[ssd"}, ["frozen='[ssd': it must be a list of names"]),
         ({"learning_rates": {"id": 0.5}}, ["learning_rates: 'id' is no part", "did you mean 'ids'"]),
         ({"learning_rates": {"new": 0.5}}, ["learning_rates: 'new' needs a checkpoint"]),
-        ({"learning_rates": {"ids": 0}}, ["learning_rates={'ids': 0}: it must be names with factors above 0"]),
+        (
+            {"learning_rates": {"ids": 0}},
+            ["learning_rates={'ids': 0}: it must be a mapping such as {'transferred': 0.1}"],
+        ),
         ({"learning_rates": 0.5}, ["learning_rates=0.5: it must be"]),
         ({"unfreeze_after": 1}, ["unfreeze_after=1: it needs frozen"]),
         ({"unfreeze_after": -1, "frozen": ["ids"]}, ["unfreeze_after=-1: it must be a whole number, at least 0"]),

@@ -162,7 +162,7 @@ def test_eight_trials_tell_what_matters(folder: Path) -> None:
             "n_heads: [1]\nlerning_rate: [0.1]\n",
             "line 2: unknown key 'lerning_rate'; did you mean 'learning_rate'?",
         ),
-        ([], "\nlearning_rate: [0.1, -1]\n", "line 2: learning_rate=-1: learning_rate=-1"),
+        ([], "\nlearning_rate: [0.1, -1]\n", "line 2: learning_rate=-1: it must be a number above 0"),
         ([], "valid_metric: [Hit@10, NDCG@10]\n", "line 1: valid_metric cannot be searched"),
         (["--learning_rate=0.1"], None, "line 1: learning_rate is searched, and fixed by --learning_rate=0.1"),
         (["--model", "SASRek"], None, "--model=SASRek: there is no such model; did you mean 'SASRec'?"),

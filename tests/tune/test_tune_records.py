@@ -10,7 +10,7 @@ import pytest
 from mutate import changed, damaged
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.tune.report import report, trials_csv
+from recbole_mmm4rec.tune.report import read_test, report, trials_csv
 from recbole_mmm4rec.tune.space import make_parameter, same_text
 from recbole_mmm4rec.tune.study import Study
 from recbole_mmm4rec.tune.trials import Trials, best
@@ -77,3 +77,16 @@ def test_no_damage_ends_in_another_error(tmp_path: Path) -> None:
             refused.append(str(error))
     assert len(refused) > 200
     assert not any("\n" in line for line in refused)
+
+
+def test_a_test_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "test.json"
+    whole = {"trial": 1, "status": "done", "test": {"hit@10": 0.5}, "model_file": "saved/x.pth"}
+    assert read_test(file) is None
+    file.write_text(json.dumps(whole))
+    assert read_test(file) == whole
+    for text in changed(whole, 12, 100):
+        file.write_text(text, encoding="utf-8", errors="surrogatepass")
+        found = read_test(file)
+        if found is not None:
+            report(STUDY, [TRIAL], None, found, tmp_path)

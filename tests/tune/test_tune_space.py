@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compat.config import model_names
 from recbole_mmm4rec.network.config import NetworkConfig
-from recbole_mmm4rec.plugin.finder import properties_dir
-from recbole_mmm4rec.settings.keys import default_settings, known_keys
+from recbole_mmm4rec.settings.defaults import default_settings, properties_dir
+from recbole_mmm4rec.settings.keys import known_keys
+from recbole_mmm4rec.settings.models import model_names
 from recbole_mmm4rec.tune.space import Parameter, combinations, make_parameter, size
 from recbole_mmm4rec.tune.space_files import read_space, space_file
 

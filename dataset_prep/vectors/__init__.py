@@ -1,0 +1,1 @@
+"""One's own vectors, put into the feature stores."""

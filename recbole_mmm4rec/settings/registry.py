@@ -1,0 +1,53 @@
+"""All settings, and what follows from their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from recbole_mmm4rec.settings.defaults import MODELS
+from recbole_mmm4rec.settings.rows import data, evaluation, machine, neighbours, network, training, transfer
+from recbole_mmm4rec.settings.setting import Counts, Setting
+
+PARTS: Mapping[str, tuple[Setting, ...]] = {
+    "Network": network.ROWS,
+    "Data": data.ROWS,
+    "Pre-training and transfer": transfer.ROWS,
+    "Training": training.ROWS,
+    "Neighbours": neighbours.ROWS,
+    "Evaluation": evaluation.ROWS,
+    "Machine": machine.ROWS,
+}
+"""Part of the program to its settings."""
+
+SETTINGS: tuple[Setting, ...] = tuple(row for rows in PARTS.values() for row in rows)
+
+
+@cache
+def settings_of(model: str) -> Mapping[str, Setting]:
+    """The settings of a model by name: those of every model, and of ours their own, which win.
+
+    Args:
+        model: name of a model of RecBole or of ours.
+    """
+    ours = model in MODELS
+    rows = [row for row in SETTINGS if not row.ours] + [row for row in SETTINGS if row.ours and ours]
+    return {row.name: row for row in rows}
+
+
+def names(counts: Counts) -> tuple[str, ...]:
+    """The settings that count for any of these, in the order of the rows, each once.
+
+    Args:
+        counts: one flag, or several.
+    """
+    return tuple(dict.fromkeys(row.name for row in SETTINGS if row.counts & counts))
+
+
+def setting(name: str) -> Setting:
+    """The row of a setting as our own models have it.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return settings_of(MODELS[0])[name]
