@@ -54,6 +54,12 @@ def name_unloaded_columns(module: ModuleType) -> None:
 
     @wraps(original)
     def _init_alias(self: Any) -> None:
+        for key in ("USER_ID_FIELD", "ITEM_ID_FIELD"):
+            if self.config[key] is not None and self.config[key] not in self.inter_feat:
+                raise UserError(
+                    f"{key}: column '{self.config[key]}' of {self.dataset_name}'s interactions is not there or not "
+                    f"loaded (loaded are {', '.join(self.inter_feat)})"
+                )
         for key in _NAMING_COLUMNS:
             named = self.config[key] or ()
             for field in [*named, *(named.values() if key == "preload_weight" and named else ())]:

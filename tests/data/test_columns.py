@@ -224,3 +224,9 @@ def test_a_broken_file_is_refused_with_its_line_by_every_data_set(tmp_path: Path
         with pytest.raises(UserError, match=rf"tiny\.inter.*{said}") as caught:
             make()
         assert "\n" not in str(caught.value)
+
+
+def test_a_general_data_set_without_items_is_refused(tmp_path: Path) -> None:
+    write_inter(tmp_path, [("u", "a", 1)], "user_id:token item:token timestamp:float")
+    with pytest.raises(UserError, match=r"ITEM_ID_FIELD: column 'item_id' .*\(loaded are user_id, timestamp\)"):
+        Dataset(make_config(tmp_path, "BPR"))
