@@ -24,7 +24,7 @@ $(STAMP): $(PINS) pyproject.toml
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
 	$(BIN)/pip install --quiet --no-build-isolation --no-deps $(addprefix -c ,$(PINS)) mamba-ssm causal-conv1d \
 	> $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }
-	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.seqscan import compile_all; compile_all()'
+	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.loops.seqscan import compile_all; compile_all()'
 	touch $@
 
 # From nothing to MMM4Rec's test metrics on MovieLens 100K, beside those of RecBole's Pop and of counts without a network.
@@ -34,9 +34,9 @@ run: install
 	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop,Neighbours
 
 # The wheel as a user has it: built, installed into a new environment with the pins (`make PINS= try`: with the newest that pip
-# finds), and run in an empty folder; prints versions and test metrics.
+# finds), and run in an empty folder; prints versions and test metrics. KEEP names a folder for the environment.
 try:
-	PYTHON="$(FOUND)" PINS="$(PINS)" bash benchmarks/try_wheel.sh
+	PYTHON="$(FOUND)" PINS="$(PINS)" KEEP="$(KEEP)" bash benchmarks/try_wheel.sh
 
 # README's table of Pythons: the wheel tried and the tests outside the kernels, with the newest of everything for each.
 PYTHONS ?= python3.10 python3.12 python3.13

@@ -131,7 +131,7 @@ def prepare(cell: Cell, folder: Path) -> tuple[Callable[[], Any], Callable[[], i
 
 def features(items: int, folder: Path) -> Any:
     """Random features (I+1, F) float16, mapped from a file that is written once for each size."""
-    from recbole_mmm4rec.network.ops.frozen import FrozenTable
+    from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
 
     path = folder / f"features_{items}.npy"
     if not path.exists():

@@ -14,7 +14,7 @@ from benchmarks.suite import Options, say
 from benchmarks.turns import timed
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network.ops.choice import choose_scan
-from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 from recbole_mmm4rec.network.ops.scans import DualForm, Kernels, TokenScan
 
 TITLE = "The scan by length"

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# The wheel as a user has it: built here, installed into a new environment with what pip finds (or with the pins in PINS),
-# and run in an empty folder. PYTHON is the interpreter. Prints versions and test metrics; leaves nothing behind.
+# The wheel as a user has it: built here, installed into a new environment with what pip finds (or with the pins in PINS), and
+# run in an empty folder. PYTHON is the interpreter. Prints versions and test metrics, and leaves nothing behind but the
+# environment, if KEEP names a folder for it.
 set -euo pipefail
 repository="$(cd "$(dirname "$0")/.." && pwd)"
 room="$(mktemp -d)"
 trap 'rm -rf "$room"' EXIT
 begun=$SECONDS
-"$PYTHON" -m venv "$room/venv"
-bin="$room/venv/bin"
+environment="${KEEP:-$room/venv}"
+rm -rf "$environment"
+"$PYTHON" -m venv "$environment"
+bin="$(cd "$environment" && pwd)/bin"
 pins=(); [ -z "${PINS:-}" ] || pins=(-c "$repository/$PINS")
 "$bin/pip" install --quiet --upgrade 'pip<27'
 "$bin/pip" wheel --quiet --no-deps --wheel-dir "$room" "$repository"

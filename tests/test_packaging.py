@@ -75,7 +75,7 @@ def test_the_wheel_runs_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(site)
     empty.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    code = "import recbole_mmm4rec.plugin.finder as f, dataset_prep; print(f.properties_dir(), dataset_prep.__file__)"
+    code = "import dataset_prep as p, recbole_mmm4rec.settings.defaults as d; print(d.properties_dir(), p.__file__)"
     place = _run(["-c", code], empty, environment).split()
     assert place == [str(site / "recbole_mmm4rec/properties"), str(site / "dataset_prep/__init__.py")]
     command = ["-m", "recbole_mmm4rec.commands"]

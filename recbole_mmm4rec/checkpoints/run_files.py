@@ -14,6 +14,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.locks import claimed
 from recbole_mmm4rec.checkpoints.format import ENDING, read
 from recbole_mmm4rec.checkpoints.run_id import run_id
+from recbole_mmm4rec.settings.stage import is_pretraining
 
 
 class RunFiles:
@@ -31,7 +32,7 @@ class RunFiles:
             config: RecBole's configuration, after its data set was made.
         """
         self.folder = Path(config["checkpoint_dir"])
-        self.pretraining = config["stage"] == "pretrain"
+        self.pretraining = is_pretraining(config)
         kind = "-pretrain" if self.pretraining else ""
         self.stem = f"{config['model']}{kind}-{config['dataset']}-{run_id(config)}"
         self.last = self.folder / f"{self.stem}-last{ENDING}"

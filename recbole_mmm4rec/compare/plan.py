@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,70 +13,13 @@ from recbole.utils import calculate_valid_score, init_seed
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.checks import check_protocol, check_users, parts_of
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
+from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.records import Record, Records
 from recbole_mmm4rec.run.baselines import PROTOCOL, check_comparable, protocol
 from recbole_mmm4rec.run.build import check_data_files, make_config, refused, same_devices
-from recbole_mmm4rec.run.identity import NOT_RESOLVED, OF_THE_MACHINE, data_mark, identity, resolved
+from recbole_mmm4rec.run.identity import NOT_RESOLVED, OF_THE_MACHINE, data_mark, resolved
 from recbole_mmm4rec.settings.registry import setting
 from recbole_mmm4rec.settings.setting import RECBOLE
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A data set as all models of the comparison see it.
-
-    Attributes:
-        name: its name.
-        fingerprint: of its files.
-        statistics: ``users``, ``items``, ``interactions`` after filters.
-        protocol: the settings that every model shares, plain values.
-        valid_metric: that of early stopping, lower case.
-    """
-
-    name: str
-    fingerprint: str
-    statistics: Mapping[str, int]
-    protocol: Mapping[str, Any]
-    valid_metric: str
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training.
-
-    Attributes:
-        label: what the progress shows.
-        kind: "run" or "pretraining".
-        dataset, model, settings, seed, max_seconds: what is trained.
-        protocol: the settings shared by all models.
-        fingerprint: of the data set.
-        resolved: of all settings, defaults among them, and of the versions of RecBole and PyTorch.
-        pretrained: identity of the pre-training that comes first, or None.
-        expected: ``users`` and ``items`` that the data set must have; empty for a pre-training.
-    """
-
-    label: str
-    kind: str
-    dataset: str
-    model: str
-    settings: Mapping[str, Any]
-    seed: int
-    max_seconds: float | None
-    protocol: Mapping[str, Any]
-    fingerprint: str
-    resolved: str
-    pretrained: str | None = None
-    expected: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        """The identity: of equal ones one run is enough.
-
-        The time limit of a run is no part of it: one that ended by itself also holds under another limit. A
-        pre-training's is, because the runs that start from it are known by its identity.
-        """
-        left_out = ("label", "expected", *(["max_seconds"] if self.kind == "run" else []))
-        return identity({key: value for key, value in vars(self).items() if key not in left_out})
 
 
 class Plan:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare.job import Shop
 from recbole_mmm4rec.compare.located import Located, Place
-from recbole_mmm4rec.compare.plan import Shop
 from recbole_mmm4rec.compare.user_ranks import METRIC
 from recbole_mmm4rec.settings.defaults import properties_dir
 

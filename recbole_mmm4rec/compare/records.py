@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from recbole_mmm4rec.base.json_lines import (
     Fields,
@@ -23,9 +22,7 @@ from recbole_mmm4rec.base.json_lines import (
     or_none,
     table_of,
 )
-
-if TYPE_CHECKING:
-    from recbole_mmm4rec.compare.plan import Job
+from recbole_mmm4rec.compare.job import Job
 
 _METRICS = table_of(is_number)
 _ALWAYS: Fields = {

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.config import Row
-from recbole_mmm4rec.compare.plan import Job, Plan, Shop
+from recbole_mmm4rec.compare.job import Job, Shop
+from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.records import Record, Records
 from recbole_mmm4rec.compare.runs import users_file
 from recbole_mmm4rec.compare.statistics import bootstrap_interval, holm, sign_flip_test

@@ -18,7 +18,8 @@ from typing import Any
 from tqdm import tqdm
 
 from recbole_mmm4rec.compare.environment import cores
-from recbole_mmm4rec.compare.plan import Job, Plan
+from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.records import Record, Records
 
 LOOK_EVERY = 0.1

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbole_mmm4rec.base.files import whole_file
-from recbole_mmm4rec.compare.plan import Job, Plan
+from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.plots import convergence
 from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.records import Record, Records

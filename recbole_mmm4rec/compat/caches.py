@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.compat.tools import ModuleView, replace_function
 
@@ -34,13 +35,19 @@ def fingerprint(data_path: str | Path, dataset: str, feature_path: str | Path | 
 
     Returns:
         One line of text, the same as long as no file changes; empty when there is no file.
+
+    Raises:
+        UserError: a folder may not be looked into.
     """
-    folder = Path(data_path)
-    stores = Path(feature_path) if feature_path else folder / "features"
-    named = [(file.name, file) for file in folder.glob(f"{dataset}.*")]
-    named += [(f"features/{file.relative_to(stores).as_posix()}", file) for file in stores.rglob("*")]
-    states = [(name, file.stat()) for name, file in sorted(named) if file.is_file()]
-    return " ".join(f"{name}:{state.st_size}:{state.st_mtime_ns}" for name, state in states)
+    try:
+        folder = Path(data_path)
+        stores = Path(feature_path) if feature_path else folder / "features"
+        named = [(file.name, file) for file in folder.glob(f"{dataset}.*")]
+        named += [(f"features/{file.relative_to(stores).as_posix()}", file) for file in stores.rglob("*")]
+        states = [(name, file.stat()) for name, file in sorted(named) if file.is_file()]
+        return " ".join(f"{name}:{state.st_size}:{state.st_mtime_ns}" for name, state in states)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
 def compare_data_files(module: ModuleType) -> None:

@@ -43,7 +43,7 @@ from recbole_mmm4rec.data.ready_made import (
 from recbole_mmm4rec.data.sorting import order_within_groups
 from recbole_mmm4rec.data.splits import SplitsWithoutLoops
 from recbole_mmm4rec.features.tables import FeatureSource, FeatureTables, choose_modalities
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
 
 logger = logging.getLogger(__name__)
 

@@ -184,6 +184,8 @@ def _checked(file: Path, path: Path, read: Callable[[Path], T]) -> T:
         raise UserError(f"{file}: missing; {_remake(path)}") from None
     except UserError as error:
         raise UserError(f"{file}: {error}; {_remake(path)}") from None
+    except PermissionError as error:  # nothing that making it again would mend
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]}); {_remake(path)}") from None
 

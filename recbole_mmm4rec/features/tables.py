@@ -18,7 +18,7 @@ from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.store import FeatureStore
 from recbole_mmm4rec.features.writer import aside, first_three
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
 from recbole_mmm4rec.settings.reading import name_list
 
 logger = logging.getLogger(__name__)
@@ -57,8 +57,15 @@ class FeatureSource:
         return cls(name, folder, dataset_dir / f"{name}.item", config["features_in"] or "auto", *layout)
 
     def found(self) -> list[str]:
-        """The modalities that have a store, text first."""
-        return [m for m in MODALITIES if (self.folder / m).exists() or aside(self.folder / m).exists()]
+        """The modalities that have a store, text first.
+
+        Raises:
+            UserError: the folder may not be looked into.
+        """
+        try:
+            return [m for m in MODALITIES if (self.folder / m).exists() or aside(self.folder / m).exists()]
+        except PermissionError as error:
+            raise UserError(f"{self.folder}: cannot be read ({error.strerror})") from None
 
     def open(self, modality: str) -> FeatureStore:
         """Open a store and make sure that it belongs to this data set as it is now.

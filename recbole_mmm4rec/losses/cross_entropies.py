@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_mmm4rec.network.ops.softmax import softmax_cross_entropy
+from recbole_mmm4rec.network.ops.tables.softmax import softmax_cross_entropy
 
 
 def full_cross_entropy(users: Tensor, fused: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -10,68 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network.config import NetworkConfig
-from recbole_mmm4rec.network.ops.directions import sum_of_directions
-from recbole_mmm4rec.network.ops.frozen import FrozenTable, Rows, pieces
-from recbole_mmm4rec.network.ops.project import project
+from recbole_mmm4rec.network.ops.tables.directions import sum_of_directions
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable, Rows, checked_tables, pieces
+from recbole_mmm4rec.network.ops.tables.project import project
 
 # the order in which modalities are stacked: text first, as in the published fusion weights
 MODALITIES = ("text", "image")
-
-
-def frozen_tables(
-    features: Mapping[str, Tensor | FrozenTable], present: Mapping[str, Tensor] | None
-) -> dict[str, FrozenTable]:
-    """The feature tables as the network keeps them, text first; nothing is copied.
-
-    Args:
-        features: see :class:`ItemTables`.
-        present: see :class:`ItemTables`.
-
-    Raises:
-        UserError: an unknown or no modality, tables of different heights, NaN or infinite values, or a mask that
-            does not fit.
-    """
-    unknown = sorted(set(features) - set(MODALITIES))
-    if unknown or not features:
-        raise UserError(f"features must hold 'text' and/or 'image', not {unknown or 'nothing'}")
-    stray = sorted(set(present or {}) - set(features))
-    if stray:
-        raise UserError(f"present holds a mask for {stray}, but features holds {sorted(features)}")
-    heights = {name: table.shape[0] for name, table in features.items()}
-    if len(set(heights.values())) > 1:
-        raise UserError(f"the feature tables have different numbers of rows: {heights}")
-    made = {}
-    for name in (name for name in MODALITIES if name in features):
-        table = features[name]
-        if table.dim() != 2 or table.shape[0] < 2:
-            raise UserError(f"features['{name}'] must be (I + 1, F) with at least one item, not {tuple(table.shape)}")
-        mask = (present or {}).get(name)
-        if mask is not None and mask.shape != (table.shape[0],):
-            raise UserError(f"present['{name}'] must be ({table.shape[0]},), not {tuple(mask.shape)}")
-        made[name] = table if isinstance(table, FrozenTable) else FrozenTable(table.detach().cpu())
-        if made[name].finite is None:
-            made[name] = _looked_through(name, made[name], mask)
-    return made
-
-
-def _looked_through(name: str, table: FrozenTable, present: Tensor | None) -> FrozenTable:
-    """The table with a note whether all its numbers are finite; items that have the modality must be.
-
-    Raises:
-        UserError: NaN or infinite values of an item that is not absent.
-    """
-    bad = table.bad_rows()
-    needed = bad[bad > 0]  # padding is not used
-    if present is not None:
-        needed = needed[present.cpu()[needed].bool()]
-    if len(needed):
-        raise UserError(
-            f"features['{name}'] holds NaN or infinite values in {len(needed)} rows (first: {needed[:3].tolist()}); "
-            "make the embeddings again, or mark these items as missing"
-        )
-    return FrozenTable(table.values, table.index, finite=len(bad) == 0)
 
 
 ALL = slice(None)
@@ -110,10 +55,10 @@ class ItemTables(nn.Module):
             present: for each modality (I+1,) bool, False where the item has none; None where all have it.
 
         Raises:
-            UserError: see :func:`frozen_tables`.
+            UserError: see :func:`.ops.tables.frozen.checked_tables`.
         """
         super().__init__()
-        self.features = frozen_tables(features, present)
+        self.features = checked_tables(features, present, MODALITIES)
         self.config = config
         self.modalities = tuple(self.features)
         self.rows = self.features[self.modalities[0]].shape[0]  # I + 1
@@ -189,11 +134,11 @@ class ItemTables(nn.Module):
         made = {}
         for column, name in enumerate(self.modalities):
             adapter = cast(nn.Linear, self.adapter[name])
-            vectors = project(self.features[name], rows, adapter.weight, adapter.bias)
+            vectors = project(self.features[name], rows, adapter.weight, adapter.bias)  # (n, D)
             if not self.complete:
-                here = self.present[rows, column].unsqueeze(1)
-                vectors = torch.where(here, vectors, self.missing[name].to(vectors.dtype))
-            made[name] = vectors + self._own(self.bias[name], rows) if name in self.bias else vectors
+                here = self.present[rows, column].unsqueeze(1)  # (n, 1)
+                vectors = torch.where(here, vectors, self.missing[name].to(vectors.dtype))  # (n, D)
+            made[name] = vectors + self._own(self.bias[name], rows) if name in self.bias else vectors  # (n, D)
         return made
 
     @contextmanager
@@ -223,12 +168,12 @@ class ItemTables(nn.Module):
             weights = torch.ones(1, count, dtype=torch.get_default_dtype(), device=self.present.device)
         else:
             factors = self.fusion if self.fusion.dim() == 1 else self._own(self.fusion, rows)
-            weights = torch.softmax(factors, -1).view(-1, count)
+            weights = torch.softmax(factors, -1).view(-1, count)  # (1 or n, M)
         scored = self.scored[rows]
         if self.complete:
             return weights.expand(len(scored), -1)
-        masked = weights * scored
-        return masked * (weights.sum(1, keepdim=True) / masked.sum(1, keepdim=True))
+        masked = weights * scored  # (n, M)
+        return masked * (weights.sum(1, keepdim=True) / masked.sum(1, keepdim=True))  # (n, M)
 
     def fused(self, vectors: Mapping[str, Tensor], rows: Rows = ALL) -> Tensor:
         """(n, D), the one table whose product with user vectors gives the scores of ``rows``.

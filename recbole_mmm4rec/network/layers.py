@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.ops.dropout import dropout
-from recbole_mmm4rec.network.ops.layouts import Layout
+from recbole_mmm4rec.network.ops.packing.layouts import Layout
 from recbole_mmm4rec.network.ops.streams import Stream, Vectors
 from recbole_mmm4rec.network.state_space import CrossSSD, TiSSD
 from recbole_mmm4rec.network.time_path import FourierFilter, Signal

@@ -1,7 +1,10 @@
 """MMM4Rec's network, top to bottom: sequences of items → user vectors → scores.
 
 Source: "MMM4Rec: A Transfer-Efficient Framework for Multi-modal Sequential Recommendation" (arXiv 2506.02916).
-Axes: B users, L positions, T valid positions of a batch, D hidden size, H heads, I items (row 0 is padding).
+The order of reading: this file, layers.py, state_space.py, time_path.py, items.py. How it is made fast: ops/.
+
+Axes: B users, L positions, T valid positions of a batch, S of them wanted, D hidden size, H heads, I items (row 0 is
+padding).
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.network.layers import CrossLayer, TiSSDLayer
 from recbole_mmm4rec.network.ops.dropout import dropout
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
-from recbole_mmm4rec.network.ops.layouts import Layout, layout_of
-from recbole_mmm4rec.network.ops.softmax import aligned_product
+from recbole_mmm4rec.network.ops.packing.layouts import Layout, layout_of
 from recbole_mmm4rec.network.ops.streams import Prepared, Stream
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.softmax import aligned_product
 from recbole_mmm4rec.network.time_path import Signal, TimeInput, time_gaps
 
 
@@ -81,7 +84,7 @@ class MMM4RecNetwork(nn.Module):
             origin: (B,) int64; of two rows with the same number the shorter one is a prefix of the longer one, and what
                 they have in common is computed once (without ``inputs``). Dropout then draws for both together.
             padded_to: tokens to compute with, at least the sum of ``item_seq_len``, which is not looked at then: every
-                shape is known beforehand and nothing waits for the device, see :mod:`.constant_shapes`. Not
+                shape is known beforehand and nothing waits for the device, see :mod:`.ops.packing.constant_shapes`. Not
                 with ``origin``.
 
         Returns:
@@ -107,10 +110,10 @@ class MMM4RecNetwork(nn.Module):
         signals = self._time_signals(timestamps, layout, len(streams))  # (B, H, L) each
         text, image, g_text, g_image = streams[0], streams[-1], signals[0], signals[-1]
         for index, layer in enumerate(self.layers):
-            at = layout.last() if index == len(self.layers) - 1 else layout  # what follows the scan runs on these
-            text, g_text = layer(text, g_text, at if alone else layout)  # (T, D): a cross layer reads all of it
+            at = layout.last() if index == len(self.layers) - 1 else layout  # S tokens: in the end the last ones
+            text, g_text = layer(text, g_text, at if alone else layout)  # (S, D); (T, D) where a cross layer reads it
             if not alone:
-                image, g_image = self.cross_layers[index](text.x, image, g_text, g_image, layer.ssd, at)  # (T, D)
+                image, g_image = self.cross_layers[index](text.x, image, g_text, g_image, layer.ssd, at)  # (S, D)
         return layout.restore(text.x if alone else image.x)  # (B, D)
 
     def item_inputs(self, tables: Mapping[str, Tensor]) -> dict[str, Prepared]:

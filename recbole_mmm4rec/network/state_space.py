@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_mmm4rec.network.config import NetworkConfig
-from recbole_mmm4rec.network.ops.layouts import Layout
 from recbole_mmm4rec.network.ops.operands import Operands, Weights, Wide
+from recbole_mmm4rec.network.ops.packing.layouts import Layout
 from recbole_mmm4rec.network.ops.streams import Stream
 from recbole_mmm4rec.network.time_path import Signal, TimeGate, TimeScale
 

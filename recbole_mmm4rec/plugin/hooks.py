@@ -31,7 +31,7 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "recbole.model.abstract_recommender": ("recbole_mmm4rec.scoring.beside:install",),
     "recbole.data.dataloader.abstract_dataloader": ("recbole_mmm4rec.scoring.beside:draw_negatives_alone",),
     "recbole.trainer": (f"{_HERE}.offers:offer_trainer",),
-    "recbole.trainer.trainer": ("recbole_mmm4rec.training.observers:watch_trainers",),
+    "recbole.trainer.trainer": ("recbole_mmm4rec.training.installed:watch_trainers",),
     "recbole.quick_start.quick_start": (f"{_HERE}.offers:replace_quick_start",),
 }
 """Module of RecBole to our hooks, as ``module:function``."""

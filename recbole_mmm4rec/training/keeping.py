@@ -17,6 +17,7 @@ from recbole_mmm4rec.checkpoints.parts import OtherParameters, register
 from recbole_mmm4rec.checkpoints.run_files import RunFiles
 from recbole_mmm4rec.checkpoints.saving import load, save
 from recbole_mmm4rec.distributed import group
+from recbole_mmm4rec.settings.stage import is_pretraining
 from recbole_mmm4rec.training.observers import Observer, Training
 from recbole_mmm4rec.transfer.next_command import next_command
 
@@ -170,14 +171,14 @@ def _best_file(trainer: Any) -> BestFile:
 
 
 def _is_wanted_again(config: Any) -> bool:
-    wanted = config["resume"] is not False if config["stage"] == "pretrain" else config["resume"] is True
+    wanted = config["resume"] is not False if is_pretraining(config) else config["resume"] is True
     return wanted or group.restarted()
 
 
 def _is_kept(config: Any) -> bool:
     if config["MODEL_TYPE"].name == "TRADITIONAL":
         return False  # a single epoch, and matrices of SciPy
-    return bool(config["stage"] == "pretrain" or group.active() or config["resume"] is True)
+    return bool(is_pretraining(config) or group.active() or config["resume"] is True)
 
 
 def _is_plain(value: Any) -> bool:

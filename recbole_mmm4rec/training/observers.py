@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from time import perf_counter
-from types import ModuleType
 from typing import Any, ClassVar
 
 from recbole.utils import set_color
@@ -276,24 +275,3 @@ class Training:
             yield
         finally:
             del collector.eval_batch_collect, evaluator.evaluate  # the methods of their classes again
-
-
-def watch_trainers(module: ModuleType) -> None:
-    """Let every trainer of RecBole tell what happens; installed once, by the plug-in.
-
-    Args:
-        module: ``recbole.trainer.trainer``.
-    """
-    from recbole_mmm4rec.training.history import FirstValidation, History
-    from recbole_mmm4rec.training.keeping import Keeping
-
-    original = module.AbstractTrainer.__init__
-
-    @wraps(original)
-    def __init__(self: Any, config: Any, model: Any) -> None:  # noqa: N807  it takes the place of that method
-        original(self, config, model)
-        training = Training(self)
-        for observer in (History(self), Keeping(module.Trainer.fit), FirstValidation()):
-            training.add(observer)
-
-    module.AbstractTrainer.__init__ = __init__

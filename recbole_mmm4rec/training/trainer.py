@@ -17,7 +17,7 @@ from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.saving import load, save
 from recbole_mmm4rec.distributed import group as processes
 from recbole_mmm4rec.distributed import joint
-from recbole_mmm4rec.network.ops.constant_shapes import count_tokens
+from recbole_mmm4rec.network.ops.packing.constant_shapes import count_tokens
 from recbole_mmm4rec.training import optim
 from recbole_mmm4rec.training.allocator import keep_freed_memory
 from recbole_mmm4rec.training.averaging import Averaging

@@ -14,7 +14,8 @@ from tiny_comparison import OURS, SASREC, finished, tiny_plan
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare import published_rows as published
-from recbole_mmm4rec.compare.plan import Job, Plan
+from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.records import Records
 from recbole_mmm4rec.compare.results import collect
 from recbole_mmm4rec.run import identity as fingerprint

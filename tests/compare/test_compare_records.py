@@ -10,7 +10,7 @@ import pytest
 from tiny_comparison import finished
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.plan import Job
+from recbole_mmm4rec.compare.job import Job
 from recbole_mmm4rec.compare.records import Records
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recbole_mmm4rec.compare.config import Row
-from recbole_mmm4rec.compare.plan import Shop
+from recbole_mmm4rec.compare.job import Shop
 from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.report import page
 from recbole_mmm4rec.compare.results import Cell, Comparison, Table

@@ -10,7 +10,8 @@ import yaml
 from pattern_shop import NAME, TINY_MODEL
 
 from recbole_mmm4rec.compare.config import read_comparison
-from recbole_mmm4rec.compare.plan import Job, Plan
+from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.compare.plan import Plan
 
 OURS = {
     key: TINY_MODEL[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from tiny_data import (
     ITEMS,
     NAME,
+    make_config,
     make_dataset,
     six_users,
     write_items,
@@ -20,6 +22,7 @@ from tiny_data import (
 )
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.data.dataset import MMM4RecDataset
 
 
 @pytest.fixture
@@ -134,3 +137,26 @@ def test_items_that_the_store_lacks_are_absent(root: Path, features_in: str, cap
     said = [record.getMessage() for record in caplog.records if "are not in it" in record.getMessage()]
     assert len(said) == 1
     assert "4 of 7 items are not in it and count as items without text, first 'i" in said[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["features/text", "features/text/manifest.json", "features/text/table.npy", "tiny.inter"]
+)
+def test_what_may_not_be_read_is_named(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for files without permission, which root may read all the same."""
+    forbidden, config = root / NAME / name, make_config(root)
+    opens, exists = io.open, Path.exists
+
+    def refusing(function: Any) -> Any:
+        def call(path: Any, *args: Any, **keys: Any) -> Any:
+            if not isinstance(path, int) and Path(path) == forbidden:
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *args, **keys)
+
+        return call
+
+    monkeypatch.setattr(io, "open", refusing(opens))
+    monkeypatch.setattr(Path, "exists", refusing(exists))
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)$") as caught:
+        MMM4RecDataset(config)
+    assert str(caught.value).startswith(str(forbidden.parent if name == "features/text" else forbidden))

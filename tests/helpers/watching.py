@@ -31,7 +31,7 @@ class Watch(TorchDispatchMode):
         return result
 
     def sizes(self) -> list[int]:
-        """The numbers in each tensor."""
+        """How many numbers each tensor has."""
         return [torch.Size(shape).numel() for _, shape, _ in self.made]
 
     def largest(self) -> int:

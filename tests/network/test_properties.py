@@ -26,7 +26,7 @@ from network.models import (
     small_config,
 )
 from recbole_mmm4rec.network import MMM4RecNetwork
-from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 from recbole_mmm4rec.network.time_path import FourierFilter, TimeGate, TimeInput, TimeScale, time_gaps
 
 

@@ -1,6 +1,6 @@
 """Causal depthwise convolutions followed by SiLU: of packed tokens, and of the rows of a time signal.
 
-The same on dense blocks: :mod:`.blockconv`; in plain words: :func:`.plain.causal_conv`, :func:`.plain.row_conv`.
+The same on dense blocks: :mod:`.blocks.blockconv`; in plain words: :func:`.plain.causal_conv`, :func:`.plain.row_conv`.
 """
 
 from __future__ import annotations

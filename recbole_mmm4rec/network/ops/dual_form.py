@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_mmm4rec.network.ops.ragged import Block, Ragged
+from recbole_mmm4rec.network.ops.packing.ragged import Block, Ragged
 
 # more positions at once only make the (q, q) products larger: 256 take twice as long at L = 200 (docs/benchmarks.md)
 CHUNK = 64

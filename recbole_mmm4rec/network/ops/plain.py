@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_mmm4rec.network.ops.operands import Operands
-from recbole_mmm4rec.network.ops.positions import Positions
-from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.packing.positions import Positions
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 
 
 def mix(o: Operands, at: Positions) -> Tensor:
@@ -106,5 +106,5 @@ def sum_of_directions(tables: Sequence[Tensor], weights: Tensor | None, temperat
 
 
 def softmax_cross_entropy(users: Tensor, items: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Mean cross-entropy over all items, users (B, D), items (I, D): :func:`.softmax.softmax_cross_entropy`."""
+    """Mean cross-entropy over all items, users (B, D), items (I, D): :func:`.tables.softmax.softmax_cross_entropy`."""
     return F.cross_entropy(users @ items.T, labels, label_smoothing=smoothing)

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_mmm4rec.network.ops import kernels, plain
-from recbole_mmm4rec.network.ops.blockconv import block_conv
-from recbole_mmm4rec.network.ops.blockscan import MAX_LENGTH, block_scan
+from recbole_mmm4rec.network.ops.blocks.blockconv import block_conv
+from recbole_mmm4rec.network.ops.blocks.blockscan import MAX_LENGTH, block_scan
 from recbole_mmm4rec.network.ops.conv import packed_conv
 from recbole_mmm4rec.network.ops.dual_form import CHUNK, dual_form, last_of_dual_form
 from recbole_mmm4rec.network.ops.linear import normed_linear
 from recbole_mmm4rec.network.ops.operands import Operands, Weights
-from recbole_mmm4rec.network.ops.positions import Positions
-from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.packing.positions import Positions
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 
 
 class Scan(ABC):
@@ -24,8 +24,8 @@ class Scan(ABC):
     Attributes:
         name: its ``ssd_backend``.
         in_blocks: reads x | B | C a dense block at a time, so that it may complete it, see :class:`.operands.Wide`.
-        merges: gains by blocks that hold shorter sequences as well, see :func:`.ragged.block_lengths`.
-        constant_shapes: takes :class:`.constant_shapes.StaticRagged`.
+        merges: gains by blocks that hold shorter sequences as well, see :func:`.packing.ragged.block_lengths`.
+        constant_shapes: takes :class:`.packing.constant_shapes.StaticRagged`.
     """
 
     name: str
@@ -132,7 +132,7 @@ class BlockScan(Scan):
     in_blocks = True
 
     def __init__(self, name: str, compiled: bool) -> None:
-        """Name it; ``compiled``: by numba's loops (:mod:`.seqscan`) where they can take the operands and are faster."""
+        """Name it; ``compiled``: by numba's loops (:mod:`.loops.seqscan`) where these can and are faster."""
         self.name = name
         self.compiled = compiled
         self.merges = not compiled

@@ -18,9 +18,9 @@ import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.features.store import write_store
 from recbole_mmm4rec.network import MMM4RecNetwork
-from recbole_mmm4rec.network.ops import frozen
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
-from recbole_mmm4rec.network.ops.project import project
+from recbole_mmm4rec.network.ops.tables import frozen
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.project import project
 from recbole_mmm4rec.run.build import build, make_config
 
 ROWS = {

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from recbole_mmm4rec.network.ops import plain
 from recbole_mmm4rec.network.ops.conv import row_conv
-from recbole_mmm4rec.network.ops.directions import sum_of_directions
 from recbole_mmm4rec.network.ops.linear import normed_linear, split_linear
 from recbole_mmm4rec.network.ops.operands import Weights
-from recbole_mmm4rec.network.ops.positions import Positions
-from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.packing.positions import Positions
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 from recbole_mmm4rec.network.ops.scans import SCANS, DualForm, Scan
-from recbole_mmm4rec.network.ops.softmax import softmax_cross_entropy
+from recbole_mmm4rec.network.ops.tables.directions import sum_of_directions
+from recbole_mmm4rec.network.ops.tables.softmax import softmax_cross_entropy
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True)

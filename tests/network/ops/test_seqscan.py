@@ -17,11 +17,12 @@ import torch
 from network.models import make_batch, make_network, prefix_batch, small_config
 from torch import Tensor
 
-from recbole_mmm4rec.network.ops import blockscan, row_loops, seqscan, sequence_kernels, threads
-from recbole_mmm4rec.network.ops.blockscan import block_scan, pair_weights
+from recbole_mmm4rec.network.ops.blocks import blockscan
+from recbole_mmm4rec.network.ops.blocks.blockscan import block_scan, pair_weights
+from recbole_mmm4rec.network.ops.loops import row_loops, seqscan, sequence_kernels, threads
+from recbole_mmm4rec.network.ops.loops.row_loops import sigmoid, store
 from recbole_mmm4rec.network.ops.operands import Weights, Wide
-from recbole_mmm4rec.network.ops.ragged import BlockLayout, Ragged
-from recbole_mmm4rec.network.ops.row_loops import sigmoid, store
+from recbole_mmm4rec.network.ops.packing.ragged import BlockLayout, Ragged
 
 NAMES = ("xb", "z", "c", "weight", "skip", "conv_weight", "conv_bias")
 H, P, G, N, K = 4, 8, 2, 5, 4
@@ -206,7 +207,9 @@ def _twice(x: float) -> float:
 
 
 def test_kept_loops_that_were_cut_off_are_made_again(tmp_path: Path) -> None:
-    names = "from recbole_mmm4rec.network.ops.seqscan import _make_ready; import torch; _make_ready(torch.float32)"
+    names = (
+        "from recbole_mmm4rec.network.ops.loops.seqscan import _make_ready; import torch; _make_ready(torch.float32)"
+    )
     command = [sys.executable, "-c", names]
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
 

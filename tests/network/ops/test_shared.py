@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network.models import BOTH, make_network, prefix_batch, small_config
 
-from recbole_mmm4rec.network.ops.ragged import Ragged
-from recbole_mmm4rec.network.ops.shared_prefixes import SharedPrefixes
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
+from recbole_mmm4rec.network.ops.packing.shared_prefixes import SharedPrefixes
 
 CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "text, one layer": ({}, ("text",)),

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_mmm4rec.network.ops.directions import sum_of_directions
-from recbole_mmm4rec.network.ops.softmax import softmax_cross_entropy
+from recbole_mmm4rec.network.ops.tables.directions import sum_of_directions
+from recbole_mmm4rec.network.ops.tables.softmax import softmax_cross_entropy
 
 
 def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:

@@ -12,8 +12,8 @@ from network.models import relative
 from torch import Tensor
 
 from recbole_mmm4rec.network.ops.dual_form import last_of_dual_form
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 from recbole_mmm4rec.network.ops.plain import recurrence
-from recbole_mmm4rec.network.ops.ragged import Ragged
 from recbole_mmm4rec.network.ops.scans import DualForm, Kernels, Recurrence, TokenScan
 
 

@@ -27,13 +27,14 @@ from torch.utils._pytree import tree_leaves
 from recbole_mmm4rec.losses.chunked import chunked_cross_entropy
 from recbole_mmm4rec.losses.cross_entropies import full_cross_entropy
 from recbole_mmm4rec.network import MMM4RecNetwork
-from recbole_mmm4rec.network.ops import conv, kernels, layouts
-from recbole_mmm4rec.network.ops.constant_shapes import StaticRagged, count_tokens
+from recbole_mmm4rec.network.ops import conv, kernels
 from recbole_mmm4rec.network.ops.dual_form import last_of_dual_form
-from recbole_mmm4rec.network.ops.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.packing import layouts
+from recbole_mmm4rec.network.ops.packing.constant_shapes import StaticRagged, count_tokens
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 from recbole_mmm4rec.network.ops.plain import recurrence
-from recbole_mmm4rec.network.ops.ragged import Ragged
 from recbole_mmm4rec.network.ops.scans import SCANS, Kernels
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
 
 BOTH = ("text", "image")
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=7)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_mmm4rec.network.ops.ragged import BlockLayout, Ragged
-from recbole_mmm4rec.network.ops.threads import run_on_threads
+from recbole_mmm4rec.network.ops.loops.threads import run_on_threads
+from recbole_mmm4rec.network.ops.packing.ragged import BlockLayout, Ragged
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +65,9 @@ def plan_of(layout: BlockLayout) -> list[Any]:
 def _run(function: Any, calls: list[tuple[Any, ...]], longest: int, channels: int) -> None:
     """Call a function that leaves Python's lock with each set of arguments, on as many threads as PyTorch takes.
 
-    Each thread adds :func:`~recbole_mmm4rec.network.ops.sequence_kernels.room` of its own to the arguments.
+    Each thread adds :func:`~recbole_mmm4rec.network.ops.loops.sequence_kernels.room` of its own to the arguments.
     """
-    from recbole_mmm4rec.network.ops.sequence_kernels import room
+    from recbole_mmm4rec.network.ops.loops.sequence_kernels import room
 
     threads = min(torch.get_num_threads(), len(calls))
     todo = iter(calls)  # taken under Python's lock
@@ -81,7 +81,7 @@ def _run(function: Any, calls: list[tuple[Any, ...]], longest: int, channels: in
 
 
 class _SequenceScan(torch.autograd.Function):
-    """See :func:`~recbole_mmm4rec.network.ops.blockscan.block_scan`."""
+    """See :func:`~recbole_mmm4rec.network.ops.blocks.blockscan.block_scan`."""
 
     @staticmethod
     def forward(
@@ -98,7 +98,7 @@ class _SequenceScan(torch.autograd.Function):
         layout: BlockLayout,
         tokens: Tensor | None,
     ) -> Tensor:
-        from recbole_mmm4rec.network.ops.sequence_kernels import scan
+        from recbole_mmm4rec.network.ops.loops.sequence_kernels import scan
 
         heads, inner = weight.shape[0], z.shape[1]
         states = xb.shape[1] - inner if c is not None else (xb.shape[1] - inner) // 2
@@ -120,7 +120,7 @@ class _SequenceScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        from recbole_mmm4rec.network.ops.sequence_kernels import scan_backward
+        from recbole_mmm4rec.network.ops.loops.sequence_kernels import scan_backward
 
         xb, z, c, weight, skip, conv_weight, conv_bias = ctx.saved_tensors
         given = [_array(part) for part in (xb, z, _or_nothing(c, z), weight, skip.float())]
@@ -138,7 +138,7 @@ class _SequenceScan(torch.autograd.Function):
 
 
 def sequence_scan(xb: Tensor, *others: Any) -> Tensor:
-    """The arguments and the result of :func:`~recbole_mmm4rec.network.ops.blockscan.block_scan`."""
+    """The arguments and the result of :func:`~recbole_mmm4rec.network.ops.blocks.blockscan.block_scan`."""
     _make_ready(xb.dtype)
     out: Tensor = _SequenceScan.apply(xb, *others)
     return out
@@ -147,7 +147,7 @@ def sequence_scan(xb: Tensor, *others: Any) -> Tensor:
 @cache
 def _make_ready(dtype: torch.dtype) -> None:
     """Load the loops for one precision, or compile them; kept ones that cannot be read are made again."""
-    from recbole_mmm4rec.network.ops.sequence_kernels import forget_kept
+    from recbole_mmm4rec.network.ops.loops.sequence_kernels import forget_kept
 
     try:
         _try_out(dtype)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from recbole_mmm4rec.network.ops.blockscan import pair_weights
-from recbole_mmm4rec.network.ops.ragged import BlockLayout, Ragged
+from recbole_mmm4rec.network.ops.blocks.blockscan import pair_weights
+from recbole_mmm4rec.network.ops.packing.ragged import BlockLayout, Ragged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Positions:
         """What a wanted y takes of the x before it, beside C·B, and of its own x.
 
         Args:
-            step: (T, H) Δ; A: (H,); skip: see :class:`~.operands.Operands`.
+            step: (T, H) Δ; A: (H,); skip: see :class:`~..operands.Operands`.
 
         Returns:
             (H, Np) for the pairs of :attr:`blocks`, and (S, H).

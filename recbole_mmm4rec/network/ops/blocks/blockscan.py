@@ -1,6 +1,6 @@
 """Convolution, scan and gate of a state-space block on dense blocks of sequences of one length, in one step.
 
-The computation of :mod:`.dual_form` with a gradient written by hand. Sequences of one
+The computation of :mod:`..dual_form` with a gradient written by hand. Sequences of one
 length are a dense (n, l) block of the packed tokens, and so are a few of similar lengths with idle tokens in front,
 which are masked. Every pass over the wide tensors runs block by block while the block is in the processor's cache, and
 gradients are written in place.
@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_mmm4rec.network.ops.blockconv import Taps, blocks, convolve, convolve_backward
+from recbole_mmm4rec.network.ops.blocks.blockconv import Taps, blocks, convolve, convolve_backward
+from recbole_mmm4rec.network.ops.loops.seqscan import sequence_scan, serves
 from recbole_mmm4rec.network.ops.operands import Weights, Wide
-from recbole_mmm4rec.network.ops.ragged import BlockLayout, Piece
-from recbole_mmm4rec.network.ops.seqscan import sequence_scan, serves
+from recbole_mmm4rec.network.ops.packing.ragged import BlockLayout, Piece
 
 # (l, l) matrices pay up to this length; longer sequences are scanned in chunks
 MAX_LENGTH = 64
@@ -227,7 +227,7 @@ def block_scan(
         conv: the convolution of ``wide``.
         groups: G.
         layout: blocks of the T tokens.
-        compiled: by numba's loops over sequences (:mod:`.seqscan`) where they can take this and are faster.
+        compiled: by numba's loops over sequences (:mod:`..loops.seqscan`) where they can take this and are faster.
 
     Returns:
         (S, E) in the dtype of ``wide``.

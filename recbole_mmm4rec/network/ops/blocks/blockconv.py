@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_mmm4rec.network.ops.ragged import BlockLayout, Piece
+from recbole_mmm4rec.network.ops.packing.ragged import BlockLayout, Piece
 
 
 def blocks(x: Tensor, piece: Piece, rows: slice, length: int) -> Tensor:
@@ -20,7 +20,7 @@ def blocks(x: Tensor, piece: Piece, rows: slice, length: int) -> Tensor:
 
 
 class Taps:
-    """A convolution's weights, and the bias of the Linear before it, see :class:`.operands.Wide`.
+    """A convolution's weights, and the bias of the Linear before it, see :class:`..operands.Wide`.
 
     Attributes:
         taps: (K, channels), the newest last.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from recbole_mmm4rec.base.errors import UserError
 
 PIECE_BYTES = 16 * 2**20
 """Bytes of float32 features that stand in memory at a time."""
@@ -115,6 +117,61 @@ class FrozenTable:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTable:
         return self
+
+
+def checked_tables(
+    features: Mapping[str, Tensor | FrozenTable], present: Mapping[str, Tensor] | None, names: Sequence[str]
+) -> dict[str, FrozenTable]:
+    """The feature tables as the network keeps them, looked through; nothing is copied.
+
+    Args:
+        features: (I+1, F) by modality.
+        present: (I+1,) bool by modality, False where an item has none; None where all have it.
+        names: the modalities that there may be, in the order of the result.
+
+    Raises:
+        UserError: an unknown or no modality, tables of different heights, NaN or infinite values, or a mask that
+            does not fit.
+    """
+    unknown = sorted(set(features) - set(names))
+    if unknown or not features:
+        raise UserError(f"features must hold {' and/or '.join(map(repr, names))}, not {unknown or 'nothing'}")
+    stray = sorted(set(present or {}) - set(features))
+    if stray:
+        raise UserError(f"present holds a mask for {stray}, but features holds {sorted(features)}")
+    heights = {name: table.shape[0] for name, table in features.items()}
+    if len(set(heights.values())) > 1:
+        raise UserError(f"the feature tables have different numbers of rows: {heights}")
+    made = {}
+    for name in (name for name in names if name in features):
+        table = features[name]
+        if table.dim() != 2 or table.shape[0] < 2:
+            raise UserError(f"features['{name}'] must be (I + 1, F) with at least one item, not {tuple(table.shape)}")
+        mask = (present or {}).get(name)
+        if mask is not None and mask.shape != (table.shape[0],):
+            raise UserError(f"present['{name}'] must be ({table.shape[0]},), not {tuple(mask.shape)}")
+        made[name] = table if isinstance(table, FrozenTable) else FrozenTable(table.detach().cpu())
+        if made[name].finite is None:
+            made[name] = _looked_through(name, made[name], mask)
+    return made
+
+
+def _looked_through(name: str, table: FrozenTable, present: Tensor | None) -> FrozenTable:
+    """The table with a note whether all its numbers are finite; items that have the modality must be.
+
+    Raises:
+        UserError: NaN or infinite values of an item that is not absent.
+    """
+    bad = table.bad_rows()
+    needed = bad[bad > 0]  # padding is not used
+    if present is not None:
+        needed = needed[present.cpu()[needed].bool()]
+    if len(needed):
+        raise UserError(
+            f"features['{name}'] holds NaN or infinite values in {len(needed)} rows (first: {needed[:3].tolist()}); "
+            "make the embeddings again, or mark these items as missing"
+        )
+    return FrozenTable(table.values, table.index, finite=len(bad) == 0)
 
 
 def pieces(rows: int, width: int) -> Iterator[slice]:

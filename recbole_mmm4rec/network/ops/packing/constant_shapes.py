@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from recbole_mmm4rec.network.ops.ragged import Block, Ragged, refuse_lengths
+from recbole_mmm4rec.network.ops.packing.ragged import Block, Ragged, refuse_lengths
 
 
 def count_tokens(lengths: Tensor, max_len: int) -> int:

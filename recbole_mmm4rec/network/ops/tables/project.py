@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recbole_mmm4rec.network.ops.frozen import FrozenTable, Rows, pieces
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable, Rows, pieces
 
 
 def project(table: FrozenTable, rows: Rows, weight: Tensor, bias: Tensor) -> Tensor:

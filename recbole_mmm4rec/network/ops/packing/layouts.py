@@ -17,14 +17,14 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from recbole_mmm4rec.network.ops.blockscan import MAX_LENGTH, pair_weights
+from recbole_mmm4rec.network.ops.blocks.blockscan import MAX_LENGTH, pair_weights
 from recbole_mmm4rec.network.ops.choice import choose_scan
-from recbole_mmm4rec.network.ops.constant_shapes import StaticRagged
 from recbole_mmm4rec.network.ops.operands import Operands, Weights, Wide
-from recbole_mmm4rec.network.ops.positions import Positions
-from recbole_mmm4rec.network.ops.ragged import Ragged
+from recbole_mmm4rec.network.ops.packing.constant_shapes import StaticRagged
+from recbole_mmm4rec.network.ops.packing.positions import Positions
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
+from recbole_mmm4rec.network.ops.packing.shared_prefixes import SharedPrefixes
 from recbole_mmm4rec.network.ops.scans import SCANS, Scan
-from recbole_mmm4rec.network.ops.shared_prefixes import SharedPrefixes
 from recbole_mmm4rec.network.ops.streams import Prepared, Projections, Stream, Vectors, states_of
 
 
@@ -155,7 +155,7 @@ class Layout(Positions):
         return self.scan.conv(x, conv, self.ragged if self.tail is None else self.tail)
 
     def mix(self, operands: Operands) -> Tensor:
-        """Convolution, scan, skip, gate, norm and output Linear, (S, D), see :func:`.plain.mix`."""
+        """Convolution, scan, skip, gate, norm and output Linear, (S, D), see :func:`..plain.mix`."""
         return self.scan.mix(operands, self)
 
 

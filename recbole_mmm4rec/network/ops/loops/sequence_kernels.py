@@ -1,6 +1,6 @@
 """Compiled loops over one sequence at a time: convolution, SiLU, scan and gate, and their gradients by hand.
 
-What :mod:`.blockscan` does pass by pass over dense blocks, in one go while a sequence is in the
+What :mod:`..blocks.blockscan` does pass by pass over dense blocks, in one go while a sequence is in the
 processor's first cache. Numbers are float32 inside; half precision comes and goes as the 16 bits of bfloat16.
 
 Axes: l tokens of a sequence, w of its last positions wanted, G groups, H heads, K taps. Columns of ``plan``, a row for
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-from recbole_mmm4rec.network.ops import row_loops
-from recbole_mmm4rec.network.ops.row_loops import ONE, add, add_product, bare, compiled, dot, load, sigmoid, store
+from recbole_mmm4rec.network.ops.loops import row_loops
+from recbole_mmm4rec.network.ops.loops.row_loops import ONE, add, add_product, bare, compiled, dot, load, sigmoid, store
 
 
 @compiled

@@ -1,0 +1,1 @@
+"""Convolution, scan and gate on dense blocks of sequences, with gradients by hand."""

@@ -1,0 +1,1 @@
+"""How a batch is packed: layouts, and which tokens of them a layer computes."""

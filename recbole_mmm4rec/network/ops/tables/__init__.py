@@ -1,0 +1,1 @@
+"""Wide tables of items, in few passes and piece by piece."""
