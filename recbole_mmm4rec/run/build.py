@@ -71,11 +71,6 @@ def make_config(
             config_file_list=list(config_file_list or ()),
             config_dict=dict(config_dict or {}),
         )
-    if "device" in config.external_config_dict:
-        raise UserError(
-            f"device={config.external_config_dict['device']}: RecBole chooses the device by itself; set use_gpu=False "
-            "for the processor, or gpu_id to the number of a GPU"
-        )
     _check_valid_metric(config)
     if config["log_wandb"] and find_spec("wandb") is None:
         raise UserError("log_wandb=True: wandb is not installed; `pip install wandb`, or leave log_wandb out")
@@ -191,11 +186,6 @@ def check_data_files(config: Config) -> None:
         UserError: naming the folder that was looked for and the ways to get one.
     """
     folder, name, parts = Path(config["data_path"]), config["dataset"], config["benchmark_filename"]
-    if parts is not None and (not isinstance(parts, list) or len(parts) != 3):
-        raise UserError(
-            f"benchmark_filename={parts}: it must name three files, of training, validation and test, as in "
-            f"['train', 'valid', 'test'] for {name}.train.inter …"
-        )
     files = [folder / f"{name}.inter"] if parts is None else [folder / f"{name}.{part}.inter" for part in parts]
     missing = [file for file in files if not file.is_file()]
     if not missing:

@@ -118,7 +118,7 @@ def test_missing_files(root: Path) -> None:
         (None, [("a", "b", ""), ("a", "c", 2)], {}, "line 2: timestamp of user 'a' is not a finite number: missing"),
         (None, [("a", "b", 1), ("c", "b", 2)], {}, "no user has two interactions"),
         (None, [("a", "b", 1), ("a", "c", 2)], {}, "no user has three interactions"),
-        (None, [("a", "b", 1), ("a", "c", 2)], {"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH: 0 is not"),
+        (None, [("a", "b", 1), ("a", "c", 2)], {"MAX_ITEM_LIST_LENGTH": 0}, "MAX_ITEM_LIST_LENGTH=0: it must be"),
         (None, [("a", "b", 1), ("a", "c", 2)], {"split": {"TS": [0.0, 0.5, 0.5]}}, "leaves nothing to train on"),
     ],
 )
