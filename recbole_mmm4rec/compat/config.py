@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.compat.tools import replace_function
-from recbole_mmm4rec.settings.defaults import HOMES
+from recbole_mmm4rec.settings.homes import HOMES
 from recbole_mmm4rec.settings.models import model_modules, model_names
 from recbole_mmm4rec.settings.reading import literal, read_yaml
 

@@ -6,7 +6,8 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from recbole_mmm4rec.settings.defaults import HOMES, properties_dir
+from recbole_mmm4rec.settings.defaults import properties_dir
+from recbole_mmm4rec.settings.homes import HOMES
 
 _METRIC_KEYS = ("metrics", "topk", "valid_metric")
 

@@ -20,7 +20,7 @@ from typing import Any
 from recbole_mmm4rec import compat
 from recbole_mmm4rec.base.errors import MissingPackageError
 from recbole_mmm4rec.plugin.hooks import HOOKS, Hook
-from recbole_mmm4rec.settings.defaults import HOMES, MODEL_MODULES
+from recbole_mmm4rec.settings.homes import HOMES, MODEL_MODULES
 
 logger = logging.getLogger(__name__)
 

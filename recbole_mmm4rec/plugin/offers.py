@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_mmm4rec.compat.tools import replace_function
-from recbole_mmm4rec.settings.defaults import MODELS
+from recbole_mmm4rec.settings.homes import MODELS
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 

@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.settings.defaults import MODELS, properties_dir
+from recbole_mmm4rec.settings.defaults import properties_dir
+from recbole_mmm4rec.settings.homes import MODELS
 from recbole_mmm4rec.settings.stage import PRETRAIN
 
 SPLITS = {"all_but_last": {"LS": "valid_only"}, "all": {"RS": [1, 0, 0]}}

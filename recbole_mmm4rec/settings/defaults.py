@@ -1,4 +1,4 @@
-"""Our models, and the files with their default settings."""
+"""The files with the default settings of our models."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.settings.reading import read_yaml
-
-MODELS = ("MMM4Rec",)
-"""Names of our models, which have a network of ours."""
-
-HOMES = {"MMM4Rec": "recbole_mmm4rec.model", "Neighbours": "recbole_mmm4rec.scoring.alone"}
-"""The module of each class that ``--model`` may name and this plug-in brings: our models, and the counts alone."""
-
-MODEL_MODULES = {f"recbole.model.sequential_recommender.{name.lower()}": name for name in HOMES}
-"""Where RecBole looks for them (recbole/utils/utils.py:72)."""
 
 
 def properties_dir() -> Path:

@@ -6,7 +6,8 @@ import pkgutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from recbole_mmm4rec.settings.defaults import HOMES, MODEL_MODULES, recbole_properties
+from recbole_mmm4rec.settings.defaults import recbole_properties
+from recbole_mmm4rec.settings.homes import HOMES, MODEL_MODULES
 
 
 def model_modules() -> dict[str, str]:

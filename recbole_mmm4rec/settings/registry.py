@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from recbole_mmm4rec.settings.defaults import MODELS
+from recbole_mmm4rec.settings.homes import MODELS
 from recbole_mmm4rec.settings.rows import data, evaluation, machine, neighbours, network, training, transfer
 from recbole_mmm4rec.settings.setting import Counts, Setting
 

@@ -78,4 +78,4 @@ def test_where_nothing_changes(config: dict[str, Any]) -> None:
 def test_a_value_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_shop(tmp_path)
     assert cli.main(["--model=SASRec", "--dataset=shop", f"--data_path={tmp_path}", "--fast_cpu=maybe"]) == 2
-    assert "fast_cpu='maybe': it must be True or False" in capsys.readouterr().err
+    assert "fast_cpu=maybe: it must be True or False" in capsys.readouterr().err
