@@ -10,12 +10,12 @@ from typing import Any
 from recbole_mmm4rec.base.errors import UserError, nearest
 from recbole_mmm4rec.settings import other_names
 from recbole_mmm4rec.settings.defaults import (
-    MODELS,
     default_settings,
     properties_dir,
     recbole_properties,
     settings_in,
 )
+from recbole_mmm4rec.settings.homes import MODELS
 from recbole_mmm4rec.settings.kinds import shown
 from recbole_mmm4rec.settings.reading import key_lines, read_located_yaml
 from recbole_mmm4rec.settings.registry import settings_of
