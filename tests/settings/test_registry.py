@@ -14,13 +14,8 @@ import recbole_mmm4rec
 from recbole_mmm4rec.network import NetworkConfig
 from recbole_mmm4rec.settings import __main__ as command
 from recbole_mmm4rec.settings import table
-from recbole_mmm4rec.settings.defaults import (
-    MODELS,
-    default_settings,
-    properties_dir,
-    recbole_properties,
-    settings_in,
-)
+from recbole_mmm4rec.settings.defaults import default_settings, properties_dir, recbole_properties, settings_in
+from recbole_mmm4rec.settings.homes import MODELS
 from recbole_mmm4rec.settings.keys import keys_of_other_models, known_keys
 from recbole_mmm4rec.settings.models import model_modules, model_names
 from recbole_mmm4rec.settings.reading import read_yaml
