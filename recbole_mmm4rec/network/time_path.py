@@ -87,7 +87,7 @@ class RowConv(nn.Module):
 
 
 class TimeScale(nn.Module):
-    """s = conv(conv(tanhshrink(W2 SiLU(W1 dropout(g)))·g)): W1, W2 along positions, conv causal in a head's row, SiLU."""
+    """s = conv(conv(tanhshrink(W2 SiLU(W1 dropout(g)))·g)): W1, W2 along positions, conv causal in a row, with SiLU."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
