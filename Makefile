@@ -38,7 +38,7 @@ run: install
 try:
 	PYTHON="$(FOUND)" PINS="$(PINS)" KEEP="$(KEEP)" bash benchmarks/try_wheel.sh
 
-# README's table of Pythons: the wheel tried and the tests outside the kernels, with the newest of everything for each.
+# For each Python: the wheel tried and the tests outside the kernels, with the newest of everything for each.
 PYTHONS ?= python3.10 python3.12 python3.13
 table:
 	for name in $(PYTHONS); do $(MAKE) PYTHON=$$name PINS= try test-without-kernels || exit 1; done

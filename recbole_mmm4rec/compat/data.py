@@ -28,6 +28,10 @@ _NAMING_COLUMNS = (
 )
 
 
+_OF_NUMBERS = ("threshold", "normalize_field", "numerical_features", "discretization")
+_FILTERS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval", "rm_dup_inter")
+
+
 def read_atomic_files(module: ModuleType) -> None:
     """Read atomic files as RecBole's format has them.
 
@@ -48,7 +52,8 @@ def name_unloaded_columns(module: ModuleType) -> None:
 
     Broken: a name in ``alias_of_item_id`` ends in a KeyError (the check in data/dataset/dataset.py:555 compares NumPy's
     False with ``is``), others in "Field [x] not defined in dataset". Vectors of an additional file whose ids have no
-    alias get numbers of their own, and ``preload_weight`` hands the rows to other items.
+    alias get numbers of their own, and ``preload_weight`` hands the rows to other items. A column of another kind than
+    the setting needs ends in an error of pandas or NumPy, and filters of ready-made splits are not applied, silently.
     """
     original = module.Dataset._init_alias
 
@@ -68,6 +73,11 @@ def name_unloaded_columns(module: ModuleType) -> None:
                         f"{key}: column '{field}' is not loaded (loaded are {', '.join(self.field2type)}); add it to "
                         f"load_col, or take it out of {key}"
                     )
+                _check_kind(self, key, field)
+        if self.config["benchmark_filename"] is not None:
+            idle = [key for key in _FILTERS if self.config[key] not in (None, "[0,inf)")]
+            if idle:
+                self.logger.warning(f"{', '.join(idle)}: ready-made splits (benchmark_filename) are not filtered")
         original(self)
         suffixes = self.config["additional_feat_suffix"] or ()
         for id_field in self.config["preload_weight"] or ():
@@ -79,6 +89,31 @@ def name_unloaded_columns(module: ModuleType) -> None:
                 )
 
     module.Dataset._init_alias = _init_alias
+
+
+def _check_kind(dataset: Any, key: str, field: str) -> None:
+    """Refuse a column of another kind than a setting needs, by a UserError."""
+    from recbole.utils import FeatureType
+
+    kind = dataset.field2type[field]
+    if key in _OF_NUMBERS and kind not in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
+        raise UserError(
+            f"{key}: column '{field}' is of type {kind.value}, not of numbers (float); take it out of {key}"
+        )
+    if key == "val_interval":
+        value = dataset.config[key][field]
+        wanted: dict[Any, tuple[type, str]] = {
+            FeatureType.FLOAT: (str, "an interval such as '[3,inf)'"),
+            FeatureType.TOKEN: (list, "a list of names"),
+        }
+        if kind not in wanted:
+            raise UserError(
+                f"{key}: column '{field}' is a sequence ({kind.value}), which cannot be filtered; leave it out"
+            )
+        if not isinstance(value, wanted[kind][0]):
+            raise UserError(
+                f"{key}: {field}={value!r}: column '{field}' is of type {kind.value} and needs {wanted[kind][1]}"
+            )
 
 
 def fill_missing_values(module: ModuleType) -> None:

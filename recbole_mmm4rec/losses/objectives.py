@@ -127,6 +127,8 @@ def make_objective(config: Any, dataset: Any) -> nn.Module:
         return FullCatalogue(smoothing, chunk)
     if kind == "in_batch":
         return InBatch(bool(config["mask_false_negatives"]))
+    if kind != "sampled":
+        raise AssertionError(f"loss_type {kind} has a word and no branch here")
     if not uniform and not in_batch:
         raise UserError(
             "loss_type: sampled has no candidates with sampled_uniform: 0 and sampled_in_batch: False; "

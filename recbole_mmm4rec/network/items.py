@@ -83,8 +83,8 @@ class ItemTables(nn.Module):
         if config.item_mm_fusion == "static" or count == 1:
             self.register_parameter("fusion", None)
         else:
-            shape = (count,) if config.item_mm_fusion == "dynamic_shared" else (self.rows, count)
-            self.fusion = nn.Parameter(torch.zeros(shape))
+            shapes = {"dynamic_shared": (count,), "dynamic_instance": (self.rows, count)}  # (M,), (I+1, M)
+            self.fusion = nn.Parameter(torch.zeros(shapes[config.item_mm_fusion]))
 
     present: Tensor
     scored: Tensor

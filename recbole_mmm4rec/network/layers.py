@@ -1,6 +1,8 @@
 """The layers on packed tokens: TiSSD layer, cross layer, feed-forward.
 
-Axes: T tokens, S of them wanted, B histories, L positions, D, H heads.
+Axes: T tokens, S of them wanted, B histories, L positions, D, H heads. S': the tokens that a convolution of width K
+at the S wanted ones sees (``near = at.seen_by(K)``). ``at.wanted``: T → S; ``near.wanted``: T → S';
+``at.narrow(·, near)``: S' → S.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class CausalConv(nn.Module):
         self.bias = nn.Parameter(plain.bias.detach().clone())  # type: ignore[union-attr]
 
     def forward(self, x: Tensor, at: Layout) -> Tensor:
-        """The wanted tokens among themselves, (S, C) → (S, C)."""
+        """(S, C) → (S, C) of the wanted tokens; a convolution sees only other wanted ones."""
         return at.conv(x, Weights(self.weight, self.bias))
 
 
@@ -69,7 +69,7 @@ class StateSpace(nn.Module):
         return self.D_skip * step if self.config.d_skip == "scaled" else self.D_skip.expand_as(step)
 
     def ssd(self, wide: Wide, C: Tensor | None, z: Tensor, step: Tensor, conv: CausalConv, at: Layout) -> Tensor:
-        """The block behind its projections. For every head, which reads group ⌊h·G/H⌋ of B and C:
+        """The block behind its projections, as operands for ``at.mix``. Every head h reads group ⌊h·G/H⌋ of B and C:
 
             x | B | C ← SiLU(conv(x | B | C))
             h_t = exp(Δ_t A) h_(t−1) + Δ_t x_t B_tᵀ               (P, N)

@@ -87,7 +87,7 @@ class RowConv(nn.Module):
 
 
 class TimeScale(nn.Module):
-    """s = MLP(g)·g along the positions, then twice a causal convolution over the head rows with SiLU."""
+    """s = conv(conv(tanhshrink(W2 SiLU(W1 dropout(g)))·g)): W1, W2 along positions, conv causal in a row, with SiLU."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -137,7 +137,10 @@ class ComplexLinear(nn.Module):
 
 
 class FourierFilter(nn.Module):
-    """Dual-channel filter: both time signals weight their own spectrum, the sum is filtered and transformed back."""
+    """Dual-channel filter: both time signals weight their own spectrum, the sum is filtered and transformed back.
+
+    In docs/model.md ``image`` is W_a, ``text`` W_b, ``joint`` W_c.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

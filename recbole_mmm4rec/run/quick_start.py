@@ -59,6 +59,8 @@ def run_recbole(
     run = build(config)
     show_progress = config["show_progress"]
     best_score, best_result = run.trainer.fit(run.train, run.valid, saved=saved, show_progress=show_progress)
+    if saved:
+        _check_saved(run)
     test_result = run.trainer.evaluate(run.test, load_best_model=saved, show_progress=show_progress)
 
     environment = get_environment(config)
@@ -172,6 +174,8 @@ def objective_function(
     logging.basicConfig(level=logging.ERROR)
     run = build(config, count_flops=False)
     best_score, best_result = run.trainer.fit(run.train, run.valid, verbose=False, saved=saved)
+    if saved:
+        _check_saved(run)
     test_result = run.trainer.evaluate(run.test, load_best_model=saved)
     if _in_ray_trial():
         from ray import tune
@@ -221,6 +225,19 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model, dataset, train, valid, test
+
+
+def _check_saved(run: Any) -> None:
+    """Refuse to test a training of which no model was kept: RecBole keeps one where a validation is better than before.
+
+    Raises:
+        UserError: no validation gave a number.
+    """
+    if getattr(run.trainer, "valid_history", None) and not Path(run.trainer.saved_model_file).is_file():
+        raise UserError(
+            f"valid_metric={run.config['valid_metric']}: no validation gave a number, so that no model is the best; "
+            "look at what is validated on (AUC needs both labels there), or choose another valid_metric"
+        )
 
 
 def _in_ray_trial() -> bool:

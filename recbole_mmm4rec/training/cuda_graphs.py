@@ -70,7 +70,9 @@ def _obstacle(config: Any, network: MMM4RecNetwork, device: torch.device, row_wi
     if config["accumulation_steps"] not in (None, 1):
         return f"accumulation_steps is {config['accumulation_steps']}, not 1"
     if config["loss_type"] != "CE" or row_wise:
-        return "the shapes of a step depend on the batch under loss_type: sampled or in_batch and row_wise_ids: True"
+        return (
+            f"the shapes of a step depend on the batch under loss_type: {config['loss_type']}, row_wise_ids: {row_wise}"
+        )
     if config["train_unit"] == "user":
         return "train_unit: user makes batches of different sizes"
     if scan != "mamba_ssm":

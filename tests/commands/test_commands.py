@@ -99,3 +99,8 @@ def test_the_plug_in_itself_is_imported_without_recbole(tmp_path: Path) -> None:
     )
     done = python(code, tmp_path)
     assert done.stdout.splitlines()[-1] == f"recbole | RecBole is not installed: {INSTALL_RECBOLE}"
+
+
+def test_the_pages_name_the_commands_that_there_are() -> None:
+    for page in ("README.md", "docs/api.md"):
+        assert f"mmm4rec {' | '.join(COMMANDS)}" in (REPOSITORY / page).read_text(encoding="utf-8"), page

@@ -9,11 +9,12 @@ import pytest
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network import NetworkConfig
+from recbole_mmm4rec.settings.registry import setting
 
 WHOLE = "a whole number, at least 1"
 SHARE = "a number from 0 to below 1"
 EITHER = "True or False"
-FUSION = "one of static, dynamic_shared, dynamic_instance"
+FUSION = "one of " + ", ".join(setting("item_mm_fusion").kind.choices)
 BACKEND = "one of auto, torch, numba, mamba_ssm, recurrence"
 
 # key, values refused, what the message says would be accepted

@@ -30,6 +30,7 @@ from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig, time_path
 from recbole_mmm4rec.network import layers as blocks
 from recbole_mmm4rec.network import network as network_module
 from recbole_mmm4rec.network.ops.dropout import dropout
+from recbole_mmm4rec.settings.rows.network import ROWS
 
 DROPOUTS = {"embedding_drop_prob": 0.12, "dropout_prob": 0.25, "time_dropout_prob": 0.38}
 GAP_SEEDS = {"text.gaps": 1.0, "image.gaps": 2.0}
@@ -64,6 +65,13 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...], bool]] = {
     "text-alone-missing": ({"item_mm_fusion": "dynamic_shared"}, ("text",), True),
     "image-alone-missing-no-time": ({"is_time": False, "d_skip": "mamba"}, ("image",), True),
 }
+
+
+def test_every_word_of_a_setting_is_among_the_cases() -> None:
+    elsewhere = ("ssd_backend",)  # every backend runs every case
+    for row in ROWS:
+        seen = {changes.get(row.name, row.default) for changes, _, _ in CASES.values()}
+        assert row.name in elsewhere or not row.kind.choices or seen == set(row.kind.choices), row.name
 
 
 def value_dependent_dropout(x: Tensor, p: float, seed: float) -> Tensor:

@@ -48,7 +48,7 @@ def row_conv(signal: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.silu(bias[:, None] + sum(weight[:, k, None] * padded[..., k : k + length] for k in range(width)))
 
 
-def recurrence(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged) -> Tensor:
+def recurrence(x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged) -> Tensor:
     """The state-space recurrence of packed sequences, one position after the other, for every head:
 
         h_t = exp(Δ_t A) h_(t−1) + Δ_t x_t B_tᵀ          (P, N)
@@ -58,7 +58,7 @@ def recurrence(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: R
 
     Args:
         x: (T, H, P) inputs.
-        dt: (T, H) Δ, at least float32.
+        step: (T, H) Δ, at least float32.
         A: (H,), negative.
         B: (T, G, N) and C: (T, G, N); head h reads group ⌊h·G/H⌋.
         ragged: layout of the T tokens.
@@ -68,13 +68,13 @@ def recurrence(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: R
     """
     heads, groups = x.shape[1], B.shape[1]
     B, C = (part.repeat_interleave(heads // groups, dim=1) for part in (B, C))  # (T, H, N)
-    decay = torch.exp(dt * A)  # (T, H)
+    decay = torch.exp(step * A)  # (T, H)
     state = x.new_zeros(ragged.lengths.numel(), heads, x.shape[2], B.shape[2])  # (B, H, P, N)
     outputs, order = [], []
-    for step in range(ragged.longest):
-        alive = torch.nonzero(ragged.lengths > step).squeeze(1)
-        token = ragged.starts[alive] + step
-        inflow = (dt[token].unsqueeze(-1) * x[token]).unsqueeze(-1) * B[token].unsqueeze(-2)
+    for position in range(ragged.longest):
+        alive = torch.nonzero(ragged.lengths > position).squeeze(1)
+        token = ragged.starts[alive] + position
+        inflow = (step[token].unsqueeze(-1) * x[token]).unsqueeze(-1) * B[token].unsqueeze(-2)
         moved = decay[token][..., None, None] * state[alive] + inflow
         state = state.index_copy(0, alive, moved.to(state.dtype))
         outputs.append(torch.einsum("bhpn,bhn->bhp", moved.to(C.dtype), C[token]))
