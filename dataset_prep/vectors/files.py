@@ -215,7 +215,8 @@ def _id(value: Any, row: int) -> str:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if whole or (isinstance(value, float | np.floating) and float(value).is_integer()):
         return str(int(value))
-    raise UserError(f"row {row}: {value!r} is no item id")
+    shown = value.item() if isinstance(value, np.generic) else value  # NumPy 2 names the type of its numbers
+    raise UserError(f"row {row}: {shown!r} is no item id")
 
 
 def _first_line(error: Exception) -> str:
