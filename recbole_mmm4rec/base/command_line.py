@@ -85,6 +85,7 @@ class _Stop:
 
     def __init__(self, interrupted: Callable[[], str], kill_safe: bool) -> None:
         self.number = 0
+        self._listens = False
         self._interrupted, self._kill_safe = interrupted, kill_safe
 
     def words(self) -> str:
@@ -102,21 +103,34 @@ class _Stop:
         ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
         for number in ours:
             signal.signal(number, self._came)
+        self._listens = True
         try:
             yield
         finally:
+            self._listens = False
             for number, handler in ours.items():
                 signal.signal(number, handler)
 
     def _came(self, number: int, frame: FrameType | None) -> None:
         self.number = number
-        sys.unraisablehook = lambda _: None  # an object that is torn down by the interruption has nothing to say
+        sys.unraisablehook = self._lost
         while self._kill_safe and frame is not None:
             if frame.f_code.co_filename.startswith("<frozen importlib"):
                 os.write(2, f"{self.words()}\n".encode())
                 os._exit(128 + number)
             frame = frame.f_back
         raise KeyboardInterrupt
+
+    def _lost(self, what: Any) -> None:
+        """What is torn down by an interruption says nothing; where a tear-down swallowed it, it comes once more."""
+        if what.exc_type is KeyboardInterrupt and self._listens:
+            again = threading.Timer(0.05, self._again)
+            again.daemon = True
+            again.start()
+
+    def _again(self) -> None:
+        if self._listens:
+            os.kill(os.getpid(), self.number)
 
 
 def whole(text: str) -> int:

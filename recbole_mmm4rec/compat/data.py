@@ -74,6 +74,16 @@ def name_unloaded_columns(module: ModuleType) -> None:
                         f"load_col, or take it out of {key}"
                     )
                 _check_kind(self, key, field)
+        wanted = self.config["load_col"] if isinstance(self.config["load_col"], dict) else {}
+        absent = [
+            name
+            for names in wanted.values()
+            if isinstance(names, list)
+            for name in names
+            if name not in self.field2type
+        ]
+        if absent and self.config["benchmark_filename"] is None:
+            self.logger.warning(f"load_col: no file of {self.dataset_name} has the columns {', '.join(absent)}")
         if self.config["benchmark_filename"] is not None:
             idle = [key for key in _FILTERS if self.config[key] not in (None, "[0,inf)")]
             if idle:

@@ -54,6 +54,7 @@ _OF_A_PUBLISHED_FILE = 3
 
 _SPLIT = "eval_args, such as {'split': {'LS': 'valid_and_test'}, 'order': 'TO', 'group_by': 'user', 'mode': 'full'}"
 OLDER = {
+    "lr": "learning_rate",
     "batch_size": "train_batch_size",
     "config_file": "config_files",
     "neg_sampling": "train_neg_sample_args",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -74,3 +75,18 @@ def test_who_ignores_ctrl_c_goes_on_ignoring_it() -> None:
 
     assert ended(run) == 0
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_an_interruption_that_a_tear_down_swallows_comes_once_more(capsys: pytest.CaptureFixture[str]) -> None:
+    class Falling:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)  # what is raised in here, Python only reports
+
+    def run() -> int:
+        Falling()
+        for _ in range(600):
+            time.sleep(0.05)
+        return 0
+
+    assert ended(run, terminable=True) == 143
+    assert capsys.readouterr().err == "interrupted; the same command goes on where it was\n"

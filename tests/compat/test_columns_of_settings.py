@@ -54,6 +54,12 @@ def test_filters_of_ready_made_splits_are_said_to_be_idle(tmp_path: Path, caplog
     assert "user_inter_num_interval: ready-made splits (benchmark_filename) are not filtered" in caplog.text
 
 
+def test_a_column_that_no_file_has_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shop(tmp_path)
+    run(tmp_path, load_col={"inter": ["user_id", "item_id", "timestamp", "nope"]})
+    assert "load_col: no file of shop has the columns nope" in caplog.text
+
+
 def test_a_validation_that_is_no_number_is_one_line(tmp_path: Path) -> None:
     shop(tmp_path)
     labels = {"threshold": {"rating": 0}, "metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}}
