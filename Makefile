@@ -71,7 +71,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell recbole_mmm4rec dataset_prep benchmarks properties tests/conftest.py tests/helpers docs *.md
+	$(BIN)/codespell --skip 'docs/_*' recbole_mmm4rec dataset_prep benchmarks properties tests/conftest.py tests/helpers docs examples *.md
 
 test: lint
 	$(BIN)/python -m pytest $(WORKERS)

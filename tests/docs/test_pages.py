@@ -25,7 +25,7 @@ def test_every_block_is_run_or_says_why_not() -> None:
     assert not [block.place for block in BLOCKS if block.language not in (*RUN, *SHOWN)]
     run = [block for block in BLOCKS if block.language in RUN and not block.reason]
     shy = [block for block in BLOCKS if block.language in RUN and block.reason]
-    assert len(run) > len(shy)
+    assert len(run) > 15
     assert not [block.place for block in shy if len(block.reason.split()) < 3]
     assert not [block.place for block in shy if block.before or block.instead or block.until]
     assert not [block.place for block in run for old, _ in block.instead if old not in block.code]
