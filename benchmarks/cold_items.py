@@ -197,8 +197,8 @@ def report(name: str, plan: dict[str, Any], found: Mapping[str, dict[str, Any]])
     sizes = plan["sizes"]
     warm = found.get("warm", {}).get("cold", {}).get("", {}).get("all")
     lines = [
-        f"**{name}**: {sizes['new']:,} of {sizes['items']:,} items are new; {sizes['targets']:,} users whose next item is "
-        f"new, {sizes['others']:,} others.",
+        f"**{name}**: {sizes['new']:,} of {sizes['items']:,} items are new; {sizes['targets']:,} users whose next item "
+        f"is new, {sizes['others']:,} others.",
         "",
         "| training | in place of the ID | Hit@10, all items | of warm | among the new | other users | best epoch |",
         "|---|---|---|---|---|---|---|",
@@ -210,9 +210,8 @@ def report(name: str, plan: dict[str, Any], found: Mapping[str, dict[str, Any]])
         for ids, hits in (result or {}).get("cold", {}).items():
             known, best = result["known"].get(ids), result["best_epoch"]  # type: ignore[index]
             price = "" if known is None else _at(known)
-            lines.append(
-                f"| {arm} | {ids} | {_at(hits['all'])} | {_share(hits['all'], warm)} | {_at(hits['new'])} | {price} | {best} |"
-            )
+            rates = f"{_at(hits['all'])} | {_share(hits['all'], warm)} | {_at(hits['new'])}"
+            lines.append(f"| {arm} | {ids} | {rates} | {price} | {best} |")
     return "\n".join(lines) + "\n"
 
 

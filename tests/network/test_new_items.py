@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from network.models import BOTH, ITEMS, make_batch, make_features, make_network, make_present, small_config
 from torch import Tensor
 
+from network.models import BOTH, ITEMS, make_batch, make_features, make_network, make_present, small_config
 from recbole_mmm4rec.losses.chunked import chunked_cross_entropy
 from recbole_mmm4rec.losses.cross_entropies import full_cross_entropy
 from recbole_mmm4rec.losses.objectives import FullCatalogue, InBatch, Sampled, training_shares
@@ -167,4 +167,4 @@ def test_given_rows_take_the_place_of_the_stand_in() -> None:
     rows = {name: table.detach()[1:] for name, table in items.bias.items()}
     side = side_of_new_items(items, features, ids=rows)
     torch.testing.assert_close(side.fused, items.side().fused[1:], rtol=1e-12, atol=1e-12)
-    assert {name: row.shape for name, row in stand_ins(items).items()} == {name: (12,) for name in BOTH}
+    assert {name: row.shape for name, row in stand_ins(items).items()} == dict.fromkeys(BOTH, (12,))
