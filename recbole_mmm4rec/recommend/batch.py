@@ -198,8 +198,7 @@ def _table(some: Sequence[User], lists: Sequence[Recommendations]) -> pa.Table:
         for user, found in zip(some, lists, strict=True)
         for rank, entry in enumerate(found.items, 1)
     ]
-    columns = list(zip(*rows, strict=True)) or [[] for _ in HEADER]
-    return pa.table(dict(zip(HEADER, map(list, columns), strict=True)), schema=_SCHEMA)
+    return pa.table({name: [row[place] for row in rows] for place, name in enumerate(HEADER)}, schema=_SCHEMA)
 
 
 def _join(target: Path, parts: Sequence[Path], ending: str) -> None:

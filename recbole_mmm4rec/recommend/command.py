@@ -46,9 +46,7 @@ def _parser(prog: str) -> Parser:
     add("--history", metavar="IDS", help="item ids, oldest first, separated by blanks")
     add("--timestamps", metavar="TIMES", help="as many times in seconds, separated by blanks (default: all gaps 0)")
     add("--input", metavar="FILE", type=Path, help="histories of many users: .csv, .jsonl or .parquet")
-    add(
-        "--output", metavar="FILE", type=Path, help="their lists: .csv and .parquet a row an item, .jsonl a line a user"
-    )
+    add("--output", metavar="FILE", type=Path, help="their lists: .csv, .parquet: a row an item; .jsonl: a line a user")
     add("--k", metavar="N", type=int, default=10, help="items of a list (default: 10)")
     seen = parser.add_mutually_exclusive_group()
     seen.add_argument(

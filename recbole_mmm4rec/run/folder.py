@@ -88,15 +88,12 @@ def plain_settings(config: Any) -> dict[str, Any]:
 def command_of(config: Any) -> str:
     """The command that trains the same again: settings that differ from the defaults, but for those of the machine."""
     defaults = default_settings(config["model"])
-    left_out = {*names(Counts.COMMAND | Counts.COMPUTED | Counts.LAUNCH | Counts.ELSEWHERE), "eval_args", "repeatable"}
+    skipped = {*names(Counts.COMMAND | Counts.COMPUTED | Counts.LAUNCH | Counts.ELSEWHERE), "eval_args", "repeatable"}
     changed = {
         key: value
         for key, value in sorted(config.final_config_dict.items())
-        if key in defaults
-        and key not in left_out
-        and value != defaults[key]
-        and _is_plain(value)
-        and not isinstance(value, dict)
+        if key in defaults and key not in skipped and value != defaults[key]
+        if _is_plain(value) and not isinstance(value, dict)
     }
     words = [f"--{key}={str(value).replace(' ', '')}" for key, value in {**changed, "seed": config["seed"]}.items()]
     return shlex.join(["mmm4rec", "train", f"--dataset={config['dataset']}", *words])
