@@ -9,5 +9,5 @@ from recbole_mmm4rec.serve.schemas import AddAsked
 
 def add(current: Current, asked: AddAsked, limits: Limits) -> bytes:
     """Make items recommendable."""
-    check_count("items", len(asked.items), limits.added)
+    check_count(f"items: {len(asked.items):,}", len(asked.items), limits.added)
     raise RefusedError(501, "items cannot be added yet")

@@ -19,13 +19,13 @@ def check(asked: Any, limits: Limits) -> None:
     Raises:
         UserError: k, the history or a list of ids is longer than allowed.
     """
-    history = getattr(asked, "history", None)
-    if history is not None:
-        check_count("history: items", len(history), limits.history, "--max-history")
+    history = getattr(asked, "history", None) or ()
+    check_count(f"history of {len(history):,} items", len(history), limits.history, "--max-history")
     if isinstance(asked, Chosen):
-        check_count("k", asked.k, limits.k, "--max-k")
+        check_count(f"k={asked.k}", asked.k, limits.k, "--max-k")
         for name in ("only", "exclude"):
-            check_count(f"{name}: items", len(getattr(asked, name) or ()), 10 * limits.history, "--max-history")
+            ids = getattr(asked, name) or ()
+            check_count(f"{name}: {len(ids):,} ids", len(ids), 10 * limits.history, "--max-history")
 
 
 def recommend(shop: Shop, asked: Sequence[RecommendAsked]) -> list[bytes | Exception]:
@@ -55,7 +55,7 @@ def _kind(asked: RecommendAsked) -> Any:
     else:
         chosen = json.dumps([asked.only, asked.exclude, asked.where], sort_keys=True)
     looked_at = None if asked.modalities is None else tuple(sorted(set(asked.modalities)))
-    return chosen, asked.exclude_seen, looked_at, asked.neighbours, asked.timestamps is None
+    return asked.k, chosen, asked.exclude_seen, looked_at, asked.neighbours, asked.timestamps is None
 
 
 def _together(shop: Shop, asked: list[RecommendAsked]) -> list[bytes | Exception]:
@@ -63,7 +63,7 @@ def _together(shop: Shop, asked: list[RecommendAsked]) -> list[bytes | Exception
     try:
         found = shop.recommender.recommend(
             [one.history for one in asked],
-            max(one.k for one in asked),
+            first.k,
             timestamps=None if first.timestamps is None else [one.timestamps for one in asked],
             exclude_seen=first.exclude_seen,
             only=first.only,
@@ -76,17 +76,11 @@ def _together(shop: Shop, asked: list[RecommendAsked]) -> list[bytes | Exception
         if len(asked) == 1:
             return [error]
         return [answer for one in asked for answer in _together(shop, [one])]  # the others are not to pay for it
-    return [body_of(shop, one_found, one.k) for one, one_found in zip(asked, found, strict=True)]
+    return [body_of(shop, one) for one in found]
 
 
-def body_of(shop: Shop, found: Any, k: int) -> bytes:
-    """A list of items as JSON.
-
-    Args:
-        shop: that they are of.
-        found: as the recommender gives them.
-        k: how many of them.
-    """
+def body_of(shop: Shop, found: Any) -> bytes:
+    """A list of items, as the recommender gives it, in JSON."""
     items = [
         {
             "item": one.item,
@@ -94,7 +88,7 @@ def body_of(shop: Shop, found: Any, k: int) -> bytes:
             "text": one.text,
             "picture": shop.recommender.items.has_picture(one.item),
         }
-        for one in found.items[:k]
+        for one in found.items
     ]
     return as_json({"items": items, "unknown": found.unknown, "popular": found.popular, "notes": found.notes})
 
@@ -104,7 +98,7 @@ def similar(shop: Shop, asked: SimilarAsked) -> bytes:
     found = shop.recommender.similar(
         asked.item, asked.k, modalities=asked.modalities, only=asked.only, exclude=asked.exclude, where=asked.where
     )
-    return body_of(shop, found, asked.k)
+    return body_of(shop, found)
 
 
 def explain(shop: Shop, asked: ExplainAsked) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 import recbole_mmm4rec
@@ -18,7 +17,7 @@ from recbole_mmm4rec.serve import answers, page
 from recbole_mmm4rec.serve.adding import add
 from recbole_mmm4rec.serve.batching import Batcher, Deliver
 from recbole_mmm4rec.serve.current import Current
-from recbole_mmm4rec.serve.front import Front
+from recbole_mmm4rec.serve.front import FAILED, Front, Post
 from recbole_mmm4rec.serve.limits import Limits, RefusedError
 from recbole_mmm4rec.serve.metrics import CONTENT_TYPE, Metrics
 from recbole_mmm4rec.serve.reference import reference
@@ -46,15 +45,6 @@ _MISTAKES: dict[int | str, dict[str, Any]] = {
     422: {"model": Mistake, "description": "What was asked cannot be answered; the line says why."},
     503: {"model": Mistake, "description": "Too many requests wait."},
 }
-_TITLE = "MMM4Rec, served"
-ASKED: dict[str, type[BaseModel]] = {
-    "/recommend": RecommendAsked,
-    "/similar": SimilarAsked,
-    "/search": SearchAsked,
-    "/explain": ExplainAsked,
-    "/items": AddAsked,
-}
-"""What a POST to an address holds."""
 
 
 class Service:
@@ -68,20 +58,34 @@ class Service:
 
     Attributes:
         app: for a server of ASGI.
+        model: the one thread that asks the model.
+        aside: the thread for what needs no model.
     """
 
     def __init__(
         self, current: Current, limits: Limits, hosts: Iterable[str] | None = None, allow_adding: bool = False
     ) -> None:
         self.current, self.limits, self.allow_adding = current, limits, allow_adding
-        self.metrics = Metrics(lambda: self._model.waiting, lambda: len(current.shop.recommender.items))
+        self.metrics = Metrics(lambda: self.waiting, lambda: len(current.shop.recommender.items))
         # One thread alone asks the model, which makes no promise to several at a time; another one does what needs no
         # model, and what would hold up the lists.
-        self._model: Batcher[RecommendAsked | Job, bytes] = Batcher(self._work, BATCH, limits.waiting, "model")
-        self._aside: Batcher[Job, bytes] = Batcher(_each, 1, limits.waiting, "aside")
-        self._api = self._made()
-        known = [route.path for route in self._api.routes if hasattr(route, "path")]
-        self.app = Front(self._api, limits, hosts, ("/search", "/items"), known, self.metrics.answered)
+        self.model: Batcher[RecommendAsked | Job, bytes] = Batcher(self._work, BATCH, limits.waiting, "model")
+        self.aside: Batcher[Job, bytes] = Batcher(_each, 1, limits.waiting, "aside")
+        posts = {
+            "/recommend": Post(RecommendAsked, self.recommend),
+            "/similar": Post(SimilarAsked, self.similar),
+            "/search": Post(SearchAsked, self.search, large=True),
+            "/explain": Post(ExplainAsked, self.explain),
+            "/items": Post(AddAsked, self.add, large=True),
+        }
+        api = self._described(posts)
+        known = [route.path for route in api.routes if hasattr(route, "path")]
+        self.app = Front(api, posts, limits, hosts, known, self.metrics.answered)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one of the threads."""
+        return self.model.waiting + self.aside.waiting
 
     def change(self) -> None:
         """Begin to load the model folder again; from the event loop."""
@@ -89,8 +93,37 @@ class Service:
 
     def close(self) -> None:
         """End the threads once what waits is answered."""
-        self._model.close()
-        self._aside.close()
+        self.model.close()
+        self.aside.close()
+
+    async def recommend(self, asked: RecommendAsked) -> Response:
+        """What comes next after a history."""
+        answers.check(asked, self.limits)
+        return _json(await self.model.ask(asked))
+
+    async def similar(self, asked: SimilarAsked) -> Response:
+        """Items like one."""
+        self._has(asked.item)
+        return await self._alone(answers.similar, asked)
+
+    async def search(self, asked: SearchAsked) -> Response:
+        """Items by words, by a picture, or by both; with a history, the ones that fit both."""
+        return await self._alone(search, asked)
+
+    async def explain(self, asked: ExplainAsked) -> Response:
+        """Why an item is recommended after a history."""
+        self._has(asked.item)
+        return await self._alone(answers.explain, asked)
+
+    async def add(self, asked: AddAsked) -> Response:
+        """Add items, in memory, where the service was started with --allow-adding."""
+        if not self.allow_adding:
+            raise RefusedError(403, "items are added only where the service was started with --allow-adding")
+        return _json(await self.model.ask(lambda: add(self.current, asked, self.limits)))
+
+    async def _alone(self, do: Callable[[Any, Any], bytes], asked: Any) -> Response:
+        answers.check(asked, self.limits)
+        return _json(await self.model.ask(lambda: do(self.current.shop, asked)))
 
     def _work(self, jobs: Sequence[RecommendAsked | Job], deliver: Deliver) -> None:
         """Lists together and first, then the rest one by one."""
@@ -100,71 +133,28 @@ class Service:
             deliver(list(lists), answers.recommend(self.current.shop, list(lists.values())))
         _each(jobs, deliver)
 
-    def _made(self) -> FastAPI:
+    def _has(self, item: str) -> None:
+        if self.current.shop.recommender.items.number(item) is None:
+            raise RefusedError(404, f"item {item[:200]!r}: the shop has no such item")
+
+    def _described(self, posts: dict[str, Post]) -> FastAPI:
+        """The application: everything by GET, and the description of what is asked by POST."""
         api = FastAPI(
-            title=_TITLE,
+            title="MMM4Rec, served",
             version=recbole_mmm4rec.__version__,
             description="Recommendations of one shop's items from histories of users.",
             docs_url=None,  # FastAPI's own pages load their programs from elsewhere
             redoc_url=None,
         )
-        for path, ask, what in (
-            ("/recommend", self._asked_recommend(), "What comes next after a history"),
-            ("/similar", self._asked_similar(), "Items like one"),
-            ("/search", self._asked_search(), "Items by words or by a picture"),
-        ):
-            api.post(path, summary=what, response_model=Answer, responses=_MISTAKES)(ask)
-        api.post("/explain", summary="Why an item is recommended", responses=_MISTAKES)(self._asked_explain())
-        api.post("/items", summary="Add items, in memory, where the service allows it", responses=_MISTAKES)(
-            self._asked_add()
-        )
+        lists = ("/recommend", "/similar", "/search")
+        for path, post in posts.items():
+            line = str(post.answer.__doc__).rstrip(".")
+            model = Answer if path in lists else None
+            api.post(path, summary=line, response_model=model, responses=_MISTAKES)(post.answer)
         self._add_get(api)
         page.add(api, partial(reference, api))
         _tell_mistakes(api)
         return api
-
-    def _asked_recommend(self) -> Callable[..., Coroutine[Any, Any, Response]]:
-        async def recommend(asked: RecommendAsked) -> Response:
-            answers.check(asked, self.limits)
-            return _json(await self._model.ask(asked))
-
-        return recommend
-
-    def _asked_similar(self) -> Callable[..., Coroutine[Any, Any, Response]]:
-        async def similar(asked: SimilarAsked) -> Response:
-            self._has(asked.item)
-            return await self._one(asked, answers.similar)
-
-        return similar
-
-    def _asked_search(self) -> Callable[..., Coroutine[Any, Any, Response]]:
-        async def search_(asked: SearchAsked) -> Response:
-            return await self._one(asked, search)
-
-        return search_
-
-    def _asked_explain(self) -> Callable[..., Coroutine[Any, Any, Response]]:
-        async def explain(asked: ExplainAsked) -> Response:
-            self._has(asked.item)
-            return await self._one(asked, answers.explain)
-
-        return explain
-
-    def _asked_add(self) -> Callable[..., Coroutine[Any, Any, Response]]:
-        async def items(asked: AddAsked) -> Response:
-            if not self.allow_adding:
-                raise RefusedError(403, "items are added only where the service was started with --allow-adding")
-            return _json(await self._model.ask(lambda: add(self.current, asked, self.limits)))
-
-        return items
-
-    async def _one(self, asked: Any, do: Callable[[Any, Any], bytes]) -> Response:
-        answers.check(asked, self.limits)
-        return _json(await self._model.ask(lambda: do(self.current.shop, asked)))
-
-    def _has(self, item: str) -> None:
-        if self.current.shop.recommender.items.number(item) is None:
-            raise RefusedError(404, f"item {item[:200]!r}: the shop has no such item")
 
     def _add_get(self, api: FastAPI) -> None:
         @api.get("/healthz", summary="Whether the service answers, and with which model")
@@ -182,7 +172,7 @@ class Service:
 
         @api.get("/titles", summary="Items whose id or text has these words, the most taken first")
         async def titles(q: str = Query("", max_length=200), limit: int = Query(20, ge=1, le=TITLES)) -> Response:
-            return _json(await self._aside.ask(lambda: answers.titles(self.current.shop, q, limit)))
+            return _json(await self.aside.ask(lambda: answers.titles(self.current.shop, q, limit)))
 
         @api.get("/picture", summary="An item's picture", responses={404: {"model": Mistake}}, response_class=Response)
         async def picture(item: str = Query(max_length=500)) -> Response:
@@ -208,19 +198,18 @@ def _json(body: bytes) -> Response:
 
 
 def _tell_mistakes(api: FastAPI) -> None:
-    """Every mistake is a status and one line."""
+    """Every mistake of what is asked by GET is a status and one line."""
 
-    @api.exception_handler(UserError)
-    async def mistaken(request: Request, error: UserError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 422)
+    def handler(kind: type[Exception], status: int, line: Callable[[Any], str]) -> None:
+        async def told(request: Request, error: Exception) -> JSONResponse:
+            return JSONResponse({"error": line(error)}, getattr(error, "status", status))
 
-    @api.exception_handler(RefusedError)
-    async def refused(request: Request, error: RefusedError) -> JSONResponse:
-        return JSONResponse({"error": error.line}, error.status, {"retry-after": "1"} if error.status == 503 else None)
+        api.exception_handler(kind)(told)
 
-    @api.exception_handler(RequestValidationError)
-    async def misformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"error": in_one_line(error.errors(), ASKED.get(request.url.path))}, 422)
+    handler(UserError, 422, str)
+    handler(RefusedError, 422, lambda error: error.line)
+    handler(RequestValidationError, 422, lambda error: in_one_line(error.errors()))
+    handler(Exception, 500, lambda error: FAILED)
 
     @api.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:

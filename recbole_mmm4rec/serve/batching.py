@@ -36,6 +36,7 @@ class Batcher(Generic[Job, Done]):
         self._run, self._size, self._most = run, size, waiting
         self._queue: queue.SimpleQueue[tuple[Job, asyncio.Future[Done]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._closed = False
         self.waiting = 0
         """Jobs that wait or are worked on."""
 
@@ -46,6 +47,8 @@ class Batcher(Generic[Job, Done]):
             RefusedError: too many wait.
             Exception: what ``run`` handed over for it.
         """
+        if self._closed:
+            raise RuntimeError("the thread has ended")
         if self.waiting >= self._most:
             raise RefusedError(503, f"{self.waiting:,} requests are waiting; come again in a second")
         if self._thread.ident is None:
@@ -57,6 +60,7 @@ class Batcher(Generic[Job, Done]):
 
     def close(self) -> None:
         """End the thread once what waits is done."""
+        self._closed = True
         if self._thread.ident is not None:
             self._queue.put(None)
             self._thread.join()

@@ -34,7 +34,7 @@ class Shop:
     def refresh(self) -> None:
         """Take in the items that the model has now."""
         items = self.recommender.items
-        texts = [items.text(item) for item in items.ids]
+        texts = [text or "" for text in items.table["text"].to_pylist()]
         self.titles = Titles(items.ids, texts, items.popularity)
         self.pictured = any(items.has_picture(item) for item in items.ids)
 

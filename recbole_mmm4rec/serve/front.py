@@ -1,4 +1,4 @@
-"""What every request passes first: who is asked for, how large it is, how long it takes; and every answer last."""
+"""What every request passes first and every answer last: names, sizes, times, headers, mistakes in one line."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+from starlette.responses import Response
+
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.serve.limits import Limits, RefusedError
+from recbole_mmm4rec.serve.schemas import in_one_line
 
 log = logging.getLogger("recbole_mmm4rec.serve")
 
@@ -29,19 +35,36 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 """Of every answer: a browser loads nothing from elsewhere, and shows nothing of ours elsewhere."""
+FAILED = "the service failed here; its log says where"
+
+
+@dataclass(frozen=True)
+class Post:
+    """What is asked by POST.
+
+    Attributes:
+        schema: of the body.
+        answer: of what was asked.
+        large: whether the body may hold pictures.
+    """
+
+    schema: type[BaseModel]
+    answer: Callable[[Any], Awaitable[Response]]
+    large: bool = False
 
 
 class Front:
-    """Wraps the application.
+    """Wraps the application, and reads and answers what is asked by POST itself.
 
     A page elsewhere can make a browser send requests to a service on the same machine. It cannot make it send JSON
     without asking first (which is never allowed), and a name of its own that leads here is not answered.
 
     Args:
-        app: the application.
+        app: the application, for everything else.
+        posts: path to what is asked there by POST. The application describes the same functions; called from here a
+            request costs half of the processor time.
         limits: what a request may cost.
         hosts: the names under which the service is asked for; None: any.
-        large: paths whose requests may hold pictures.
         known: paths that are counted under their name.
         answered: is told path, status and seconds.
     """
@@ -49,22 +72,22 @@ class Front:
     def __init__(
         self,
         app: App,
+        posts: Mapping[str, Post],
         limits: Limits,
         hosts: Iterable[str] | None,
-        large: Iterable[str],
         known: Iterable[str],
         answered: Callable[[str, int, float], None],
     ) -> None:
-        self._app, self._limits, self._answered = app, limits, answered
+        self._app, self._posts, self._limits, self._answered = app, posts, limits, answered
         self._hosts = None if hosts is None else frozenset(name.lower() for name in hosts)
-        self._large, self._known = frozenset(large), frozenset(known)
+        self._known = frozenset(known)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin, status = time.perf_counter(), 0
+        begin, status, path = time.perf_counter(), 0, scope["path"]
 
         async def sent(message: Message) -> None:
             nonlocal status
@@ -74,32 +97,40 @@ class Front:
             await send(message)
 
         try:
-            body = await self._body(scope, receive)
-            await self._app(scope, _replay(body, receive), sent)
+            headers = {name: value for name, value in scope["headers"] if name in _LOOKED_AT}
+            self._check_host(headers)
+            post = self._posts.get(path) if scope["method"] == "POST" else None
+            if post is None:
+                await self._app(scope, receive, sent)
+            else:
+                body = await self._body(headers, receive, post.large)
+                response = await post.answer(post.schema.model_validate_json(body))
+                await sent({"type": "http.response.start", "status": 200, "headers": response.raw_headers})
+                await sent({"type": "http.response.body", "body": response.body})
         except RefusedError as error:
             await answer(sent, error.status, error.line)
+        except ValidationError as error:
+            await answer(sent, 422, in_one_line(error.errors(include_url=False), self._posts[path].schema))
+        except UserError as error:
+            await answer(sent, 422, str(error))
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s %s failed", scope["method"], path)
             if not status:
-                await answer(sent, 500, "the service failed here; its log says where")
+                await answer(sent, 500, FAILED)
         finally:
-            path = scope["path"] if scope["path"] in self._known else "other"
-            self._answered(path, status, time.perf_counter() - begin)
+            self._answered(path if path in self._known else "other", status, time.perf_counter() - begin)
 
-    async def _body(self, scope: MutableMapping[str, Any], receive: Receive) -> bytes:
-        headers = {name: value for name, value in scope["headers"] if name in _LOOKED_AT}
+    def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
         if self._hosts is not None:
             host = _host(headers.get(b"host", b"").decode("latin-1"))
             if host not in self._hosts:
-                raise RefusedError(
-                    421, f"host {host[:60]!r}: this service does not answer to that name (--name adds one)"
-                )
-        if scope["method"] not in ("POST", "PUT", "PATCH"):
-            return b""
+                raise RefusedError(421, f"host {host[:60]!r}: this service has another name (--name adds one)")
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, large: bool) -> bytes:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if kind != b"application/json":
             raise RefusedError(415, f"content-type {kind[:60].decode('latin-1')!r}: application/json is wanted")
-        most = self._limits.picture_body if scope["path"] in self._large else self._limits.body
+        most = self._limits.picture_body if large else self._limits.body
         too_large = RefusedError(413, f"the body has more than {most:,} bytes")
         size = headers.get(b"content-length", b"0")
         if size.isdigit() and int(size[:20]) > most:
@@ -124,19 +155,6 @@ async def _whole(receive: Receive, most: int, too_large: RefusedError) -> bytes:
     if len(body) > most:
         raise too_large
     return bytes(body)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def once() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return once
 
 
 def _host(header: str) -> str:

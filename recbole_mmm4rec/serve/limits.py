@@ -48,11 +48,16 @@ class RefusedError(Exception):
 def check_count(named: str, count: int, most: int, option: str = "") -> None:
     """Refuse more than a limit.
 
+    Args:
+        named: what is too much, with its number, such as ``k=1000``.
+        count, most: the number, and the limit.
+        option: what raises the limit.
+
     Raises:
-        UserError: with the limit, and the option that raises it.
+        UserError: with both.
     """
     if count > most:
-        raise UserError(f"{named}: {count:,}, at most {most:,} here" + (f" ({option} allows more)" if option else ""))
+        raise UserError(f"{named}: at most {most:,} here" + (f" ({option} allows more)" if option else ""))
 
 
 def decoded(named: str, text: str) -> bytes:

@@ -28,7 +28,7 @@ def search(shop: Shop, asked: SearchAsked) -> bytes:
         exclude=asked.exclude,
         where=asked.where,
     )
-    return body_of(shop, found, asked.k)
+    return body_of(shop, found)
 
 
 def picture(named: str, data: bytes) -> Any:
@@ -47,11 +47,12 @@ def picture(named: str, data: bytes) -> Any:
         raise UserError("pictures need Pillow: pip install 'recbole-mmm4rec[images]'") from None
     try:
         found = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise UserError(f"{named}: more than {MOST_PIXELS:,} pixels") from None
     except Exception:  # a damaged header makes Pillow raise anything
         raise UserError(f"{named}: no picture in a known format ({', '.join(FORMATS)})") from None
-    width, height = found.size
-    if width * height > MOST_PIXELS:
-        raise UserError(f"{named}: {width:,} x {height:,}, more than {MOST_PIXELS:,} pixels")
+    if found.width * found.height > MOST_PIXELS:
+        raise UserError(f"{named}: more than {MOST_PIXELS:,} pixels")
     try:
         return ImageOps.exif_transpose(found).convert("RGB")
     except Exception:
