@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -103,7 +104,7 @@ class Service:
 
     async def similar(self, asked: SimilarAsked) -> Response:
         """Items like one."""
-        self._has(asked.item)
+        await self._has(asked.item)
         return await self._alone(answers.similar, asked)
 
     async def search(self, asked: SearchAsked) -> Response:
@@ -112,7 +113,7 @@ class Service:
 
     async def explain(self, asked: ExplainAsked) -> Response:
         """Why an item is recommended after a history."""
-        self._has(asked.item)
+        await self._has(asked.item)
         return await self._alone(answers.explain, asked)
 
     async def add(self, asked: AddAsked) -> Response:
@@ -133,9 +134,13 @@ class Service:
             deliver(list(lists), answers.recommend(self.current.shop, list(lists.values())))
         _each(jobs, deliver)
 
-    def _has(self, item: str) -> None:
-        if self.current.shop.recommender.items.number(item) is None:
-            raise RefusedError(404, f"item {item[:200]!r}: the shop has no such item")
+    async def _has(self, item: str) -> None:
+        items = self.current.shop.recommender.items
+        if items.number(item) is None:
+            try:
+                await asyncio.to_thread(items.known, item)  # it looks for ids that are near
+            except UserError as error:
+                raise RefusedError(404, str(error)) from None
 
     def _described(self, posts: dict[str, Post]) -> FastAPI:
         """The application: everything by GET, and the description of what is asked by POST."""
@@ -176,7 +181,7 @@ class Service:
 
         @api.get("/picture", summary="An item's picture", responses={404: {"model": Mistake}}, response_class=Response)
         async def picture(item: str = Query(max_length=500)) -> Response:
-            self._has(item)
+            await self._has(item)
             data = self.current.shop.recommender.items.picture(item)
             if data is None:
                 raise RefusedError(404, f"item {item[:200]!r} has no picture")

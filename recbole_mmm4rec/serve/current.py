@@ -23,7 +23,6 @@ class Shop:
     Attributes:
         name: of the model folder, without its path.
         titles: search in ids and texts.
-        pictured: whether any item has a picture.
     """
 
     def __init__(self, recommender: Any) -> None:
@@ -36,7 +35,6 @@ class Shop:
         items = self.recommender.items
         texts = [text or "" for text in items.table["text"].to_pylist()]
         self.titles = Titles(items.ids, texts, items.popularity)
-        self.pictured = any(items.has_picture(item) for item in items.ids)
 
     def about(self) -> dict[str, Any]:
         """What the page asks first."""
@@ -47,7 +45,7 @@ class Shop:
             "modalities": list(model.modalities),
             "time": model.has_time,
             "neighbours": model.has_neighbours,
-            "pictures": self.pictured,
+            "pictures": model.items.pictured,
             "history": model.max_len,
         }
 

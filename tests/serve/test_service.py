@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from picture_server import bomb_png, picture
-from recbole_mmm4rec.recommend.recommender import Recommender
 from served import Served, served
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.serve.limits import Limits
 from recbole_mmm4rec.serve.schemas import RecommendAsked
 
@@ -195,8 +195,8 @@ def test_the_models_words_are_the_services(shop: Served, model: Recommender, ask
 
 
 def test_there_is_no_such_item_or_address(shop: Served) -> None:
-    assert shop.said("/similar", item="zzz") == (404, "item 'zzz': the shop has no such item")
-    assert shop.said("/explain", history=HISTORY, item="zzz") == (404, "item 'zzz': the shop has no such item")
+    assert shop.said("/similar", item="zzz") == (404, "item 'zzz': the shop does not have it")
+    assert shop.said("/explain", history=HISTORY, item="zzz") == (404, "item 'zzz': the shop does not have it")
     for path in ("/nothing", "/page.css/../../command.py", "/page/index.html", "/%2e%2e/command.py"):
         answer = shop.client.get(path)
         assert (answer.status_code, list(answer.json())) == (404, ["error"])
@@ -226,7 +226,8 @@ def test_a_body_without_length_or_end_is_refused(model_folder: Path) -> None:
             "/recommend", content=iter([b" " * 600] * 5), headers={"content-type": "application/json"}
         )
         assert (chunks.status_code, chunks.json()["error"]) == (413, "the body has more than 1,000 bytes")
-        head = b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+        names = b"host: localhost\r\ncontent-type: application/json\r\ncontent-length: 100"
+        head = b"POST /recommend HTTP/1.1\r\n" + names + b"\r\n\r\n{"
         with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2]))) as slow:
             slow.sendall(head)
             said = b"".join(iter(lambda: slow.recv(4096), b""))
@@ -253,7 +254,7 @@ def test_pictures_are_the_items_own(shop: Served, model: Recommender) -> None:
     assert (answer.headers["content-type"], answer.content) == ("image/jpeg", model.items.picture("k01"))
     for item, line in (
         ("k05", "item 'k05' has no picture"),
-        ("../manifest.json", "item '../manifest.json': the shop has no such item"),
+        ("../manifest.json", "item '../manifest.json': the shop does not have it"),
     ):
         answer = shop.client.get("/picture", params={"item": item})
         assert (answer.status_code, answer.json()["error"]) == (404, line)
