@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -70,3 +71,32 @@ def served(
         server.should_exit = True
         thread.join()
         service.close()
+
+
+class Held:
+    """Within it the model's thread waits."""
+
+    def __init__(self, shop: Served) -> None:
+        self._shop, self._go = shop, threading.Event()
+
+    def __enter__(self) -> None:
+        began = threading.Event()
+
+        def wait() -> bytes:
+            began.set()
+            assert self._go.wait(30)
+            return b""
+
+        self._shop.on_loop(lambda: asyncio.ensure_future(self._shop.service.model.ask(wait)))
+        assert began.wait(30)
+
+    def __exit__(self, *_: Any) -> None:
+        self._go.set()
+
+
+def until(there: Any) -> None:
+    """Wait for something that comes soon."""
+    end = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.005)

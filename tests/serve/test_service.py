@@ -8,14 +8,13 @@ import re
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from picture_server import bomb_png, picture
-from served import Served, served
+from served import Held, Served, served, until
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.recommend.recommender import Recommender
@@ -27,14 +26,14 @@ HISTORY = ["k01", "k02", "k08"]
 
 
 @pytest.fixture(scope="module")
-def shop(model_folder: Path) -> Iterator[Served]:
-    with served(model_folder) as running:
+def shop(shop_folder: Path, load: Any) -> Iterator[Served]:
+    with served(shop_folder, load=load) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def model(model_folder: Path) -> Recommender:
-    return Recommender.load(model_folder)
+def model(shop_folder: Path, load: Any) -> Recommender:
+    return load(shop_folder)  # type: ignore[no-any-return]
 
 
 def as_answer(model: Recommender, found: Any) -> dict[str, Any]:
@@ -106,37 +105,6 @@ def batches(shop: Served) -> tuple[int, int]:
     """How many batches there were, and requests in them."""
     text = shop.client.get("/metrics").text
     return tuple(int(float(re.search(rf"^mmm4rec_batch_{name} (\S+)", text, re.M)[1])) for name in ("count", "sum"))  # type: ignore[index, return-value]
-
-
-class Held:
-    """Within it the model's thread waits."""
-
-    def __init__(self, shop: Served) -> None:
-        self.shop, self.go = shop, threading.Event()
-
-    def __enter__(self) -> None:
-        import asyncio
-
-        began = threading.Event()
-
-        def wait() -> bytes:
-            began.set()
-            assert self.go.wait(30)
-            return b""
-
-        self.shop.on_loop(lambda: asyncio.ensure_future(self.shop.service.model.ask(wait)))
-        assert began.wait(30)
-
-    def __exit__(self, *_: Any) -> None:
-        self.go.set()
-
-
-def until(there: Any) -> None:
-    """Wait for something that comes soon."""
-    end = time.monotonic() + 30
-    while not there():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_similar_items_are_the_models(shop: Served, model: Recommender) -> None:
@@ -220,8 +188,8 @@ def test_bodies_that_are_none(shop: Served) -> None:
     assert shop.client.get("/healthz").json()["status"] == "ok"
 
 
-def test_a_body_without_length_or_end_is_refused(model_folder: Path) -> None:
-    with served(model_folder, Limits(body=1_000, seconds=0.2)) as running:
+def test_a_body_without_length_or_end_is_refused(shop_folder: Path) -> None:
+    with served(shop_folder, Limits(body=1_000, seconds=0.2)) as running:
         chunks = running.client.post(
             "/recommend", content=iter([b" " * 600] * 5), headers={"content-type": "application/json"}
         )
@@ -235,15 +203,15 @@ def test_a_body_without_length_or_end_is_refused(model_folder: Path) -> None:
         assert b"the body did not come within 0.2 s" in said
 
 
-def test_a_name_that_only_leads_here_is_not_answered(shop: Served, model_folder: Path) -> None:
+def test_a_name_that_only_leads_here_is_not_answered(shop: Served, shop_folder: Path) -> None:
     answer = shop.client.get("/healthz", headers={"host": "evil.example:80"})
     assert answer.status_code == 421
     assert answer.json()["error"] == "host 'evil.example': this service has another name (--name adds one)"
     assert shop.client.get("/healthz", headers={"host": "LOCALHOST"}).status_code == 200
 
 
-def test_too_many_are_told_to_come_again(model_folder: Path) -> None:
-    with served(model_folder, Limits(waiting=1)) as running, Held(running):
+def test_too_many_are_told_to_come_again(shop_folder: Path) -> None:
+    with served(shop_folder, Limits(waiting=1)) as running, Held(running):
         answer = running.post("/recommend", history=HISTORY)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.json()["error"] == "1 requests are waiting; come again in a second"
@@ -274,8 +242,8 @@ def test_the_search_box_finds_ids_and_texts(shop: Served, model: Recommender) ->
     assert shop.client.get("/titles", params={"limit": 51}).status_code == 422
 
 
-def test_what_the_service_says_of_itself(shop: Served, model_folder: Path) -> None:
-    assert shop.client.get("/healthz").json() == {"status": "ok", "model": model_folder.name, "items": 36}
+def test_what_the_service_says_of_itself(shop: Served, shop_folder: Path) -> None:
+    assert shop.client.get("/healthz").json() == {"status": "ok", "model": shop_folder.name, "items": 36}
     about = shop.client.get("/about").json()
     assert about["modalities"] == ["text", "image"]
     assert (about["items"], about["most"], about["adding"], about["pictures"]) == (36, 100, False, True)
@@ -344,8 +312,8 @@ def test_no_request_opens_a_file_or_a_connection(shop: Served) -> None:
     assert _SEEN == []
 
 
-def test_a_failure_is_told_in_the_log_alone(model_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with served(model_folder) as running:
+def test_a_failure_is_told_in_the_log_alone(shop_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served(shop_folder) as running:
         model = running.service.current.shop.recommender
         model.recommend = lambda *_, **__: 1 / 0
         assert running.said("/recommend", history=HISTORY) == (500, "the service failed here; its log says where")
