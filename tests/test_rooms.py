@@ -28,7 +28,7 @@ ROOMS: dict[str, str] = {
     "transfer": "base settings network features checkpoints",
     "model": "network losses scoring features data",
     "training": "base settings distributed network network.ops scoring checkpoints transfer",
-    "model_folder": "base network network.ops scoring",
+    "model_folder": "base network network.ops scoring encoders",
     "run": "base settings distributed scoring data compat checkpoints training model_folder",
     "recommend": "base network network.ops scoring model_folder",
     "compare": "base settings scoring training run",
