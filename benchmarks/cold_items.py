@@ -7,7 +7,8 @@ features alone, and the users whose last item is among them are asked for: Hit@1
 alone, beside chance, popularity, and a model of the same settings that was trained on everything ("warm"). Trainings of
 a set: warm, and without the items: no ID tables; with them; with `id_dropout` of each --dropout. What stands in for the
 ID row of a new item: nothing (zeros), the mean of the trained rows, that of the items with the nearest features, the
-vector that `id_dropout` has learned. The price is Hit@10 of the users whose next item was trained, before and after the new ones are added.
+vector that `id_dropout` has learned. The price is Hit@10 of the users whose next item was trained, before and after the
+new ones are added.
 
 OUT/NAME.jsonl has a line a finished training, on disk before the next one begins; the same command goes on after a
 kill. --report writes OUT/NAME.md of what is there. Set OMP_NUM_THREADS=1 for one thread.
@@ -202,7 +203,7 @@ def report(name: str, plan: dict[str, Any], found: Mapping[str, dict[str, Any]])
         f"**{name}**: {sizes['new']:,} of {sizes['items']:,} items are new; {sizes['targets']:,} users whose next item "
         f"is new, {sizes['others']:,} others.",
         "",
-        "| training | in place of the ID | Hit@10, all items | of warm | among the new | other users | before | epoch |",
+        "| training | in place of the ID | Hit@10, all items | of warm | among new | other users | before | epoch |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row, hits in plan["chance"].items():
