@@ -102,7 +102,9 @@ def _connect(address: str) -> Any:
     try:
         import ray
     except ImportError as error:  # absent, or without the pkg_resources it needs
-        raise UserError(f"--engine ray: ray cannot be imported ({error}): pip install ray 'setuptools<81'") from None
+        raise UserError(
+            f"--engine ray: ray cannot be imported ({error}): pip install 'recbole-mmm4rec[tune]'"
+        ) from None
     terminated = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)

@@ -95,7 +95,7 @@ def title_sentence(title: str, year: str, genres: str) -> str:
 def _find(source: str) -> Path:
     spec = importlib.util.find_spec("recbole")  # finds the package without running its heavy import
     if spec is None or spec.origin is None:
-        raise UserError("recbole is not installed: pip install recbole==1.2.1")
+        raise UserError("RecBole is not installed: pip install --no-deps recbole==1.2.1")
     examples = Path(spec.origin).parent / "dataset_example"
     there = sorted(name for name in TEXT_COLUMNS if (examples / name / f"{name}.inter").is_file())
     if source not in there:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 
@@ -117,9 +117,13 @@ class ItemTables(nn.Module):
         return made
 
     @torch.no_grad()
-    def side(self) -> ItemSide:
-        """What an evaluation keeps; made piece by piece, so that nothing else of I rows stands in memory."""
-        tables = self.tables()
+    def side(self, tables: dict[str, Tensor] | None = None) -> ItemSide:
+        """What an evaluation keeps; made piece by piece, so that nothing else of I rows stands in memory.
+
+        Args:
+            tables: :meth:`tables`, if they are at hand.
+        """
+        tables = self.tables() if tables is None else tables
         fused: Tensor | None = None
         with torch.autocast(self.present.device.type, enabled=False):
             for piece in self._pieces():
@@ -179,6 +183,24 @@ class ItemTables(nn.Module):
         if self.row_wise and isinstance(rows, Tensor):
             return F.embedding(rows, table, sparse=True)
         return table[rows]
+
+    @contextmanager
+    def without(self, names: Collection[str]) -> Iterator[None]:
+        """Within it no item has these modalities, as if their texts or pictures were not there."""
+        before = self.present, self.scored, self.complete
+        self.present = before[0].clone()
+        self.present[1:, [self.modalities.index(name) for name in names]] = False
+        self.scored = self.present | ~self.present.any(1, keepdim=True)
+        self.complete = bool(self.present.all())
+        try:
+            yield
+        finally:
+            self.present, self.scored, self.complete = before
+
+    def absent(self, name: str) -> Tensor:
+        """(I+1, D), the table of a modality that no item has: what :meth:`vectors` gives within :meth:`without`."""
+        vector = self.missing[name].expand(self.rows, -1)
+        return vector + self.bias[name] if name in self.bias else vector
 
     def coefficients(self, rows: Rows = ALL) -> Tensor | None:
         """(n, M) weight of each modality's logit for ``rows``, None where all are 1.
