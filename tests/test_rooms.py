@@ -42,7 +42,7 @@ ROOMS: dict[str, str] = {
     "prep.vectors": "base features prep.files",
     "prep.inspect": "base features encoders prep.files prep.images",
     "prep.sources": "base features encoders prep.files prep.filters prep.images",
-    "prep.cli": "base prep.files",
+    "prep.cli": "base",
 }
 ENTRIES = ("__init__", "__main__", "benchmark", "published", "quick_start")
 """Of the packages themselves: where programs come in, and former addresses; they may import any room."""
