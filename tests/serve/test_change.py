@@ -17,10 +17,10 @@ HISTORY = ["k01", "k02"]
 
 
 @pytest.fixture
-def link(shop_folder: Path, tmp_path: Path) -> Path:
+def link(model_folder: Path, tmp_path: Path) -> Path:
     """A link to one of two models, ``old`` and ``new``."""
     for name in ("old", "new"):
-        shutil.copytree(shop_folder, tmp_path / name)
+        shutil.copytree(model_folder, tmp_path / name)
     place = tmp_path / "current"
     place.symlink_to("old")
     return place
@@ -91,9 +91,9 @@ def test_a_folder_that_cannot_be_read_changes_nothing(link: Path, caplog: pytest
         until(lambda: 'result="done"} 1.0' in shop.client.get("/metrics").text)
 
 
-def test_what_has_come_is_answered_before_the_end(shop_folder: Path) -> None:
+def test_what_has_come_is_answered_before_the_end(model_folder: Path) -> None:
     answers: list[int] = []
-    with served(shop_folder, Limits()) as shop:
+    with served(model_folder, Limits()) as shop:
 
         def ask() -> None:
             answers.append(shop.post("/recommend", history=HISTORY).status_code)

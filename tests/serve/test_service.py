@@ -26,14 +26,14 @@ HISTORY = ["k01", "k02", "k08"]
 
 
 @pytest.fixture(scope="module")
-def shop(shop_folder: Path, load: Any) -> Iterator[Served]:
-    with served(shop_folder, load=load) as running:
+def shop(model_folder: Path) -> Iterator[Served]:
+    with served(model_folder) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def model(shop_folder: Path, load: Any) -> Recommender:
-    return load(shop_folder)  # type: ignore[no-any-return]
+def model(model_folder: Path) -> Recommender:
+    return Recommender.load(model_folder)
 
 
 def as_answer(model: Recommender, found: Any) -> dict[str, Any]:
@@ -188,8 +188,8 @@ def test_bodies_that_are_none(shop: Served) -> None:
     assert shop.client.get("/healthz").json()["status"] == "ok"
 
 
-def test_a_body_without_length_or_end_is_refused(shop_folder: Path) -> None:
-    with served(shop_folder, Limits(body=1_000, seconds=0.2)) as running:
+def test_a_body_without_length_or_end_is_refused(model_folder: Path) -> None:
+    with served(model_folder, Limits(body=1_000, seconds=0.2)) as running:
         chunks = running.client.post(
             "/recommend", content=iter([b" " * 600] * 5), headers={"content-type": "application/json"}
         )
@@ -203,15 +203,15 @@ def test_a_body_without_length_or_end_is_refused(shop_folder: Path) -> None:
         assert b"the body did not come within 0.2 s" in said
 
 
-def test_a_name_that_only_leads_here_is_not_answered(shop: Served, shop_folder: Path) -> None:
+def test_a_name_that_only_leads_here_is_not_answered(shop: Served, model_folder: Path) -> None:
     answer = shop.client.get("/healthz", headers={"host": "evil.example:80"})
     assert answer.status_code == 421
     assert answer.json()["error"] == "host 'evil.example': this service has another name (--name adds one)"
     assert shop.client.get("/healthz", headers={"host": "LOCALHOST"}).status_code == 200
 
 
-def test_too_many_are_told_to_come_again(shop_folder: Path) -> None:
-    with served(shop_folder, Limits(waiting=1)) as running, Held(running):
+def test_too_many_are_told_to_come_again(model_folder: Path) -> None:
+    with served(model_folder, Limits(waiting=1)) as running, Held(running):
         answer = running.post("/recommend", history=HISTORY)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.json()["error"] == "1 requests are waiting; come again in a second"
@@ -242,8 +242,8 @@ def test_the_search_box_finds_ids_and_texts(shop: Served, model: Recommender) ->
     assert shop.client.get("/titles", params={"limit": 51}).status_code == 422
 
 
-def test_what_the_service_says_of_itself(shop: Served, shop_folder: Path) -> None:
-    assert shop.client.get("/healthz").json() == {"status": "ok", "model": shop_folder.name, "items": 36}
+def test_what_the_service_says_of_itself(shop: Served, model_folder: Path) -> None:
+    assert shop.client.get("/healthz").json() == {"status": "ok", "model": model_folder.name, "items": 36}
     about = shop.client.get("/about").json()
     assert about["modalities"] == ["text", "image"]
     assert (about["items"], about["most"], about["adding"], about["pictures"]) == (36, 100, False, True)
@@ -312,8 +312,8 @@ def test_no_request_opens_a_file_or_a_connection(shop: Served) -> None:
     assert _SEEN == []
 
 
-def test_a_failure_is_told_in_the_log_alone(shop_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with served(shop_folder) as running:
+def test_a_failure_is_told_in_the_log_alone(model_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served(model_folder) as running:
         model = running.service.current.shop.recommender
         model.recommend = lambda *_, **__: 1 / 0
         assert running.said("/recommend", history=HISTORY) == (500, "the service failed here; its log says where")
