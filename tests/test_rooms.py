@@ -21,6 +21,7 @@ ROOMS: dict[str, str] = {
     "losses": "base settings distributed network network.ops",
     "scoring": "base settings",
     "features": "base settings network.ops",
+    "encoders": "base",
     "data": "base features network.ops",
     "compat": "base settings distributed data",
     "checkpoints": "base settings distributed compat",
@@ -34,11 +35,11 @@ ROOMS: dict[str, str] = {
     "commands": "base network.ops compat transfer",
     "prep.files": "base",
     "prep.filters": "base",
-    "prep.images": "base prep.files",
-    "prep.embed": "base features prep.files prep.images",
+    "prep.images": "base encoders prep.files",
+    "prep.embed": "base features encoders prep.files prep.images",
     "prep.vectors": "base features prep.files",
-    "prep.inspect": "base features prep.files prep.images",
-    "prep.sources": "base features prep.files prep.filters prep.images",
+    "prep.inspect": "base features encoders prep.files prep.images",
+    "prep.sources": "base features encoders prep.files prep.filters prep.images",
     "prep.cli": "base prep.files",
 }
 ENTRIES = ("__init__", "__main__", "benchmark", "published", "quick_start")

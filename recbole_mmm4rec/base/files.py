@@ -87,3 +87,12 @@ def file_hash(path: str | Path) -> str:
         while part := content.read(2**20):
             total.update(part)
     return total.hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
