@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 
@@ -74,6 +74,7 @@ class ItemTables(nn.Module):
         if config.is_modality_bias and config.id_dropout:
             self.stand_in.update({m: nn.Parameter(torch.zeros(D)) for m in self.modalities})
         self.hidden: Tensor | None = None
+        self._stands_for: dict[str, Tensor] = {}
         masks = []
         for name in self.modalities:
             mask = (present or {}).get(name)
@@ -117,9 +118,13 @@ class ItemTables(nn.Module):
         return made
 
     @torch.no_grad()
-    def side(self) -> ItemSide:
-        """What an evaluation keeps; made piece by piece, so that nothing else of I rows stands in memory."""
-        tables = self.tables()
+    def side(self, tables: dict[str, Tensor] | None = None) -> ItemSide:
+        """What an evaluation keeps; made piece by piece, so that nothing else of I rows stands in memory.
+
+        Args:
+            tables: :meth:`tables`, if they are at hand.
+        """
+        tables = self.tables() if tables is None else tables
         fused: Tensor | None = None
         with torch.autocast(self.present.device.type, enabled=False):
             for piece in self._pieces():
@@ -144,7 +149,8 @@ class ItemTables(nn.Module):
             vectors = project(self.features[name], rows, adapter.weight, adapter.bias)  # (n, D)
             if not self.complete:
                 here = self.present[rows, column].unsqueeze(1)  # (n, 1)
-                vectors = torch.where(here, vectors, self.missing[name].to(vectors.dtype))  # (n, D)
+                instead = self._stands_for.get(name, self.missing[name])
+                vectors = torch.where(here, vectors, instead.to(vectors.dtype))  # (n, D)
             made[name] = vectors + self._ids(name, rows) if name in self.bias else vectors  # (n, D)
         return made
 
@@ -179,6 +185,37 @@ class ItemTables(nn.Module):
         if self.row_wise and isinstance(rows, Tensor):
             return F.embedding(rows, table, sparse=True)
         return table[rows]
+
+    @contextmanager
+    def without(self, names: Collection[str]) -> Iterator[None]:
+        """Within it no item has these modalities, as if their texts or pictures were not there."""
+        before = self.present, self.scored, self.complete
+        self._stands_for = {name: self._unseen(name) for name in names}
+        self.present = before[0].clone()
+        self.present[1:, [self.modalities.index(name) for name in names]] = False
+        self.scored = self.present | ~self.present.any(1, keepdim=True)
+        self.complete = bool(self.present.all())
+        try:
+            yield
+        finally:
+            self.present, self.scored, self.complete = before
+            self._stands_for = {}
+
+    def _unseen(self, name: str) -> Tensor:
+        """(D,) what stands for a modality that no item has: the learned vector, or where no training has touched it,
+        because all items had the modality, the mean of ``adapter(features)``."""
+        if not bool(self.present[1:, self.modalities.index(name)].all()):
+            return self.missing[name].detach()
+        table = self.features[name]
+        parts = [table.take(slice(max(1, piece.start), piece.stop)).sum(0) for piece in pieces(*table.shape)]
+        with torch.no_grad(), torch.autocast(self.present.device.type, enabled=False):
+            mean: Tensor = self.adapter[name](torch.stack(parts).sum(0) / (self.rows - 1))
+        return mean
+
+    def absent(self, name: str) -> Tensor:
+        """(I+1, D), the table of a modality that no item has: what :meth:`vectors` gives within :meth:`without`."""
+        vector = self._stands_for[name].expand(self.rows, -1)
+        return vector + self.bias[name] if name in self.bias else vector
 
     def coefficients(self, rows: Rows = ALL) -> Tensor | None:
         """(n, M) weight of each modality's logit for ``rows``, None where all are 1.
