@@ -236,7 +236,7 @@ class Recommender(Scorer):
         size: int,
     ) -> dict[int, tuple[list[float], list[int]]]:
         """At most K scores and item numbers of each user of whom the shop knows an item."""
-        fused = self.sides(modalities).side.fused
+        sides = self.sides(modalities)
         allowed = None if allowed is None else allowed.to(self.device)
         known = (encoded.lengths > 0).nonzero().flatten().tolist()
         found: dict[int, tuple[list[float], list[int]]] = {}
@@ -244,7 +244,15 @@ class Recommender(Scorer):
             vectors = self._vectors(encoded, rows, modalities)
             added = self._addition(encoded, rows, neighbours, users)
             history = self._seen(encoded, rows) if exclude_seen else None
-            scores, numbers = best_items(vectors, fused, count, history=history, allowed=allowed, addition=added)
+            scores, numbers = best_items(
+                vectors,
+                sides.side.fused,
+                count,
+                history=history,
+                allowed=allowed,
+                addition=added,
+                mapped=sides.mapped,
+            )
             found.update(zip(rows, _kept(scores, numbers), strict=True))
         return found
 
