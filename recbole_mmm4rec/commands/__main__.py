@@ -19,6 +19,7 @@ COMMANDS = {
         "recbole_mmm4rec.recommend.add_command:main",
         "new items in a model folder, without training",
     ),
+    "serve": ("recbole_mmm4rec.serve.command:main", "recommendations over HTTP, with a page to try them"),
     "compare": ("recbole_mmm4rec.compare.__main__:main", "models beside each other under one protocol: tables, tests"),
     "tune": ("recbole_mmm4rec.tune.__main__:main", "search settings of any model by its validation"),
     "doctor": ("recbole_mmm4rec.commands.doctor:main", "what is installed here, what works, and what to do about it"),

@@ -57,7 +57,9 @@ def _network(
 ) -> MMM4RecNetwork:
     items = network.items
     tables = {
-        name: FrozenTable(torch.cat([table.take(slice(None), table.dtype), features[name].to(table.dtype)]), None, True)
+        name: FrozenTable(
+            torch.cat([table.take(slice(None), table.dtype).cpu(), features[name].to(table.dtype)]), None, True
+        )
         for name, table in items.features.items()
     }
     masks = {name: torch.cat([items.present[:, column], present[name]]) for column, name in enumerate(items.modalities)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.locks import claimed
 from recbole_mmm4rec.encoders.batches import encode_shard
 from recbole_mmm4rec.encoders.pictures import BadPictureError
-from recbole_mmm4rec.model_folder.contents import OURS
+from recbole_mmm4rec.model_folder import layout
+from recbole_mmm4rec.model_folder.contents import OURS, Contents
 from recbole_mmm4rec.model_folder.grown import grown
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.small_pictures import small_jpeg
 from recbole_mmm4rec.model_folder.write import write_folder
+from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.recommend.item_rows import NewItem, read_items
 from recbole_mmm4rec.recommend.items import named
 from recbole_mmm4rec.recommend.scorer import Scorer
@@ -38,58 +40,92 @@ class Added:
 
     Attributes:
         items: ids, in the order of the table.
-        folder: where the model with them lies.
+        folder: where the model with them lies; None: in memory alone.
         seconds: encoding, projecting and writing.
         loading_seconds: of the encoders, before.
         notes: what the user should know, one line each.
     """
 
     items: tuple[str, ...]
-    folder: Path
+    folder: Path | None
     seconds: float
     loading_seconds: float
     notes: tuple[str, ...] = ()
 
 
-def add_items(
+def add_to_folder(scorer: Scorer, table: Any, output: str | Path | None = None, **how: Any) -> Added:
+    """Add items to a model folder, which is the old one until it is the new one.
+
+    Args:
+        scorer: the model; what it holds is not changed.
+        table, how: as for :func:`add_to`.
+        output: another folder to write to; None: the model's own.
+
+    Raises:
+        UserError: as for :func:`add_to`, or another command adds items to the same folder; nothing is written.
+    """
+    target = scorer.folder if output is None else Path(output)
+    with _one_at_a_time(target):
+        began = time.perf_counter()
+        contents = Folder(scorer.folder).contents()  # as it is now, which may be newer than what was loaded
+        opening = time.perf_counter() - began
+        made, added = add_to(contents, scorer, table, **how)
+        began = time.perf_counter()
+        write_folder(target, made)
+    return replace(added, folder=target, seconds=added.seconds + opening + time.perf_counter() - began)
+
+
+def add_in_memory(scorer: Scorer, table: Any, **how: Any) -> tuple[Contents, Added]:
+    """What the model is with further items; neither its folder nor ``scorer`` is changed."""
+    folder = scorer.content
+    contents = Contents(
+        model=folder.manifest["model"],
+        dataset=folder.manifest["dataset"],
+        network=scorer.network,
+        side=scorer.side,
+        items=scorer.items.table,
+        encoders=folder.json(layout.ENCODERS),
+        counts=scorer.counts,
+        pictures=scorer.items.pictures,
+    )
+    return add_to(contents, scorer, table, **how)
+
+
+def add_to(
+    contents: Contents,
     scorer: Scorer,
     table: Any,
     images: str | Path | None = None,
     vectors: Mapping[str, Any] | None = None,
     encoders: Mapping[str, str] | None = None,
-    output: str | Path | None = None,
     show_progress: bool = False,
-) -> Added:
-    """Make items recommendable; the folder is the old one until it is the new one.
+) -> tuple[Contents, Added]:
+    """A model with further items.
 
     Args:
-        scorer: the model; what it holds is not changed.
+        contents: the model.
+        scorer: has its encoders.
         table, images, vectors: see :func:`~.item_rows.read_items`.
         encoders: modality to where the encoder is, if it is not found under its name.
-        output: another folder to write to; None: the model's own.
         show_progress: a bar for many items.
 
     Raises:
-        UserError: a row, picture, vector or encoder that cannot be used, an id that the shop has, or another command
-            that adds items to the same folder; nothing is written.
+        UserError: a row, picture, vector or encoder that cannot be used, or an id that the shop has.
     """
-    target = scorer.folder if output is None else Path(output)
-    with _one_at_a_time(target):
-        rows = read_items(table, images, vectors)
-        if not rows:
-            raise UserError(f"{table if isinstance(table, (str, Path)) else 'items'}: no item is in it")
-        content = Folder(scorer.folder)  # as it is now, which may be newer than what was loaded
-        _check(scorer, content, rows)
-        began = time.perf_counter()
-        loaded = _load(scorer, rows, encoders or {})
-        loading = time.perf_counter() - began
-        contents = content.contents()
-        features, present = _features(scorer, loaded, rows, show_progress)
-        pictures = [_small(one) for one in rows]
-        described, notes = _described(contents.items.schema, rows, present)
-        write_folder(target, grown(contents, described, features, present, pictures))
+    began = time.perf_counter()
+    rows = read_items(table, images, vectors)
+    if not rows:
+        raise UserError(f"{table if isinstance(table, (str, Path)) else 'items'}: no item is in it")
+    _check(contents, rows)
+    start = time.perf_counter()
+    loaded = _load(scorer, rows, encoders or {})
+    loading = time.perf_counter() - start
+    features, present = _features(contents.network, loaded, rows, show_progress)
+    pictures = [_small(one) for one in rows]
+    described, notes = _described(contents.items.schema, rows, present)
+    made = grown(contents, described, features, present, pictures)
     seconds = time.perf_counter() - began - loading
-    return Added(tuple(one.id for one in rows), target, seconds, loading, tuple(notes))
+    return made, Added(tuple(one.id for one in rows), None, seconds, loading, tuple(notes))
 
 
 @contextmanager
@@ -109,23 +145,26 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         lock.close()
 
 
-def _check(scorer: Scorer, content: Folder, rows: Sequence[NewItem]) -> None:
-    known = set(content.items["item_id"].to_pylist())
+def _check(contents: Contents, rows: Sequence[NewItem]) -> None:
+    items = contents.network.items
+    known = set(contents.items["item_id"].to_pylist())
     for one in rows:
         if one.id in known:
             raise UserError(f"{one.place}: the shop has item {one.id!r} already; leave the row out")
         for modality, vector in one.vectors.items():
-            if modality not in scorer.modalities:
-                raise UserError(f"{one.place}: a vector for {modality}, and the model knows {_and(scorer.modalities)}")
-            wanted = scorer.network.items.features[modality].shape[1]
+            if modality not in items.modalities:
+                raise UserError(
+                    f"{one.place}: a vector for {modality}, and the model knows {' and '.join(items.modalities)}"
+                )
+            wanted = items.features[modality].shape[1]
             if len(vector) != wanted:
                 raise UserError(
                     f"{one.place}: the {modality} vector of item {one.id!r} has {len(vector)} numbers, the shop's "
                     f"have {wanted}"
                 )
-        if not any(_has(one, modality) for modality in scorer.modalities):
+        if not any(_has(one, modality) for modality in items.modalities):
             what = {"text": "text", "image": "picture"}
-            lacking = " or ".join(f"{what[modality]}" for modality in scorer.modalities)
+            lacking = " or ".join(what[modality] for modality in items.modalities)
             raise UserError(f"{one.place}: item {one.id!r} has no {lacking} and no vector; nothing is known of it")
 
 
@@ -148,12 +187,12 @@ def _load(scorer: Scorer, rows: Sequence[NewItem], named_encoders: Mapping[str, 
 
 
 def _features(
-    scorer: Scorer, loaded: Mapping[str, Any], rows: Sequence[NewItem], show_progress: bool
+    network: MMM4RecNetwork, loaded: Mapping[str, Any], rows: Sequence[NewItem], show_progress: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """By modality the features (J, F) float32 and which items have them (J,) bool."""
     features, present = {}, {}
-    for modality in scorer.modalities:
-        table = np.zeros((len(rows), scorer.network.items.features[modality].shape[1]), dtype=np.float32)
+    for modality in network.items.modalities:
+        table = np.zeros((len(rows), network.items.features[modality].shape[1]), dtype=np.float32)
         for at, one in enumerate(rows):
             if modality in one.vectors:
                 table[at] = one.vectors[modality]
@@ -208,7 +247,3 @@ def _typed(one: NewItem, part: pa.Field) -> Any:
         return float(value)
     except (TypeError, ValueError):
         raise UserError(f"{one.place}: {part.name} {value!r} is no number, as the shop's are") from None
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join(words)

@@ -17,6 +17,7 @@ from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.write import write_folder
 from recbole_mmm4rec.network.ops.tables.frozen import pieces
 from recbole_mmm4rec.recommend.histories import Encoded, encode, is_one
+from recbole_mmm4rec.recommend.items import Items
 from recbole_mmm4rec.recommend.results import Recommendations, Recommended
 from recbole_mmm4rec.recommend.scorer import Scorer, batches
 from recbole_mmm4rec.scoring.recommend import best_items, best_of
@@ -202,9 +203,10 @@ class Recommender(Scorer):
         vectors: Mapping[str, Any] | None = None,
         encoders: Mapping[str, str] | None = None,
         output: str | Path | None = None,
+        write: bool = True,
         show_progress: bool = False,
     ) -> Added:
-        """Make new items recommendable, without training; the folder on disk has them, and this object.
+        """Make new items recommendable, without training.
 
         Args:
             table: a file (CSV, TSV, JSON lines, Parquet), a list of mappings, a data frame, or an Arrow table with
@@ -213,6 +215,7 @@ class Recommender(Scorer):
             vectors: modality to (J, F) numbers, or a ``.npy`` file, that the shop's encoder has made.
             encoders: modality to where the encoder is, if it is not found under its name.
             output: another folder to write to, which this object then is; None: the model's own.
+            write: False: they are there in memory, for this object alone. A shallow copy of it is not changed.
             show_progress: a bar for many items.
 
         Returns:
@@ -222,9 +225,21 @@ class Recommender(Scorer):
             UserError: a row, picture, vector or encoder that cannot be used, an id that the shop has; nothing is
                 written.
         """
-        from recbole_mmm4rec.recommend.new_items import add_items
+        from recbole_mmm4rec.recommend.new_items import add_in_memory, add_to_folder
 
-        added = add_items(self, table, images, vectors, encoders, output, show_progress)
+        how: dict[str, Any] = {"images": images, "vectors": vectors, "encoders": encoders}
+        if not write:
+            made, added = add_in_memory(self, table, show_progress=show_progress, **how)
+            self.network = made.network.to(self.device)
+            self.items, self.counts, self.side, self._sides = (
+                Items(made.items, made.pictures),
+                made.counts,
+                made.side,
+                {},
+            )
+            return added
+        added = add_to_folder(self, table, output, show_progress=show_progress, **how)
+        assert added.folder is not None
         kept = self.encoders
         self.__init__(Folder(added.folder), self.device)  # type: ignore[misc]
         self.encoders = kept

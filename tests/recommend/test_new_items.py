@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from pathlib import Path
@@ -126,6 +127,22 @@ def test_texts_and_pictures_go_through_the_shops_encoders(folder_copy: Path, tmp
     assert recommender.items.picture("t3") is not None
 
 
+def test_in_memory_alone(model_folder: Path, folder_copy: Path) -> None:
+    """The same as on disk, and a copy that serves meanwhile notices nothing."""
+    written, held = Recommender.load(folder_copy), Recommender.load(model_folder)
+    serving = copy.copy(held)
+    rows = [like(3), {**like(20), "image_vector": None}]
+    written.add_items(rows)
+    assert held.add_items(rows, write=False).folder is None
+    assert np.array_equal(held.scores([[*HISTORY, "n3"]]), written.scores([[*HISTORY, "n3"]]))
+    assert held.items.ids == written.items.ids
+    assert serving.items.number("n3") is None
+    assert len(serving.recommend(HISTORY, len(ITEMS)).items) == len(ITEMS) - len(HISTORY)
+    held.add_items([like(4)], write=False)
+    assert held.recommend(["n3", "n4"], 5, modalities="text").unknown == ()
+    assert len(Recommender.load(model_folder).items) == len(ITEMS)
+
+
 def test_another_folder_leaves_this_one_as_it_is(folder_copy: Path, tmp_path: Path) -> None:
     before = state_of(folder_copy)
     recommender = Recommender.load(folder_copy)
@@ -226,5 +243,3 @@ def test_what_another_process_has_added_is_not_lost(folder_copy: Path) -> None:
     assert Recommender.load(folder_copy).items.ids[-2:] == other.items.ids[-2:] == ["n3", "n4"]
     with pytest.raises(UserError, match="already"):
         one.add_items([like(4)])
-
-
