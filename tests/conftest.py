@@ -22,8 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors this small lose more to
 
 # files that take minutes, each by one process: begun last, they would leave the others idle
 _LONG = ("test_distributed_launch.py", "test_tune_command.py", "test_tune_ray.py")
-# files that say nothing about a version of Python or of a package: rooms and pages of this repository, its wheel (which CI
-# tries on the newest Python anyway), a page in a browser
+# files that say nothing about a version of Python or of a package: rooms and pages of this repository, its wheel (which
+# CI tries on the newest Python anyway), a page in a browser
 _PINNED = ("test_rooms.py", "test_pages.py", "test_packaging.py", "test_page.py")
 
 
