@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from recbole_mmm4rec.base.command_line import Parser, ended
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.recommend.command import short, times_in
+from recbole_mmm4rec.recommend.command import modalities_in, short, times_in
 from recbole_mmm4rec.recommend.explanation import NEIGHBOURS, Explanation, lasting
 
 _EXAMPLES = """\
@@ -58,8 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not history:
         raise UserError("--history is empty: give item ids, oldest first, separated by blanks")
     times = None if arguments.timestamps is None else times_in(arguments.timestamps.split())
-    names = arguments.modalities
-    modalities = None if names is None else names.replace(",", " ").split()
+    modalities = modalities_in(arguments.modalities)
 
     from recbole_mmm4rec.recommend.recommender import Recommender
 

@@ -220,24 +220,10 @@ class Recommender(Scorer):
             UserError: nothing or an empty text is asked for, the picture cannot be read, the model has no items with
                 texts or pictures, or the encoder that made their features is not here; as for :meth:`recommend`.
         """
-        from recbole_mmm4rec.recommend.search import beside_history, fits
+        from recbole_mmm4rec.recommend.search import search
 
-        count = self._count(k)
-        allowed, notes = self.items.allowed(only, exclude, where)
-        history = [] if history is None else history
-        encoded = encode([history], None if timestamps is None else [timestamps], self.items, self.max_len, True)
-        scores = fits(self, text, image)
-        if encoded.lengths[0]:
-            times = None if timestamps is None else [timestamps]
-            scores = beside_history(scores, torch.from_numpy(self.scores([history], timestamps=times)[0]))
-            notes += [NO_TIMES] if self.has_time and times is None else []
-        elif len(history):
-            notes.append("the shop has none of the history's items: the query alone counts")
-        if allowed is not None:
-            scores[~allowed] = -torch.inf
-        values, numbers = best_of(scores.unsqueeze(0), count)
-        notes += self._few(values[0], allowed)
-        return Recommendations(self._listed(values[0], numbers[0]), encoded.unknown[0], notes=tuple(notes))
+        count, (allowed, notes) = self._count(k), self.items.allowed(only, exclude, where)
+        return search(self, text, image, count, history, timestamps, allowed, notes, self.scores)
 
     def explain(
         self,

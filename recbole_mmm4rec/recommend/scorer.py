@@ -35,6 +35,7 @@ class Scorer:
         items: the catalogue.
         counts: the neighbours; None where they are off.
         side: what scoring needs of the items, with all modalities.
+        encoders: those that made the features.
     """
 
     def __init__(self, content: Folder, device: str | torch.device = "cpu") -> None:
@@ -47,6 +48,7 @@ class Scorer:
         side = content.side()
         tables = {name: table.to(self.device) for name, table in side.tables.items()}
         self.side = ItemSide(tables, side.fused.to(self.device))
+        self.encoders = Encoders(content.json(layout.ENCODERS), str(self.device))
         self._sides: dict[tuple[str, ...], Sides] = {}
 
     @property
@@ -120,11 +122,6 @@ class Scorer:
         if wanted and self.counts is None:
             raise UserError("neighbours=True: this model has none; train it with neighbour_weight above 0")
         return None if wanted is False else self.counts
-
-    @cached_property
-    def encoders(self) -> Encoders:
-        """The encoders that made the features, each loaded when it is first asked for, and kept."""
-        return Encoders(self.content.json(layout.ENCODERS), str(self.device))
 
     @torch.no_grad()
     def user_vectors(

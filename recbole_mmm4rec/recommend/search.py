@@ -11,18 +11,66 @@ More of any summand never lowers an item: the sum grows with each.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network.ops.tables.frozen import pieces
-from recbole_mmm4rec.recommend.scorer import Scorer
+from recbole_mmm4rec.recommend.histories import encode, ids_of
+from recbole_mmm4rec.recommend.results import Recommendations, Recommended
+from recbole_mmm4rec.recommend.scorer import NO_TIMES, Scorer
+from recbole_mmm4rec.scoring.recommend import best_of
 
 HISTORY = 0.5
 """What a standardised score of the history counts beside a query's."""
 _ASKED = {"text": "texts", "image": "pictures"}
+
+
+def search(
+    scorer: Scorer,
+    text: str | None,
+    image: Any,
+    count: int,
+    history: Sequence[str] | None,
+    timestamps: Sequence[Any] | None,
+    allowed: Tensor | None,
+    notes: Sequence[str],
+    scores_of: Callable[..., np.ndarray],
+) -> Recommendations:
+    """The items that fit; arguments as for :meth:`~.recommender.Recommender.search`, checked, and
+
+    Args:
+        count: K.
+        allowed: (I+1,) bool, items that may be found; None: all.
+        notes: what there is to say already.
+        scores_of: gives the model's scores for histories.
+
+    Raises:
+        UserError: see :func:`fits`; a history that cannot be used.
+    """
+    told = list(notes)
+    names, times = [] if history is None else ids_of(history), None if timestamps is None else [timestamps]
+    encoded = encode([names], times, scorer.items, scorer.max_len, scorer.has_time)
+    scores = fits(scorer, text, image)
+    if encoded.lengths[0]:
+        scores = beside_history(scores, torch.from_numpy(scores_of([names], timestamps=times)[0]))
+        told += [NO_TIMES] if scorer.has_time and times is None else []
+    elif names:
+        told.append("the shop has none of the history's items: the query alone counts")
+    if allowed is not None:
+        scores[~allowed] = -torch.inf
+    values, numbers = (part[0] for part in best_of(scores.unsqueeze(0), count))
+    left = int((values > -torch.inf).sum())
+    if left < count:
+        told.append(f"only {left} items are left to choose from" if left else "no item is left to choose from")
+    chosen = numbers[:left].tolist()
+    entries = zip(chosen, values[:left].tolist(), scorer.items.texts(chosen), strict=True)
+    items = tuple(Recommended(scorer.items.ids[number - 1], score, text) for number, score, text in entries)
+    return Recommendations(items, encoded.unknown[0], notes=tuple(told))
 
 
 def fits(scorer: Scorer, text: str | None, image: Any) -> Tensor:
@@ -42,9 +90,10 @@ def fits(scorer: Scorer, text: str | None, image: Any) -> Tensor:
     """
     asked: dict[str, Any] = {}
     if text is not None:
-        if not isinstance(text, str) or not text.strip():
-            raise UserError("text: the query is empty; give words" if text == "" or isinstance(text, str) else
-                            f"text={str(text)[:60]!r}: must be words")
+        if not isinstance(text, str):
+            raise UserError(f"text={str(text)[:60]!r}: must be words")
+        if not text.strip():
+            raise UserError("text: the query is empty; give words")
         asked["text"] = " ".join(text.split())
     if image is not None:
         asked["image"] = image
@@ -58,7 +107,7 @@ def fits(scorer: Scorer, text: str | None, image: Any) -> Tensor:
     found = [cosines(scorer, name, scorer.encoders.vector(name, source)) for name, source in asked.items()]
     if len(found) == 1:
         return found[0]
-    total = torch.stack([standardised(each).clamp(min=-torch.inf) for each in found])
+    total = torch.stack([standardised(each) for each in found])
     nowhere = torch.isinf(total).all(0)
     summed = torch.where(torch.isinf(total), 0.0, total).sum(0)
     return summed.masked_fill(nowhere, -torch.inf)

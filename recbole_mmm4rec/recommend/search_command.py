@@ -70,6 +70,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(asdict(found), ensure_ascii=False))
         return 0
-    newest = [(item, recommender.items.text(item)) for item in history or [] if item in recommender.items]
+    newest = [(item, recommender.items.text(item)) for item in history or [] if recommender.items.number(item)]
     print(told(newest[-5:], found))
     return 0
