@@ -197,13 +197,13 @@ def _means(scorer: Scorer, sides: Sides, modalities: Any) -> dict[str, Tensor]:
     return _MEANS[sides]
 
 
-def _rank(
-    sides: Sides, users: Tensor, number: int, made: Variants, counted: Any, seen: Tensor
-) -> tuple[int, int]:
+def _rank(sides: Sides, users: Tensor, number: int, made: Variants, counted: Any, seen: Tensor) -> tuple[int, int]:
     """Place of the item among those that are not in the history, and how many they are."""
     scores = sides.network.scores(users[:1], sides.side.fused)
     if counted is not None:
-        counted.addition(torch.zeros(1, dtype=torch.int64), made.numbers[:1].to(scores.device), made.lengths[:1]).add_to(scores)
+        counted.addition(
+            torch.zeros(1, dtype=torch.int64), made.numbers[:1].to(scores.device), made.lengths[:1]
+        ).add_to(scores)
     own = scores[0, number].clone()
     scores[0, seen.to(scores.device)] = -torch.inf
     better = int((scores[0] > own).sum()) + int((scores[0, :number] == own).sum())

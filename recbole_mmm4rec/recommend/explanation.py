@@ -126,7 +126,7 @@ class Explanation:
         said = f"If there were no time between the items, it would be {self.score + self.time:.2f}"
         for gap in moved:
             does = "raise" if gap.change < 0 else "lower"
-            said += f"; the {lasting(gap.seconds)} from {gap.before} to {gap.after} alone {does} it by {abs(gap.change):.2f}"
+            said += f"; the {lasting(gap.seconds)} from {gap.before} to {gap.after} {does} it by {abs(gap.change):.2f}"
         return f"{said}."
 
 

@@ -82,8 +82,8 @@ def fits(scorer: Scorer, text: str | None, image: Any) -> Tensor:
         image: a picture, see :meth:`~.encoders.Encoders.vector`; None for none.
 
     Returns:
-        (I+1,) float32 on the processor: of one thing asked for its cosine, of two the sum of the standardised ones; −inf
-        of items that have none of what is asked for, and of padding.
+        (I+1,) float32 on the processor: of one thing asked for its cosine, of two the sum of the standardised ones;
+        −inf of items that have none of what is asked for, and of padding.
 
     Raises:
         UserError: nothing is asked for, the model does not know what is, or it cannot be encoded.
