@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,6 @@ class Scorer:
         items: the catalogue.
         counts: the neighbours; None where they are off.
         side: what scoring needs of the items, with all modalities.
-        encoders: those that made the features.
     """
 
     def __init__(self, content: Folder, device: str | torch.device = "cpu") -> None:
@@ -48,7 +48,6 @@ class Scorer:
         side = content.side()
         tables = {name: table.to(self.device) for name, table in side.tables.items()}
         self.side = ItemSide(tables, side.fused.to(self.device))
-        self.encoders = Encoders(content.json(layout.ENCODERS), str(self.device))
         self._sides: dict[tuple[str, ...], Sides] = {}
 
     @property
@@ -122,6 +121,11 @@ class Scorer:
         if wanted and self.counts is None:
             raise UserError("neighbours=True: this model has none; train it with neighbour_weight above 0")
         return None if wanted is False else self.counts
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """The encoders that made the features, each loaded when it is first asked for, and kept."""
+        return Encoders(self.content.json(layout.ENCODERS), str(self.device))
 
     @torch.no_grad()
     def user_vectors(
