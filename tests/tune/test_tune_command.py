@@ -124,7 +124,7 @@ def test_ctrl_c_writes_what_there_is(folder: Path) -> None:
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 130
     assert said.splitlines()[-1] == "interrupted; the same command goes on where it was"
     assert "Traceback" not in said
