@@ -26,7 +26,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.export import index as indexes
-from recbole_mmm4rec.export.histories import real_histories
+from recbole_mmm4rec.export.histories import real_histories, real_items
 from recbole_mmm4rec.export.onnx_files import Histories, write_item_tower, write_user_tower
 from recbole_mmm4rec.export.report import readme, report
 from recbole_mmm4rec.model_folder.manifest import sha256, versions
@@ -37,7 +37,6 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 ITEMS, USER_TOWER, ITEM_TOWER = "items.json", "user_tower.onnx", "item_tower.onnx"
 _PACKAGES = ("recbole-mmm4rec", "torch", "onnx", "onnxscript", "onnxruntime", "faiss-cpu")
-_SAMPLE = 256  # items that the item tower is checked on
 
 
 def index_file(kind: str) -> str:
@@ -206,11 +205,8 @@ class _Maker:
 
     def item_tower(self) -> float:
         """item_tower.onnx; the largest difference."""
-        items = self._recommender.network.items
-        rows = torch.unique(torch.linspace(1, items.rows - 1, min(_SAMPLE, items.rows - 1)).long())
-        features = {name: table.take(rows) for name, table in items.features.items()}
-        present = {name: items.present[rows, column] for column, name in enumerate(items.modalities)}
-        return write_item_tower(self._recommender.network, features, present, self._files / ITEM_TOWER)
+        network = self._recommender.network
+        return write_item_tower(network, *real_items(network), self._files / ITEM_TOWER)
 
     def index(self, kind: str) -> dict[str, Any]:
         """An index; what was seen of it."""

@@ -1,17 +1,25 @@
-"""Real histories of a model folder: what exported files are checked on, and an index is set and measured with."""
+"""Real histories and items of a model folder: what exported files are checked on, and an index is set with."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.export.onnx_files import Histories
+from recbole_mmm4rec.export.towers import known_items
 from recbole_mmm4rec.model_folder import layout
+from recbole_mmm4rec.network import MMM4RecNetwork
+from recbole_mmm4rec.network.new_items import NEAREST
 from recbole_mmm4rec.recommend.recommender import Recommender
 
 USERS = 1024
 """At most."""
+ITEMS = 64
+"""At most."""
+_CLEAR = 1e-5  # of cosines: nearer ones may change places with the rounding of another program
 
 
 def real_histories(recommender: Recommender, users: int = USERS) -> Histories:
@@ -47,3 +55,25 @@ def real_histories(recommender: Recommender, users: int = USERS) -> Histories:
         numbers[row, : lengths[row]], times[row, : lengths[row]] = items[place], stamps[place]
     made = [torch.from_numpy(part) for part in (numbers, lengths, times)]
     return Histories(made[0], made[1], made[2] if recommender.has_time else None)
+
+
+def real_items(network: MMM4RecNetwork) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Items of the catalogue as if they were new: features (n, F) and masks (n,) of each modality.
+
+    Left out are items of which it is a matter of rounding which others are the nearest, as among equal texts.
+    """
+    items = network.items
+    rows = torch.unique(torch.linspace(1, items.rows - 1, min(4 * ITEMS, items.rows - 1)).long())
+    clear = torch.ones(len(rows), dtype=torch.bool)
+    for name in items.bias:
+        directions, _ = known_items(items, name)
+        here = items.present[rows, items.modalities.index(name)]
+        for place in range(0, len(rows), ITEMS):
+            part = slice(place, place + ITEMS)
+            wanted = F.normalize(items.features[name].take(rows[part]), dim=1)
+            best = (wanted @ directions.T).topk(min(NEAREST + 1, len(directions)), 1).values
+            apart = best[:, -2] - best[:, -1] > _CLEAR if best.shape[1] > NEAREST else torch.ones(len(best)) > 0
+            clear[part] &= apart | ~here[part]
+    rows = rows[clear][:ITEMS] if bool(clear.any()) else rows[:ITEMS]
+    features = {name: table.take(rows) for name, table in items.features.items()}
+    return features, {name: items.present[rows, column] for column, name in enumerate(items.modalities)}

@@ -24,7 +24,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.export.towers import ItemTower, UserTower
 from recbole_mmm4rec.network import MMM4RecNetwork
-from recbole_mmm4rec.network.new_items import side_of_new_items
+from recbole_mmm4rec.network.new_items import NEAREST, rows_of_nearest, side_of_new_items
 
 TOLERANCE = 1e-4
 """Most that ONNX Runtime's vectors may differ from PyTorch's, as a number; of larger vectors, times the largest."""
@@ -103,7 +103,7 @@ def write_item_tower(
         network: in evaluation mode, on the processor.
         features: for each modality (n, F) float32, text first.
         present: for each modality (n,) bool, the items that have it. The file is compared with
-            :func:`.side_of_new_items` on these, with the masks turned round, and on one item alone.
+            :func:`.side_of_new_items` on these, with fewer of them, and on one item alone.
         path: of the file, as for :func:`write_user_tower`.
 
     Returns:
@@ -113,24 +113,33 @@ def write_item_tower(
         UserError: it is above :data:`TOLERANCE`; there is no file then.
     """
     tower, names = ItemTower(network).eval(), list(network.items.modalities)
-    count = torch.export.Dim("count")
     given = {name: part for m in names for name, part in ((m, features[m]), (f"has_{m}", present[m]))}
+    tables = {
+        name: table
+        for m, pair in tower.known.items()
+        for name, table in zip((f"{m}_known", f"{m}_ids"), pair, strict=True)
+    }
     few = tuple(part[:1].repeat(2, *[1] * (part.dim() - 1)) for part in given.values())
+    blank = tuple(torch.zeros(NEAREST + 2, table.shape[1]) for table in tables.values())
+    count = torch.export.Dim("count")
+    sizes = {name: torch.export.Dim(f"known_{name}", min=NEAREST + 2) for name in tower.known}
+    shapes = (tuple({0: count} for _ in few), tuple({0: sizes[m]} for m in tower.known for _ in range(2)))
     outputs = ["item_side", *(f"{name}_vector" for name in names)]
-    model = _exported(tower, few, (tuple({0: count} for _ in few),), list(given), outputs)
+    model = _exported(tower, (few, blank), shapes, [*given, *tables], outputs)
 
     def differences(session: Any) -> Iterator[float]:
-        turned = {name: mask.flip(0) for name, mask in present.items()}
+        fewer = {name: mask & mask.flip(0) for name, mask in present.items()}
         alone = {name: table[:1] for name, table in features.items()}
-        for values, masks in ((features, present), (features, turned), (alone, {m: present[m][:1] for m in names})):
+        for values, masks in ((features, present), (features, fewer), (alone, {m: present[m][:1] for m in names})):
             fed = {**values, **{f"has_{name}": mask for name, mask in masks.items()}}
             found = session.run(outputs, {name: part.numpy() for name, part in fed.items()})
-            side = side_of_new_items(network.items, values, masks)
+            ids = rows_of_nearest(network.items, values, masks)
+            side = side_of_new_items(network.items, values, masks, ids)
             wanted = (side.fused, *(side.tables[name] for name in names))
             yield from (_difference(*pair) for pair in zip(found, wanted, strict=True))
 
     with _checking(path) as folder:
-        _put_in(model, {}, folder, path.name)
+        _put_in(model, tables, folder, path.name)
         return _kept(folder, path, differences)
 
 

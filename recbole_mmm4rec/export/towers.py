@@ -18,8 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_mmm4rec.network import MMM4RecNetwork
+from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.network.layers import CrossLayer, FeedForward, TiSSDLayer
-from recbole_mmm4rec.network.new_items import stand_ins
+from recbole_mmm4rec.network.new_items import NEAREST
+from recbole_mmm4rec.network.ops.tables.frozen import pieces
 from recbole_mmm4rec.network.state_space import CausalConv, CrossSSD, StateSpace, TiSSD
 from recbole_mmm4rec.network.time_path import ComplexLinear, FourierFilter, TimeGate, TimeScale
 
@@ -161,17 +163,23 @@ class UserTower(nn.Module):
 class ItemTower(nn.Module):
     """Features of items that the network was not trained with → their vectors, and their side of the scores.
 
-    What stands in for an ID row and for weights of its own: :mod:`..network.new_items`.
+    As ``mmm4rec add`` makes them: what stands in for an ID row is the mean row of the trained items that are nearest by
+    their features (:func:`.rows_of_nearest`), and for weights of its own the mean of the trained ones.
 
     Args:
         network: whose weights it shares.
+
+    Attributes:
+        known: for each modality with ID rows what :func:`known_items` gives.
     """
 
     def __init__(self, network: MMM4RecNetwork) -> None:
         super().__init__()
         items = network.items
         self.items, self.modalities, self.temperature = items, items.modalities, network.config.temperature
-        self.ids = nn.ParameterDict(stand_ins(items))
+        found = {name: known_items(items, name) for name in items.bias}
+        self.known = {name: tables for name, tables in found.items() if len(tables[1])}
+        self.mean = nn.ParameterDict({name: table[1:].detach().mean(0) for name, table in items.bias.items()})
         factors = torch.zeros(len(self.modalities), dtype=next(network.parameters()).dtype)
         if items.fusion is not None:
             factors = items.fusion.detach() if items.fusion.dim() == 1 else items.fusion.detach()[1:].mean(0)
@@ -180,26 +188,50 @@ class ItemTower(nn.Module):
 
     weights: Tensor
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, given: tuple[Tensor, ...], known: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The vectors of new items.
 
         Args:
-            inputs: for each modality, text first, the features (n, F) and the mask (n,) bool of the items that have it.
+            given: for each modality, text first, the features (n, F) and the mask (n,) bool of the items that have it.
+            known: the tables of ``self.known``.
 
         Returns:
             (n, D) the side of the scores, then for each modality (n, D) the row of its table.
         """
-        features, has = inputs[::2], torch.stack(inputs[1::2], 1)  # (n, M)
+        features, has = given[::2], torch.stack(given[1::2], 1)  # (n, M)
         scored = has | ~has.any(1, keepdim=True)  # an item with nothing is scored by its learned vectors
         weights = self.weights * scored  # (n, M)
         weights = weights * (self.weights.sum() / weights.sum(1, keepdim=True))
+        tables = dict(zip(self.known, zip(known[::2], known[1::2], strict=True), strict=True))
         rows, side = [], torch.zeros(())
         for column, name in enumerate(self.modalities):
-            vectors = self.items.adapter[name](features[column])
-            vectors = torch.where(has[:, column].unsqueeze(1), vectors, self.items.missing[name])
-            rows.append(vectors + self.ids[name] if name in self.ids else vectors)  # (n, D)
-            side = side + weights[:, column].unsqueeze(1) * F.normalize(rows[-1], dim=1, eps=1e-12)
+            here = has[:, column].unsqueeze(1)  # (n, 1)
+            vectors = torch.where(here, self.items.adapter[name](features[column]), self.items.missing[name])
+            if name in tables:
+                count = min(NEAREST, len(self.known[name][1]))
+                nearest = self._nearest(features[column], *tables[name], count)  # (n, D)
+                vectors = vectors + torch.where(here, nearest, self.mean[name])
+            elif name in self.mean:
+                vectors = vectors + self.mean[name]
+            rows.append(vectors)  # (n, D)
+            side = side + weights[:, column].unsqueeze(1) * F.normalize(vectors, dim=1, eps=1e-12)
         return side / self.temperature, *rows
+
+    def _nearest(self, features: Tensor, directions: Tensor, ids: Tensor, count: int) -> Tensor:
+        """(n, D), the mean ID row of the nearest items of the catalogue."""
+        likeness = F.normalize(features, dim=1) @ directions.T  # (n, J)
+        return ids[likeness.topk(count, 1).indices].mean(1)
+
+
+def known_items(items: ItemTables, modality: str) -> tuple[Tensor, Tensor]:
+    """The items of the catalogue that have a modality: directions of their features (J, F), and ID rows (J, D)."""
+    column = items.modalities.index(modality)
+    there = items.present[:, column].nonzero().flatten()[1:]  # without padding
+    ids = items.bias[modality].detach()[there]
+    directions = torch.empty(len(there), items.features[modality].shape[1], dtype=ids.dtype)
+    for piece in pieces(*directions.shape):
+        directions[piece] = F.normalize(items.features[modality].take(there[piece], torch.float32), dim=1)
+    return directions, ids
 
 
 def _norm(norm: nn.Module, x: Tensor) -> Tensor:

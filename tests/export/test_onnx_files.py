@@ -11,6 +11,7 @@ from network.models import make_batch, make_features, make_present, randomise, s
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.export import onnx_files
+from recbole_mmm4rec.export.histories import real_items
 from recbole_mmm4rec.export.onnx_files import Histories, session, write_item_tower, write_user_tower
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
 
@@ -35,9 +36,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[MMM4RecNetwork, Pat
     network, folder = make(small_config(), IMAGE), tmp_path_factory.mktemp("image")
     with torch.no_grad():
         write_user_tower(network, network.items.tables(), histories(network), folder / "user.onnx")
-    features = {name: table[1:] for name, table in make_features(IMAGE).items()}
-    present = {name: mask[1:] for name, mask in make_present(IMAGE).items()}
-    write_item_tower(network, features, present, folder / "item.onnx")
+    write_item_tower(network, *real_items(network), folder / "item.onnx")
     return network, folder
 
 
@@ -93,10 +92,7 @@ def test_large_tables_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_difference_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = make(small_config(), TEXT)
-    features = {name: table[1:] for name, table in make_features(TEXT).items()}
-    present = {name: mask[1:] for name, mask in make_present(TEXT).items()}
-    monkeypatch.setattr(onnx_files, "side_of_new_items", lambda *given: network.items.side())  # with a row of padding
     monkeypatch.setattr(onnx_files, "_difference", lambda found, wanted: float("nan"))
     with pytest.raises(UserError, match=r"item\.onnx: ONNX Runtime differs from PyTorch by nan, more than 0\.0001"):
-        write_item_tower(network, features, present, tmp_path / "item.onnx")
+        write_item_tower(network, *real_items(network), tmp_path / "item.onnx")
     assert not list(tmp_path.iterdir())
