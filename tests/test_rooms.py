@@ -32,6 +32,7 @@ ROOMS: dict[str, str] = {
     "run": "base settings distributed scoring data compat checkpoints training model_folder",
     "recommend": "base network network.ops scoring model_folder",
     "export": "base network model_folder recommend",
+    "serve": "base recommend",
     "compare": "base settings scoring training run",
     "tune": "base settings training run",
     "plugin": "base settings features data compat run",

@@ -16,6 +16,7 @@ COMMANDS = {
     "recommend": ("recbole_mmm4rec.recommend.command:main", "items for a history, from the folder of a trained model"),
     "export": ("recbole_mmm4rec.export.command:main", "a trained model as ONNX towers and FAISS indexes"),
     "push": ("recbole_mmm4rec.model_folder.hub:main", "put a model folder into a repository of a model hub"),
+    "serve": ("recbole_mmm4rec.serve.command:main", "recommendations over HTTP, with a page to try them"),
     "compare": ("recbole_mmm4rec.compare.__main__:main", "models beside each other under one protocol: tables, tests"),
     "tune": ("recbole_mmm4rec.tune.__main__:main", "search settings of any model by its validation"),
     "doctor": ("recbole_mmm4rec.commands.doctor:main", "what is installed here, what works, and what to do about it"),
