@@ -29,7 +29,7 @@ BEST = 10
 """K of the recall."""
 RECALL = 0.99
 """What the search is set to reach on half of the queries, if it can."""
-_LINKS, _BUILD_WIDTH, _WIDEST = 32, 80, 2048  # HNSW: links of an item, candidates for them, most in a search
+_LINKS, _BUILD_WIDTH, _WIDEST = 32, 40, 2048  # HNSW: links of an item, candidates for them, most in a search
 _OF_A_CELL, _PLACED_BY = 39, 64  # IVF: least items of a cell (FAISS warns below), most items that place one
 _PIECE = 4096
 _SECONDS = 0.5  # of a timing
@@ -49,8 +49,8 @@ class Measured:
         kind: one of :data:`KINDS`.
         setting: how it searches, in words.
         recall: share of the exact K best that it finds, over the queries that it was not set with.
-        one: queries a second, one after another on one thread.
-        many: queries a second, all at once on all threads.
+        one: queries a second of one core, one after another.
+        many: the same, all at once.
         seconds: that building it took.
         bytes: of its file; 0 where it was not written.
     """
@@ -151,10 +151,10 @@ def measure(index: Any, kind: str, queries: np.ndarray, exact: np.ndarray, secon
     best = exact.shape[1]
     share = recall(index.search(queries, best)[0], exact)
     threads = faiss.omp_get_max_threads()
-    many = _a_second(len(queries), lambda turn: index.search(queries, best))
     faiss.omp_set_num_threads(1)
     try:
         one = _a_second(1, lambda turn: index.search(queries[turn % len(queries)][None], best))
+        many = _a_second(len(queries), lambda turn: index.search(queries, best))
     finally:
         faiss.omp_set_num_threads(threads)
     return Measured(kind, setting(index, kind), share, one, many, seconds)
@@ -184,10 +184,10 @@ def _set_width(index: Any, kind: str, width: int) -> None:
 
 
 def _a_second(at_once: int, search: Callable[[int], Any]) -> float:
-    """Queries a second, after a turn that does not count."""
+    """Queries in a second of the processor, which other work on the machine does not change, after one to warm up."""
     search(0)
-    begin, turns = time.perf_counter(), 0
-    while time.perf_counter() - begin < _SECONDS:
+    begin, turns = time.process_time(), 0
+    while not turns or time.process_time() - begin < _SECONDS:
         search(turns)
         turns += 1
-    return at_once * turns / (time.perf_counter() - begin)
+    return at_once * turns / max(time.process_time() - begin, 1e-9)

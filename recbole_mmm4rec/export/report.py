@@ -130,7 +130,7 @@ def report(
         lines += [
             f"Search is set to a recall of {indexes.RECALL} on half of the histories, and measured on the other half. "
             "recall@10: share of the exact ten best that were found; of items with equal scores any counts. Queries a "
-            "second: one after another on one thread, and all at once on all threads.",
+            "second of one core: one by one, and all at once.",
             "",
         ]
     if recommender.has_neighbours:
@@ -140,7 +140,7 @@ def report(
 
 def table(measured: Sequence[Measured]) -> list[str]:
     """The rows of a table in Markdown, with its head."""
-    head = "| index | search | recall@10 | queries a second, one thread | all at once | built in, s | MB |"
+    head = "| index | search | recall@10 | queries a second of a core, one by one | all at once | built in, s | MB |"
     rows = [
         f"| {seen.kind} | {seen.setting} | {seen.recall:.3f} | {seen.one:,.0f} | {seen.many:,.0f} | {seen.seconds:.1f} "
         f"| {seen.bytes / 1e6:,.1f} |"
