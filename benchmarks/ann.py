@@ -16,14 +16,15 @@ from recbole_mmm4rec.export import index as indexes
 TITLE = "Indexes over the item side"
 WIDTH, USERS, TEMPERATURE = 256, 1000, 0.8
 _LATENT, _DEPARTMENTS, _OF_A_KIND, _PICTURED = 32, 40, 50, 0.8
-ABOUT = f"""`python -m benchmarks --only ann`: the three indexes of [`mmm4rec export`](export.md) over made-up
-catalogues, vectors of {WIDTH} numbers. An item belongs to one of {_DEPARTMENTS} departments and to a kind of about
-{_OF_A_KIND} items; department, kind and the item itself are normal in {_LATENT} dimensions with spreads of 1, 0.6 and 0.4,
-each modality maps them into {WIDTH} dimensions by a matrix of its own and adds noise of a tenth; {_PICTURED:.0%} of the
-items have a picture. The item side is the sum of both directions (twice the text's without a picture) over a temperature
-of {TEMPERATURE}, as static fusion has it. A user vector is the mean of three items, two of them of one kind, with noise of
-0.3. {USERS:,} users: the search is set to a recall of {indexes.RECALL} with half of them, and measured with the other half.
-recall@10: against the exact ten best; queries in a second of one core, one by one and all at once."""
+ABOUT = f"""`python -m benchmarks --only ann`: the three indexes of [`mmm4rec export`](export.md) over made-up catalogues,
+vectors of {WIDTH} numbers. An item belongs to one of {_DEPARTMENTS} departments and to a kind of about
+{_OF_A_KIND} items; department, kind and the item itself are normal in {_LATENT} dimensions with spreads of 1,
+0.6 and 0.4, each modality maps them into {WIDTH} dimensions by a matrix of its own and adds noise of a tenth;
+{_PICTURED:.0%} of the items have a picture. The item side is the sum of both directions (twice the text's
+without a picture) over a temperature of {TEMPERATURE}, as static fusion has it. A user vector is the mean of
+three items, two of them of one kind, with noise of 0.3. {USERS:,} users: the search is set to a recall of
+{indexes.RECALL} with half of them, and measured with the other half. recall@10: against the exact ten best;
+queries in a second of one core, one by one and all at once."""
 
 
 def sizes(options: Options) -> list[int]:
@@ -83,7 +84,7 @@ def _directions(latent: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def report(found: Mapping[str, Any]) -> str:
     """The table."""
     lines = [
-        "| items | index | search | recall@10 | queries a second of a core, one by one | all at once | built in, core s |",
+        "| items | index | search | recall@10 | queries a core second, one by one | all at once | built in, core s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for cell, seen in found.items():
