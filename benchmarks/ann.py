@@ -16,8 +16,8 @@ from recbole_mmm4rec.export import index as indexes
 TITLE = "Indexes over the item side"
 WIDTH, USERS, TEMPERATURE = 256, 1000, 0.8
 _LATENT, _DEPARTMENTS, _OF_A_KIND, _PICTURED = 32, 40, 50, 0.8
-ABOUT = f"""`python -m benchmarks --only ann`: the three indexes of [`mmm4rec export`](export.md) over made-up catalogues,
-vectors of {WIDTH} numbers. An item belongs to one of {_DEPARTMENTS} departments and to a kind of about
+ABOUT = f"""`python -m benchmarks --only ann`: the three indexes of [`mmm4rec export`](export.md) over made-up
+catalogues, vectors of {WIDTH} numbers. An item belongs to one of {_DEPARTMENTS} departments and to a kind of about
 {_OF_A_KIND} items; department, kind and the item itself are normal in {_LATENT} dimensions with spreads of 1,
 0.6 and 0.4, each modality maps them into {WIDTH} dimensions by a matrix of its own and adds noise of a tenth;
 {_PICTURED:.0%} of the items have a picture. The item side is the sum of both directions (twice the text's

@@ -15,6 +15,10 @@ COMMANDS = {
     "train": ("recbole_mmm4rec.run.cli:main", "train and test MMM4Rec or any model of RecBole"),
     "recommend": ("recbole_mmm4rec.recommend.command:main", "items for a history, from the folder of a trained model"),
     "export": ("recbole_mmm4rec.export.command:main", "a trained model as ONNX towers and FAISS indexes"),
+    "add": (
+        "recbole_mmm4rec.recommend.add_command:main",
+        "new items in a model folder, without training",
+    ),
     "push": ("recbole_mmm4rec.model_folder.hub:main", "put a model folder into a repository of a model hub"),
     "serve": ("recbole_mmm4rec.serve.command:main", "recommendations over HTTP, with a page to try them"),
     "compare": ("recbole_mmm4rec.compare.__main__:main", "models beside each other under one protocol: tables, tests"),

@@ -164,7 +164,7 @@ class ItemTower(nn.Module):
     """Features of items that the network was not trained with → their vectors, and their side of the scores.
 
     As ``mmm4rec add`` makes them: what stands in for an ID row is the mean row of the trained items that are nearest by
-    their features (:func:`.rows_of_nearest`), and for weights of its own the mean of the trained ones.
+    their features (:func:`.ids_of_new_items`), and for weights of its own the mean of the trained ones.
 
     Args:
         network: whose weights it shares.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,9 +17,13 @@ from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.write import write_folder
 from recbole_mmm4rec.network.ops.tables.frozen import pieces
 from recbole_mmm4rec.recommend.histories import Encoded, encode, is_one
+from recbole_mmm4rec.recommend.items import Items
 from recbole_mmm4rec.recommend.results import Recommendations, Recommended
 from recbole_mmm4rec.recommend.scorer import Scorer, batches
 from recbole_mmm4rec.scoring.recommend import best_items, best_of
+
+if TYPE_CHECKING:
+    from recbole_mmm4rec.recommend.new_items import Added
 
 BATCH = 1024
 """Users that are scored at a time."""
@@ -190,6 +194,56 @@ class Recommender(Scorer):
                     total = total + (cosine if weights is None else cosine * weights[:, self.modalities.index(name)])
                 found[piece] = total / (len(names) if weights is None else weights.sum(1))
         return found
+
+    def add_items(
+        self,
+        table: Any,
+        *,
+        images: str | Path | None = None,
+        vectors: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, str] | None = None,
+        output: str | Path | None = None,
+        write: bool = True,
+        show_progress: bool = False,
+    ) -> Added:
+        """Make new items recommendable, without training.
+
+        Args:
+            table: a file (CSV, TSV, JSON lines, Parquet), a list of mappings, a data frame, or an Arrow table with
+                ``item_id`` and ``text``, ``image`` or vectors, see :func:`~.item_rows.read_items`.
+            images: folder of their pictures.
+            vectors: modality to (J, F) numbers, or a ``.npy`` file, that the shop's encoder has made.
+            encoders: modality to where the encoder is, if it is not found under its name.
+            output: another folder to write to, which this object then is; None: the model's own.
+            write: False: they are there in memory, for this object alone. A shallow copy of it is not changed.
+            show_progress: a bar for many items.
+
+        Returns:
+            :class:`~.new_items.Added`: ids, folder, seconds, notes.
+
+        Raises:
+            UserError: a row, picture, vector or encoder that cannot be used, an id that the shop has; nothing is
+                written.
+        """
+        from recbole_mmm4rec.recommend.new_items import add_in_memory, add_to_folder
+
+        how: dict[str, Any] = {"images": images, "vectors": vectors, "encoders": encoders}
+        if not write:
+            made, added = add_in_memory(self, table, show_progress=show_progress, **how)
+            self.network = made.network.to(self.device)
+            self.items, self.counts, self.side, self._sides = (
+                Items(made.items, made.pictures),
+                made.counts,
+                made.side,
+                {},
+            )
+            return added
+        added = add_to_folder(self, table, output, show_progress=show_progress, **how)
+        assert added.folder is not None
+        kept = self.encoders
+        self.__init__(Folder(added.folder), self.device)  # type: ignore[misc]
+        self.encoders = kept
+        return added
 
     def save(self, folder: str | Path) -> Path:
         """Write the model into another folder, whole or not at all.

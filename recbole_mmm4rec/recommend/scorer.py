@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder import layout
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.network.items import ItemSide
+from recbole_mmm4rec.recommend.encoders import Encoders
 from recbole_mmm4rec.recommend.items import Items
 from recbole_mmm4rec.scoring.recommend import Sides
 
@@ -100,6 +103,11 @@ class Scorer:
         if not names:
             raise UserError(f"modalities: none is named; this model knows {' and '.join(self.modalities)}")
         return tuple(name for name in self.modalities if name in names)
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """The encoders that made the features, each loaded when it is first asked for, and kept."""
+        return Encoders(self.content.json(layout.ENCODERS), str(self.device))
 
     @torch.no_grad()
     def user_vectors(

@@ -134,6 +134,13 @@ class Counts:
         made._counts = sp.csr_matrix(parts, shape=(made.rows, made.rows))
         return made
 
+    def with_items(self, count: int) -> Counts:
+        """The same counts with further items, of which nothing was counted."""
+        arrays = self.arrays()
+        arrays["indptr"] = np.append(arrays["indptr"], np.full(count, arrays["indptr"][-1]))
+        arrays["targets"] = np.append(arrays["targets"], np.zeros(count, dtype=arrays["targets"].dtype))
+        return Counts.of_arrays(arrays, self.decay, self.weight)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Counts:
         return self  # nobody changes it
 
