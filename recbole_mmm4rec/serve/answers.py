@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -104,9 +103,13 @@ def similar(shop: Shop, asked: SimilarAsked) -> bytes:
 def explain(shop: Shop, asked: ExplainAsked) -> bytes:
     """Why an item is recommended."""
     found = shop.recommender.explain(
-        asked.history, asked.item, timestamps=asked.timestamps, modalities=asked.modalities
+        asked.history,
+        asked.item,
+        timestamps=asked.timestamps,
+        modalities=asked.modalities,
+        neighbours=asked.neighbours,
     )
-    return as_json(dataclasses.asdict(found))
+    return as_json(found.to_dict())
 
 
 def titles(shop: Shop, words: str, limit: int) -> bytes:

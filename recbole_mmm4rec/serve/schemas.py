@@ -73,6 +73,9 @@ class ExplainAsked(Asked):
     item: str = Field(description="Id of the item whose score is explained.")
     timestamps: list[int] | None = Field(None, description="Seconds since 1970, one an item, oldest first.")
     modalities: list[Modality] | None = Field(None, description="What of the items is looked at; all by default.")
+    neighbours: bool | None = Field(
+        None, description="Whether what others took together counts; as the model was trained by default."
+    )
 
 
 class NewItem(Asked):
