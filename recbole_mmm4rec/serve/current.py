@@ -11,6 +11,8 @@ from typing import Any
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.serve.titles import Titles
 
+WARM = 10_000
+"""Items, in histories, that a model is asked about before it is served."""
 log = logging.getLogger("recbole_mmm4rec.serve")
 
 
@@ -35,6 +37,18 @@ class Shop:
         items = self.recommender.items
         texts = [text or "" for text in items.table["text"].to_pylist()]
         self.titles = Titles(items.ids, texts, items.popularity)
+
+    def warm(self) -> None:
+        """Ask for lists, so that whatever is read, checked or prepared with the first ones stands ready.
+
+        Raises:
+            UserError: a file of the folder that is only read then was changed or cut off.
+        """
+        ids, size = self.recommender.items.ids, self.recommender.max_len
+        histories = [ids[start : start + size] for start in range(0, min(len(ids), WARM), size)]
+        for start in range(0, len(histories), 64):
+            self.recommender.recommend(histories[start : start + 64], 1)
+        self.recommender.recommend(histories[0], 1)
 
     def about(self) -> dict[str, Any]:
         """What the page asks first."""
@@ -63,7 +77,7 @@ class Current:
 
     def __init__(self, folder: Path, load: Callable[[Path], Any]) -> None:
         self.folder, self._load = folder, load
-        self.shop = Shop(load(folder))
+        self.shop = self._loaded()
         self._changing: asyncio.Task[bool] | None = None
 
     @property
@@ -85,7 +99,7 @@ class Current:
     async def _change(self, told: Callable[[bool], None]) -> bool:
         log.info("loading %s", self.folder)
         try:
-            self.shop = await asyncio.to_thread(lambda: Shop(self._load(self.folder)))
+            self.shop = await asyncio.to_thread(self._loaded)
         except UserError as error:
             log.error("the model stays %s: %s", self.shop.name, error)
             told(False)
@@ -97,3 +111,8 @@ class Current:
         log.info("serving %s: %s items", self.shop.name, f"{len(self.shop.recommender.items):,}")
         told(True)
         return True
+
+    def _loaded(self) -> Shop:
+        shop = Shop(self._load(self.folder))
+        shop.warm()
+        return shop
