@@ -76,7 +76,7 @@ def ids(page: Page) -> list[str]:
 
 def asked_in_python(shop: Served, **options: Any) -> list[str]:
     """The ids that the model lists for the history of these tests."""
-    model = shop.service.current.shop.recommender
+    model = shop.desks[-1].shop.recommender
     stamps = [1_700_000_000, 1_700_086_400]
     return [one.item for one in model.recommend(["k01", "k08"], 10, timestamps=stamps, **options).items]
 

@@ -88,7 +88,7 @@ def test_requests_that_come_together_are_answered_together_and_as_alone(shop: Se
         threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(asked))]
         for thread in threads:
             thread.start()
-        until(lambda: shop.service.waiting == len(asked) + 1)
+        until(lambda: shop.service.model.waiting == len(asked) + 1)
     for thread in threads:
         thread.join()
     assert batches(shop) == (before[0] + 1, before[1] + len(asked))
@@ -314,7 +314,7 @@ def test_no_request_opens_a_file_or_a_connection(shop: Served) -> None:
 
 def test_a_failure_is_told_in_the_log_alone(model_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with served(model_folder) as running:
-        model = running.service.current.shop.recommender
+        model = running.desks[-1].shop.recommender
         model.recommend = lambda *_, **__: 1 / 0
         assert running.said("/recommend", history=HISTORY) == (500, "the service failed here; its log says where")
         assert "ZeroDivisionError" in caplog.text
