@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.serve.answers import body_of
 from recbole_mmm4rec.serve.limits import decoded
