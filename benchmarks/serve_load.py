@@ -6,8 +6,8 @@
 
 Bounded in count and time: each line is at most ``--requests`` requests or ``--seconds`` seconds, whichever comes first.
 A client sends the next request when it has the answer to the one before, on one connection; all clients live in one
-process beside the service's. Histories have 2 to 20 items, 8 on average, with time stamps; k is 10. Service, clients and
-loop share the cores that this process may use (``taskset -c 0,1`` for two). What else is given goes to the service.
+process beside the service's. Histories have 2 to 20 items, 8 on average, with time stamps; k is 10. Service, clients
+and loop share the cores that this process may use (``taskset -c 0,1`` for two). Other options go to the service.
 """
 
 from __future__ import annotations
@@ -177,9 +177,11 @@ def start(folder: Path, options: list[str]) -> tuple[subprocess.Popen[bytes], in
 
 
 def used(process: int) -> float:
-    """Processor seconds of a process."""
+    """Processor seconds of a process and of those that it has started."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(used(int(child)) for child in children)
 
 
 def batches(port: int) -> tuple[float, float]:
@@ -272,10 +274,8 @@ def main() -> int:
         print(f"| {folder.name} | plain loop | {p50:.1f} | {p99:.1f} | | {rate:.0f} | 1 | |", flush=True)
         for line in measure(folder, clients, given.requests, given.seconds, options):
             latency = f"{line.p50:.1f} | {line.p99:.1f} | {line.most:.1f}"
-            print(
-                f"| {folder.name} | {line.clients} | {latency} | {line.rate:.0f} | {line.batch:.1f} | {line.server:.2f} |",
-                flush=True,
-            )
+            rest = f"{line.rate:.0f} | {line.batch:.1f} | {line.server:.2f}"
+            print(f"| {folder.name} | {line.clients} | {latency} | {rest} |", flush=True)
     return 0
 
 

@@ -52,13 +52,14 @@ def page_of(browser: Browser, shop: Served, **options: Any) -> Iterator[Page]:
     context.close()
 
 
-def pick(page: Page, words: str, downs: int = 1) -> None:
+def pick(page: Page, words: str) -> None:
     """Choose an item by keyboard alone."""
     before = page.locator("#history .row").count()
-    page.keyboard.type(words)
-    expect(page.locator("#hit-0")).to_be_visible(timeout=60_000)
-    for _ in range(downs):
-        page.keyboard.press("ArrowDown")
+    with page.expect_response(lambda answer: answer.url.endswith(f"&q={words}"), timeout=60_000):
+        page.keyboard.type(words)  # slowly, the first letters may be searched for, too
+    expect(page.locator("#hit-0 .id")).to_have_text(words, timeout=60_000)
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#hit-0")).to_have_attribute("aria-selected", "true")
     page.keyboard.press("Enter")
     expect(page.locator("#history .row")).to_have_count(before + 1)
     settled(page)
@@ -180,16 +181,14 @@ def brightness(colour: str) -> float:
 
 def test_a_mistake_is_told_and_the_page_goes_on(browser: Browser, shop: Served) -> None:
     context = browser.new_context()
+    context.set_default_timeout(60_000)
     page = context.new_page()
     page.goto(shop.url)
     page.focus(FIND)
     pick(page, "k01")
     page.route("**/recommend", lambda route: route.fulfill(status=422, json={"error": "told in one line"}))
     page.focus(FIND)
-    page.keyboard.type("k08")
-    expect(page.locator("#hit-0")).to_be_visible()
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
+    pick(page, "k08")
     expect(page.get_by_role("alert")).to_have_text("This did not work: told in one line")
     page.unroute("**/recommend")
     page.get_by_role("button", name="Remove").last.click()
