@@ -5,6 +5,7 @@ In one process both would share Python's lock, and a list would wait for every r
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import multiprocessing
@@ -96,6 +97,8 @@ def main(number: str, threads: str, folder: str) -> int:
     except UserError as error:
         pipe.send_bytes(pickle.dumps((422, str(error).encode())))
         return 2
+    gc.collect()
+    gc.freeze()  # what is loaded stays: looking through it for garbage would be a pause
     pipe.send_bytes(pickle.dumps((200, json.dumps(desk.about()).encode())))
     while True:
         try:
