@@ -69,7 +69,7 @@ class Updated:
 def update(
     folder: str | Path,
     interactions: str | Path,
-    items: str | Path | None = None,
+    items: Any = None,
     output: str | Path | None = None,
     *,
     images: str | Path | None = None,
@@ -135,7 +135,7 @@ def settings_of(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_items(
     source: Path,
-    items: str | Path | None,
+    items: Any,
     images: str | Path | None,
     vectors: Mapping[str, Any] | None,
     encoders: Mapping[str, str] | None,
@@ -155,7 +155,7 @@ def _job(source: Path, files: list[Any], epochs: int) -> dict[str, Any]:
     content = Folder(source)
     found = {layout.MANIFEST: hashlib.sha256((content.path / layout.MANIFEST).read_bytes()).hexdigest()}
     for file in files:
-        if file is not None and Path(file).is_file():
+        if isinstance(file, (str, Path)) and Path(file).is_file():
             found[str(file)] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     return {"files": found, "epochs": epochs}
 
