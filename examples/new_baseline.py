@@ -1,4 +1,4 @@
-"""A model of your own on this package's data set: exact time, text vectors, the same split and candidates as all others.
+"""A model of your own on this package's data set: exact time, text vectors, the split and candidates of all others.
 
     python examples/new_baseline.py
 
