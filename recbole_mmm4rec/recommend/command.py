@@ -1,4 +1,4 @@
-"""``mmm4rec recommend``: a readable list for one history."""
+"""``mmm4rec recommend``: a readable list for one history, or lists for all users of a file."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ examples:
   %(prog)s saved/MMM4Rec-shop --history "p0000012 p0000044"
   %(prog)s saved/MMM4Rec-shop --history "p0000012 p0000044" --timestamps "1700000000 1700086400" --k 5
   %(prog)s saved/MMM4Rec-shop --history p0000012 --where category=Tents --modalities text --json
+  %(prog)s saved/MMM4Rec-shop --input users.csv --output lists.csv --k 20
+
+A file has the columns user_id and history (item ids, in CSV separated by blanks) and, where there are times, timestamps
+(as many seconds): .csv, .jsonl or .parquet. Killed and started again, the command goes on where it was.
 """
 
 
@@ -41,6 +45,8 @@ def _parser(prog: str) -> Parser:
     add("folder", metavar="DIR", help="a model folder; a training writes one")
     add("--history", metavar="IDS", help="item ids, oldest first, separated by blanks")
     add("--timestamps", metavar="TIMES", help="as many times in seconds, separated by blanks (default: all gaps 0)")
+    add("--input", metavar="FILE", type=Path, help="histories of many users: .csv, .jsonl or .parquet")
+    add("--output", metavar="FILE", type=Path, help="their lists: .csv, .parquet: a row an item; .jsonl: a line a user")
     add("--k", metavar="N", type=int, default=10, help="items of a list (default: 10)")
     seen = parser.add_mutually_exclusive_group()
     seen.add_argument(
@@ -61,8 +67,10 @@ def _parser(prog: str) -> Parser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.input is not None or arguments.output is not None:
+        return _run_file(arguments)
     if arguments.history is None:
-        raise UserError('--history is missing: give item ids, as in --history "ID ID ID"')
+        raise UserError('--history is missing: give item ids, as in --history "ID ID ID", or --input and --output')
     history = arguments.history.split()
     if not history:
         raise UserError("--history is empty: give item ids, oldest first, separated by blanks")
@@ -78,6 +86,30 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     newest = [(item, recommender.items.text(item)) for item in history if recommender.items.number(item) is not None]
     print(told(newest[-5:], found))
+    return 0
+
+
+def _run_file(arguments: argparse.Namespace) -> int:
+    if arguments.input is None or arguments.output is None:
+        raise UserError("--input and --output go together: the users, and where their lists go")
+    for name in ("history", "timestamps"):
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name} does not go with --input: the file holds it")
+    asked = request_of(arguments)
+
+    from recbole_mmm4rec.recommend.batch import recommend_file
+    from recbole_mmm4rec.recommend.recommender import Recommender
+
+    recommender = Recommender.load(arguments.folder, arguments.device)
+    done = recommend_file(recommender, arguments.input, arguments.output, arguments.k, not arguments.json, **asked)
+    if arguments.json:
+        print(json.dumps(asdict(done)))
+        return 0
+    lines = [f"{arguments.output}: lists for {done.users:,} users"]
+    lines += [f"  {done.kept:,} of them were there from before"] if done.kept else []
+    lines += [f"  {done.popular:,} have the shop's popular items: it knows none of theirs"] if done.popular else []
+    lines += [f"  {done.unknown:,} ids in histories are not in the shop and were left out"] if done.unknown else []
+    print("\n".join(lines))
     return 0
 
 

@@ -87,6 +87,16 @@ class Items:
         number = self.known(item)
         return {name: self.table[name][number - 1].as_py() for name in self.columns}
 
+    def has_picture(self, item: str) -> bool:
+        """Whether an item has a picture, which is not read."""
+        number = self.known(item)
+        return self._pictures is not None and bool(self._pictures[number - 1].is_valid)
+
+    @property
+    def pictured(self) -> bool:
+        """Whether any item has a picture."""
+        return self._pictures is not None and self._pictures.null_count < len(self._pictures)
+
     def picture(self, item: str) -> bytes | None:
         """A small JPEG of an item; None where it has none."""
         number = self.known(item)

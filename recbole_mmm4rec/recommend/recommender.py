@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder.hub import fetch
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.write import write_folder
 from recbole_mmm4rec.network.ops.tables.frozen import pieces
@@ -40,6 +41,29 @@ class Recommender(Scorer):
             UserError: there is none, or it is cut off, changed, or of a newer program.
         """
         return cls(Folder(folder), device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo: str,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | None = None,
+        device: str = "cpu",
+    ) -> Recommender:
+        """Read a model folder of a hub, where ``mmm4rec push`` has put it.
+
+        Args:
+            repo: ``OWNER/NAME``.
+            revision: branch, tag or commit; by default the newest.
+            cache_dir: where it is kept; by default in huggingface_hub's cache.
+            token: of a private repository.
+            device: as for :meth:`load`.
+
+        Raises:
+            UserError: it cannot be fetched, or as for :meth:`load`.
+        """
+        return cls.load(fetch(repo, revision, cache_dir, token), device)
 
     def recommend(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ class Scorer:
         network: with its weights, in evaluation mode.
         items: the catalogue.
         counts: the neighbours; None where they are off.
+        side: what scoring needs of the items, with all modalities.
     """
 
     def __init__(self, content: Folder, device: str | torch.device = "cpu") -> None:
@@ -37,6 +37,9 @@ class Scorer:
         self.items = Items(content.items, content.pictures())
         self.network: MMM4RecNetwork = content.network().to(self.device)
         self.counts = content.counts()
+        side = content.side()
+        tables = {name: table.to(self.device) for name, table in side.tables.items()}
+        self.side = ItemSide(tables, side.fused.to(self.device))
         self._sides: dict[tuple[str, ...], Sides] = {}
 
     @property
@@ -58,14 +61,6 @@ class Scorer:
     def has_neighbours(self) -> bool:
         """Whether what was taken together in training is added to the scores."""
         return self.counts is not None
-
-    @cached_property
-    def side(self) -> ItemSide:
-        """What scoring needs of the items, with all modalities."""
-        side = self.content.side()
-        return ItemSide(
-            {name: table.to(self.device) for name, table in side.tables.items()}, side.fused.to(self.device)
-        )
 
     def sides(self, modalities: Any = None) -> Sides:
         """Item side and user side with some modalities; items count as if they had no other.
