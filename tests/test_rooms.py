@@ -30,7 +30,7 @@ ROOMS: dict[str, str] = {
     "training": "base settings distributed network network.ops scoring checkpoints transfer",
     "model_folder": "base network network.ops scoring encoders",
     "run": "base settings distributed scoring data compat checkpoints training model_folder",
-    "recommend": "base network network.ops scoring model_folder",
+    "recommend": "base network network.ops scoring encoders model_folder",
     "serve": "base recommend",
     "compare": "base settings scoring training run",
     "tune": "base settings training run",

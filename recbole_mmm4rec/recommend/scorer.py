@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder import layout
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.network.items import ItemSide
+from recbole_mmm4rec.recommend.encoders import Encoders
 from recbole_mmm4rec.recommend.items import Items
 from recbole_mmm4rec.scoring.recommend import Sides
+
+if TYPE_CHECKING:  # the counts import SciPy
+    from recbole_mmm4rec.scoring.neighbours import Counts
+
+NO_TIMES = "no time stamps were given: all gaps between the items count as 0"
 
 
 class Scorer:
@@ -100,6 +108,24 @@ class Scorer:
         if not names:
             raise UserError(f"modalities: none is named; this model knows {' and '.join(self.modalities)}")
         return tuple(name for name in self.modalities if name in names)
+
+    def neighbours_of(self, wanted: bool | None) -> Counts | None:
+        """The neighbours that a request asks for; None for none of them.
+
+        Args:
+            wanted: True, False, or None: where the model has them.
+
+        Raises:
+            UserError: they are wanted, and the model has none.
+        """
+        if wanted and self.counts is None:
+            raise UserError("neighbours=True: this model has none; train it with neighbour_weight above 0")
+        return None if wanted is False else self.counts
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """The encoders that made the features, each loaded when it is first asked for, and kept."""
+        return Encoders(self.content.json(layout.ENCODERS), str(self.device))
 
     @torch.no_grad()
     def user_vectors(
