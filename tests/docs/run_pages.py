@@ -78,7 +78,7 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path, request: pytest.Fi
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=1200,
+        timeout=3600,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]
@@ -90,7 +90,7 @@ def test_a_notebook_runs_at_small_size(notebook: Path, tmp_path: Path, monkeypat
     for name, value in changed.items():
         monkeypatch.setenv(name, value)
     cells = nbformat.read(notebook, 4)
-    NotebookClient(cells, timeout=1200, kernel_name="python3").execute()  # raises where a cell does
+    NotebookClient(cells, timeout=3600, kernel_name="python3").execute()  # raises where a cell does
 
 
 def test_the_new_baseline_runs_at_small_size(tmp_path: Path) -> None:
