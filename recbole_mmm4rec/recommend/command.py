@@ -47,7 +47,6 @@ def _parser(prog: str) -> Parser:
     add("--timestamps", metavar="TIMES", help="as many times in seconds, separated by blanks (default: all gaps 0)")
     add("--input", metavar="FILE", type=Path, help="histories of many users: .csv, .jsonl or .parquet")
     add("--output", metavar="FILE", type=Path, help="their lists: .csv, .parquet: a row an item; .jsonl: a line a user")
-    add("--k", metavar="N", type=int, default=10, help="items of a list (default: 10)")
     seen = parser.add_mutually_exclusive_group()
     seen.add_argument(
         "--exclude-seen", action="store_true", default=True, help="leave out the history's items (default)"
@@ -55,15 +54,22 @@ def _parser(prog: str) -> Parser:
     seen.add_argument(
         "--include-seen", dest="exclude_seen", action="store_false", help="keep them, as an evaluation does"
     )
+    add_choice(parser)
+    add("--modalities", metavar="NAMES", help="text, image or text,image: items count as if they had no other")
+    return parser
+
+
+def add_choice(parser: Parser) -> None:
+    """The options of a list: how long it is, which items it may have, how it is made and printed."""
+    add = parser.add_argument
+    add("--k", metavar="N", type=int, default=10, help="items of a list (default: 10)")
     add("--only", metavar="IDS", help="choose from these items: ids separated by blanks, or @FILE with one a line")
     add("--exclude", metavar="IDS", help="leave these items out: ids separated by blanks, or @FILE with one a line")
     add("--where", metavar="COLUMN=VALUE", action="append", default=[], help=(
         "choose from items with this value in a column of the item table; given twice for one column: either value"
     ))  # fmt: skip
-    add("--modalities", metavar="NAMES", help="text, image or text,image: items count as if they had no other")
     add("--device", default="cpu", help="cpu (the default) or cuda")
     add("--json", action="store_true", help="print JSON")
-    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -119,20 +125,29 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: one that cannot be read.
     """
+    chosen = choice_of(arguments)
+    return {"exclude_seen": arguments.exclude_seen, "modalities": modalities_in(arguments.modalities), **chosen}
+
+
+def modalities_in(names: str | None) -> list[str] | None:
+    """Names of modalities as they are typed; None for none."""
+    return None if names is None else names.replace(",", " ").split()
+
+
+def choice_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Which items the options of :func:`add_choice` allow.
+
+    Raises:
+        UserError: one that cannot be read.
+    """
     where: dict[str, list[str]] = {}
     for given in arguments.where:
         column, equals, value = given.partition("=")
         if not equals or not column:
             raise UserError(f"--where {given}: write COLUMN=VALUE")
         where.setdefault(column, []).append(value)
-    names = arguments.modalities
-    return {
-        "exclude_seen": arguments.exclude_seen,
-        "only": _ids("--only", arguments.only),
-        "exclude": _ids("--exclude", arguments.exclude),
-        "where": where or None,
-        "modalities": names.replace(",", " ").split() if names is not None else None,
-    }
+    only, exclude = _ids("--only", arguments.only), _ids("--exclude", arguments.exclude)
+    return {"only": only, "exclude": exclude, "where": where or None}
 
 
 def _ids(option: str, given: str | None) -> list[str] | None:

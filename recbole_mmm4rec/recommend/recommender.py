@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,11 @@ from recbole_mmm4rec.model_folder.hub import fetch
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.write import write_folder
 from recbole_mmm4rec.network.ops.tables.frozen import pieces
+from recbole_mmm4rec.recommend.explanation import Explanation
 from recbole_mmm4rec.recommend.histories import Encoded, encode, is_one
 from recbole_mmm4rec.recommend.items import Items
 from recbole_mmm4rec.recommend.results import Recommendations, Recommended
-from recbole_mmm4rec.recommend.scorer import Scorer, batches
+from recbole_mmm4rec.recommend.scorer import NO_TIMES, Scorer, batches
 from recbole_mmm4rec.scoring.recommend import best_items, best_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 BATCH = 1024
 """Users that are scored at a time."""
-NO_TIMES = "no time stamps were given: all gaps between the items count as 0"
 
 
 class Recommender(Scorer):
@@ -110,7 +110,7 @@ class Recommender(Scorer):
         allowed, notes = self.items.allowed(only, exclude, where)
         encoded = encode(given, times, self.items, self.max_len, self.has_time)
         found = self._best(encoded, count, exclude_seen, allowed, modalities, neighbours, names, batch_size)
-        lists = [self._told(row, encoded, found.get(row), count, allowed, notes) for row in range(len(given))]
+        lists = self._lists(encoded, found, count, allowed, notes)
         return lists[0] if one else lists
 
     def scores(
@@ -176,8 +176,11 @@ class Recommender(Scorer):
         likeness[[0, number]] = -torch.inf
         if allowed is not None:
             likeness[~allowed.to(self.device)] = -torch.inf
-        values, numbers = best_of(likeness.unsqueeze(0), count)
-        return Recommendations(self._listed(values[0], numbers[0]), notes=(*notes, *self._few(values[0], allowed)))
+        scores, numbers = next(_kept(*best_of(likeness.unsqueeze(0), count)))
+        ids, texts = self.items.ids, self.items.texts(numbers)
+        entries = zip(scores, numbers, texts, strict=True)
+        found = tuple(Recommended(ids[number - 1], score, text) for score, number, text in entries)
+        return Recommendations(found, notes=(*notes, *([_few(len(found))] if len(found) < count else [])))
 
     def likeness(self, number: int, modalities: Any = None) -> Tensor:
         """(I+1,) how much each item is like one of them, between −1 and 1."""
@@ -194,6 +197,64 @@ class Recommender(Scorer):
                     total = total + (cosine if weights is None else cosine * weights[:, self.modalities.index(name)])
                 found[piece] = total / (len(names) if weights is None else weights.sum(1))
         return found
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: Any = None,
+        k: int = 10,
+        history: Sequence[str] | None = None,
+        timestamps: Sequence[Any] | None = None,
+        only: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> Recommendations:
+        """The items that fit words, a picture, or both; with a history the ones that fit both it and them.
+
+        A score is the cosine between the query and the item in the encoder's space; with more than one thing asked for
+        a sum of standardised ones, see search.py. Items of the history are not left out.
+
+        Args:
+            text: words.
+            image: a picture: a file's bytes, its Path, or a PIL image.
+            k: items of the list.
+            history: item ids, oldest first.
+            timestamps: whole seconds, one an item of the history.
+            only, exclude, where: as for :meth:`recommend`.
+
+        Raises:
+            UserError: nothing or an empty text is asked for, the picture cannot be read, the model has no items with
+                texts or pictures, or the encoder that made their features is not here; as for :meth:`recommend`.
+        """
+        from recbole_mmm4rec.recommend.search import search
+
+        count, (allowed, notes) = self._count(k), self.items.allowed(only, exclude, where)
+        return search(self, text, image, count, history, timestamps, allowed, notes, self.scores)
+
+    def explain(
+        self,
+        history: Sequence[str],
+        item: str,
+        *,
+        timestamps: Sequence[Any] | None = None,
+        modalities: Any = None,
+        neighbours: bool | None = None,
+    ) -> Explanation:
+        """What carried the score of an item: which past items, modality and time gaps; see explain.py for how.
+
+        Args:
+            history: item ids, oldest first.
+            item: the id of any item of the shop.
+            timestamps: whole seconds, one an item; None: all gaps count as 0, and none is explained.
+            modalities, neighbours: as for :meth:`recommend`.
+
+        Raises:
+            UserError: an argument that cannot be used; an unknown item; a history of which the shop knows no item.
+        """
+        from recbole_mmm4rec.recommend.explain import explain
+
+        return explain(self, history, item, timestamps, modalities, neighbours)
 
     def add_items(
         self,
@@ -266,13 +327,12 @@ class Recommender(Scorer):
         self, encoded: Encoded, rows: list[int], wanted: bool | None, users: Sequence[str | None] | None
     ) -> Any:
         """What the neighbours add to the scores of some users; None for nothing."""
-        if wanted and self.counts is None:
-            raise UserError("neighbours=True: this model has none; train it with neighbour_weight above 0")
-        if self.counts is None or wanted is False:
+        counts = self.neighbours_of(wanted)
+        if counts is None:
             return None
         numbers = torch.tensor([0 if users is None else self.content.user(users[row]) for row in rows])
         histories = encoded.numbers[rows].to(self.device)
-        return self.counts.addition(numbers, histories, encoded.lengths[rows])
+        return counts.addition(numbers, histories, encoded.lengths[rows])
 
     @torch.no_grad()
     def _best(
@@ -285,18 +345,26 @@ class Recommender(Scorer):
         neighbours: bool | None,
         users: Sequence[str | None] | None,
         size: int,
-    ) -> dict[int, tuple[Tensor, Tensor]]:
-        """Scores and numbers (K,) of each user of whom the shop knows an item."""
-        fused = self.sides(modalities).side.fused
+    ) -> dict[int, tuple[list[float], list[int]]]:
+        """At most K scores and item numbers of each user of whom the shop knows an item."""
+        sides = self.sides(modalities)
         allowed = None if allowed is None else allowed.to(self.device)
         known = (encoded.lengths > 0).nonzero().flatten().tolist()
-        found: dict[int, tuple[Tensor, Tensor]] = {}
+        found: dict[int, tuple[list[float], list[int]]] = {}
         for rows in batches(known, size):
             vectors = self._vectors(encoded, rows, modalities)
             added = self._addition(encoded, rows, neighbours, users)
             history = self._seen(encoded, rows) if exclude_seen else None
-            values, numbers = best_items(vectors, fused, count, history=history, allowed=allowed, addition=added)
-            found.update(zip(rows, zip(values.cpu(), numbers.cpu(), strict=True), strict=True))
+            scores, numbers = best_items(
+                vectors,
+                sides.side.fused,
+                count,
+                history=history,
+                allowed=allowed,
+                addition=added,
+                mapped=sides.mapped,
+            )
+            found.update(zip(rows, _kept(scores, numbers), strict=True))
         return found
 
     def _seen(self, encoded: Encoded, rows: list[int]) -> tuple[Tensor, Tensor]:
@@ -306,46 +374,54 @@ class Recommender(Scorer):
         row = place[encoded.seen[0]]
         return row[row >= 0].to(self.device), encoded.seen[1][row >= 0].to(self.device)
 
-    def _told(
+    def _popular(self, count: int, allowed: Tensor | None) -> tuple[list[float], list[int]]:
+        """At most K numbers of interactions and item numbers, most popular first."""
+        popular = torch.from_numpy(np.concatenate([[-np.inf], self.items.popularity.astype(np.float64)]))
+        if allowed is not None:
+            popular[~allowed] = -torch.inf
+        return next(_kept(*best_of(popular.unsqueeze(0), count)))
+
+    def _lists(
         self,
-        row: int,
         encoded: Encoded,
-        found: tuple[Tensor, Tensor] | None,
+        found: Mapping[int, tuple[list[float], list[int]]],
         count: int,
         allowed: Tensor | None,
-        notes: list[str],
-    ) -> Recommendations:
-        """The list of one user with what there is to say about it."""
-        unknown = encoded.unknown[row]
-        notes = [*notes]
-        if found is None:
-            why = "the shop has none of the history's items" if unknown else "the history is empty"
-            notes.append(f"{why}: these are the shop's popular items")
-            popular = torch.from_numpy(np.concatenate([[-np.inf], self.items.popularity.astype(np.float64)]))
-            if allowed is not None:
-                popular[~allowed] = -torch.inf
-            values, numbers = (part[0] for part in best_of(popular.unsqueeze(0), count))
-        else:
-            values, numbers = found
-            if self.has_time and not encoded.stamped[row]:
-                notes.append(NO_TIMES)
-        notes += self._few(values, allowed)
-        return Recommendations(self._listed(values, numbers), unknown, found is None, tuple(notes))
+        notes: Sequence[str],
+    ) -> list[Recommendations]:
+        """The list of each user with what there is to say about it."""
+        rows = range(len(encoded.lengths))
+        popular = None if len(found) == len(rows) else self._popular(count, allowed)
+        chosen = {number for _, numbers in (*found.values(), *([popular] if popular else [])) for number in numbers}
+        ids, texts = self.items.ids, dict(zip(chosen, self.items.texts(chosen), strict=True))
+        made = []
+        for row in rows:
+            unknown, told = encoded.unknown[row], [*notes]
+            best = found.get(row)
+            if best is None:
+                assert popular is not None
+                why = "the shop has none of the history's items" if unknown else "the history is empty"
+                told.append(f"{why}: these are the shop's popular items")
+            elif self.has_time and not encoded.stamped[row]:
+                told.append(NO_TIMES)
+            scores, numbers = best or popular or ([], [])
+            if len(scores) < count:
+                told.append(_few(len(scores)))
+            entries = zip(scores, numbers, strict=True)
+            items = tuple(Recommended(ids[number - 1], score, texts[number]) for score, number in entries)
+            made.append(Recommendations(items, unknown, best is None, tuple(told)))
+        return made
 
-    def _few(self, values: Tensor, allowed: Tensor | None) -> list[str]:
-        left = int((values > -torch.inf).sum())
-        if left == len(values):
-            return []
-        return [f"only {left} items are left to choose from" if left else "no item is left to choose from"]
 
-    def _listed(self, values: Tensor, numbers: Tensor) -> tuple[Recommended, ...]:
-        kept = values > -torch.inf
-        chosen = numbers[kept].tolist()
-        ids = self.items.ids
-        return tuple(
-            Recommended(ids[number - 1], score, text)
-            for number, score, text in zip(chosen, values[kept].tolist(), self.items.texts(chosen), strict=True)
-        )
+def _few(left: int) -> str:
+    return f"only {left} items are left to choose from" if left else "no item is left to choose from"
+
+
+def _kept(scores: Tensor, numbers: Tensor) -> Iterator[tuple[list[float], list[int]]]:
+    """The lists of a batch (B, K) without what is not to be chosen."""
+    left = (scores > -torch.inf).sum(1).tolist()
+    for count, values, items in zip(left, scores.tolist(), numbers.tolist(), strict=True):
+        yield values[:count], items[:count]
 
 
 def _of_one(history: Any, times: Any, user: Any) -> tuple[list[Any], list[Any] | None, list[Any] | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,13 @@ from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.network.items import ItemSide
 from recbole_mmm4rec.recommend.encoders import Encoders
 from recbole_mmm4rec.recommend.items import Items
+from recbole_mmm4rec.scoring.mapped import is_mapped
 from recbole_mmm4rec.scoring.recommend import Sides
+
+if TYPE_CHECKING:  # the counts import SciPy
+    from recbole_mmm4rec.scoring.neighbours import Counts
+
+NO_TIMES = "no time stamps were given: all gaps between the items count as 0"
 
 
 class Scorer:
@@ -41,6 +47,7 @@ class Scorer:
         self.network: MMM4RecNetwork = content.network().to(self.device)
         self.counts = content.counts()
         side = content.side()
+        self._mapped = self.device.type == "cpu" and is_mapped(side.fused, content.path / layout.SIDE)
         tables = {name: table.to(self.device) for name, table in side.tables.items()}
         self.side = ItemSide(tables, side.fused.to(self.device))
         self._sides: dict[tuple[str, ...], Sides] = {}
@@ -77,15 +84,16 @@ class Scorer:
         names = self.chosen(modalities)
         if names not in self._sides:
             side = self.side
-            withheld = [name for name in self.modalities if name not in names]
+            mapped, withheld = self._mapped, [name for name in self.modalities if name not in names]
             if withheld:
+                mapped = False
                 tables = self.network.items
                 with torch.no_grad(), tables.without(withheld):
                     made = {
                         name: tables.absent(name) if name in withheld else side.tables[name] for name in side.tables
                     }
                     side = tables.side(made)
-            self._sides[names] = Sides(self.network, side)
+            self._sides[names] = Sides(self.network, side, mapped)
         return self._sides[names]
 
     def chosen(self, modalities: Any) -> tuple[str, ...]:
@@ -103,6 +111,19 @@ class Scorer:
         if not names:
             raise UserError(f"modalities: none is named; this model knows {' and '.join(self.modalities)}")
         return tuple(name for name in self.modalities if name in names)
+
+    def neighbours_of(self, wanted: bool | None) -> Counts | None:
+        """The neighbours that a request asks for; None for none of them.
+
+        Args:
+            wanted: True, False, or None: where the model has them.
+
+        Raises:
+            UserError: they are wanted, and the model has none.
+        """
+        if wanted and self.counts is None:
+            raise UserError("neighbours=True: this model has none; train it with neighbour_weight above 0")
+        return None if wanted is False else self.counts
 
     @cached_property
     def encoders(self) -> Encoders:
