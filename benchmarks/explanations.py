@@ -249,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, default=Path("dataset"), metavar="PATH", help="folder of the data sets (%(default)s)")
     add("--sets", nargs="+", required=True, metavar="SET", help="with feature stores")
     add("--out", type=Path, default=machine.ROOT / "build" / "explanations", help="folder of all that comes out")
-    add("--users", type=int, default=250, metavar="N", help="test users of a set, drawn (%(default)s)")
+    add("--users", type=int, default=200, metavar="N", help="test users of a set, drawn (%(default)s)")
     return parser
 
 
