@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 # pyenv has no command for a Python that is there and not chosen
 FOUND   = $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null || ls $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/$(NAME) 2>/dev/null | tail -1)
 
-.PHONY: install run try table benchmark benchmark-data benchmark-quick test test-without-kernels lint docs docs-test clean
+.PHONY: install run try table benchmark benchmark-data benchmark-quick test test-without-kernels lint docs docs-test notebooks clean
 install: $(STAMP)
 
 # mamba-ssm and causal-conv1d without their compiled CUDA parts: the Triton kernels are what the tests run. RecBole without
@@ -93,6 +93,10 @@ docs: install
 # Every command and Python block of README and docs, and the examples, at small size.
 docs-test: docs
 	$(BIN)/python -m pytest tests/docs/run_pages.py
+
+# The outputs that the notebooks of examples/ are stored with (half an hour on two cores).
+notebooks: install
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-execute --inplace examples/*.ipynb
 
 WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 

@@ -38,7 +38,12 @@ autodoc_typehints_description_target = "documented"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
 
-OUTSIDE = {"CHANGELOG.md": "changes", "CONTRIBUTING.md": "contributing", "README.md": "readme"}
+OUTSIDE = {
+    "CHANGELOG.md": "changes",
+    "CONTRIBUTING.md": "contributing",
+    "README.md": "readme",
+    "examples/README.md": "examples",
+}
 """Pages beside this folder → their names on the site."""
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 
@@ -61,8 +66,9 @@ def links(text: str, page: Path, made: bool) -> str:
         file = (page.parent / target).resolve()
         if "://" in target or target.startswith(("mailto:", "/")) or not file.is_relative_to(ROOT):
             return found[0]
-        if file.parent == ROOT and file.name in OUTSIDE:
-            file = MADE / f"{OUTSIDE[file.name]}.md"
+        name = str(file.relative_to(ROOT))
+        if name in OUTSIDE:
+            file = MADE / f"{OUTSIDE[name]}.md"
         elif file.is_dir() and (ROOT / "properties") in (file, *file.parents):
             file, anchor = MADE / "properties.md", ""
         elif file.suffix == ".ipynb":
@@ -78,7 +84,7 @@ def make_pages() -> None:
     for name, page in OUTSIDE.items():
         _write(f"{page}.md", links((ROOT / name).read_text(encoding="utf-8"), ROOT / name, made=True))
     for notebook in sorted((ROOT / "examples").glob("*.ipynb")):
-        _write(notebook.name, notebook.read_text(encoding="utf-8"))
+        _write(notebook.name, links(notebook.read_text(encoding="utf-8"), notebook, made=True))
     files = sorted((ROOT / "properties").rglob("*.yaml"))
     parts = [f"## {file.relative_to(ROOT)}\n\n```yaml\n{file.read_text(encoding='utf-8')}```\n" for file in files]
     _write(

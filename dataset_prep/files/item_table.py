@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recbole_mmm4rec.base.errors import UserError
@@ -27,28 +27,34 @@ class ItemTable:
         texts: clean text by item id, empty where there is none.
         images: addresses or path of the picture by item id, empty where there is none; None without such a column.
         counts: what was left out, by what it is called in a summary.
+        kept: values of further columns, by column and item id.
     """
 
     texts: dict[str, str]
     images: dict[str, str] | None
     counts: dict[str, int]
+    kept: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def read_item_table(path: Path, columns: dict[str, str]) -> ItemTable:
+def read_item_table(path: Path, columns: dict[str, str], keep: Sequence[str] = ()) -> ItemTable:
     """Reads an item table; of several rows of an item the first counts.
 
     Args:
         path: a file that :func:`recbole_mmm4rec.base.table_files.read_rows` can read.
         columns: names of the "item_id", "text" and, if wanted, "image" columns in the file.
+        keep: further columns that are wanted.
 
     Raises:
         UserError: the file or an id in it cannot be used.
     """
     texts: dict[str, str] = {}
     images: dict[str, str] = {}
+    kept: dict[str, dict[str, str]] = {column: {} for column in keep}
     repeated = scripts = 0
     wanted = [columns[name] for name in ("item_id", "text", "image") if name in columns]
-    for place, (item, text, *image) in read_rows(path, wanted, frozenset(wanted[1:])):
+    own = len(wanted)
+    for place, values in read_rows(path, [*wanted, *keep], frozenset([*wanted[1:], *keep])):
+        item, text, *image = values[:own]
         check_id(item, columns["item_id"], place)
         if item in texts:
             repeated += 1
@@ -56,10 +62,12 @@ def read_item_table(path: Path, columns: dict[str, str]) -> ItemTable:
             scripts += is_script(text)
             texts[item] = "" if is_script(text) else clean_text(text)
             images.update((item, clean_text(value)) for value in image)
+            for column, value in zip(keep, values[own:], strict=True):
+                kept[column][item] = clean_text(value)
     counts = {"repeated_rows_of_the_item_table_dropped": repeated}
     if scripts:
         counts["texts_that_are_a_script_dropped"] = scripts
-    return ItemTable(texts, images if "image" in columns else None, counts)
+    return ItemTable(texts, images if "image" in columns else None, counts, kept)
 
 
 def check_match(interacted: Sequence[str], listed: Collection[str], where: str) -> list[str]:

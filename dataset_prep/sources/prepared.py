@@ -130,6 +130,7 @@ def write_interactions_and_texts(
     force: bool,
     *,
     images: Mapping[str, str] | None = None,
+    kept: Mapping[str, Mapping[str, str]] | None = None,
     steps: Sequence[Step] = (),
     notes: Sequence[str] = (),
 ) -> Prepared:
@@ -142,6 +143,7 @@ def write_interactions_and_texts(
         texts: clean text by item id, empty for none.
         counts: what the source counted besides the usual.
         images: where an item's picture is, by item id: addresses, largest first, or a path; None for no such column.
+        kept: further columns of items: name to value by item id.
         steps: what the filters removed.
         notes: what else the screen should say.
         out, name, origin, log, force: as in :func:`write_set`.
@@ -162,19 +164,21 @@ def write_interactions_and_texts(
     }
     if images is not None:
         all_counts[WITH_IMAGE] = sum(bool(images.get(item)) for item in items)
-    files = {"inter": log.lines(), "item": _item_lines(items, texts, images)}
+    files = {"inter": log.lines(), "item": _item_lines(items, texts, images, kept or {})}
     return write_set(out, name, origin, files, all_counts, force, steps, notes)
 
 
-def _item_lines(items: list[str], texts: Mapping[str, str], images: Mapping[str, str] | None) -> Iterator[str]:
-    if images is None:
-        yield f"{ITEM_HEADER}\n"
-        for item in items:
-            yield f"{item}\t{texts.get(item, '')}\n"
-    else:
-        yield f"{ITEM_HEADER}\t{IMAGE_COLUMN}\n"
-        for item in items:
-            yield f"{item}\t{texts.get(item, '')}\t{images.get(item, '')}\n"
+def _item_lines(
+    items: list[str],
+    texts: Mapping[str, str],
+    images: Mapping[str, str] | None,
+    kept: Mapping[str, Mapping[str, str]],
+) -> Iterator[str]:
+    columns = [texts, *([] if images is None else [images]), *kept.values()]
+    names = [ITEM_HEADER, *([] if images is None else [IMAGE_COLUMN]), *(f"{name}:token" for name in kept)]
+    yield "\t".join(names) + "\n"
+    for item in items:
+        yield "\t".join([item, *(column.get(item, "") for column in columns)]) + "\n"
 
 
 def _nothing_left(steps: Sequence[Step]) -> str:

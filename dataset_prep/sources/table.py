@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class TableOptions:
         time_from_order: take the order of each user's lines for the time; no time stamp is read.
         filters: which interactions stay.
         images: folder of pictures named by item id, or None.
+        keep: further columns of the item table that go into the data set.
     """
 
     columns: dict[str, str]
@@ -40,6 +42,7 @@ class TableOptions:
     time_from_order: bool = False
     filters: Filters = KEEP_ALL
     images: Path | None = None
+    keep: tuple[str, ...] = ()
 
 
 def prepare_table(
@@ -64,7 +67,8 @@ def prepare_table(
     if options.images is not None and "image" in options.columns:
         raise UserError(f"--images {options.images}: --columns names an image column, too; give one of the two")
     log = _read_interactions(interactions, options)
-    item_table = read_item_table(items, options.columns)
+    _check_kept(options)
+    item_table = read_item_table(items, options.columns, options.keep)
     notes = check_match(log.items, item_table.texts, str(items))
     origin = Origin(
         "table",
@@ -72,6 +76,7 @@ def prepare_table(
             "columns": options.columns,
             "time_unit": options.time_unit,
             "time_from_order": options.time_from_order,
+            **({"keep": list(options.keep)} if options.keep else {}),
             **options.filters.record(),
         },
         {"interactions": hash_file(interactions), "items": hash_file(items)},
@@ -80,9 +85,21 @@ def prepare_table(
     images = item_table.images
     if options.images is not None:
         images = find_images(options.images, item_table.texts.keys() | set(log.items))
+    counts, kept = item_table.counts, item_table.kept
     return write_interactions_and_texts(
-        out, name, origin, log, item_table.texts, item_table.counts, force, images=images, steps=steps, notes=notes
+        out, name, origin, log, item_table.texts, counts, force, images=images, kept=kept, steps=steps, notes=notes
     )
+
+
+def _check_kept(options: TableOptions) -> None:
+    taken = {*COLUMNS, *(options.columns[name] for name in ("item_id", "text", "image") if name in options.columns)}
+    for column in options.keep:
+        if column in taken:
+            raise UserError(f"--keep {column}: the data set has a column of that name; leave it out")
+        if not re.fullmatch(r"\w[\w.-]*", column):
+            raise UserError(f"--keep {column!r}: a column's name is letters, digits, '_', '.' and '-'; rename it")
+    if len(set(options.keep)) < len(options.keep):
+        raise UserError(f"--keep {','.join(options.keep)}: a column is named twice")
 
 
 def _read_interactions(path: Path, options: TableOptions) -> Interactions:
@@ -131,6 +148,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-unit", choices=PER_SECOND, default="s", help="what a timestamp counts (default: s)")
     parser.add_argument("--time-from-order", action="store_true", help="take each user's line order for the time")
     add_images(parser)
+    parser.add_argument(
+        "--keep", default="", metavar="COLUMN,...", help="further columns of items, to choose recommendations by"
+    )
     add_output(parser)
     add_filters(parser)
     parser.set_defaults(run=_run)
@@ -143,6 +163,7 @@ def _run(arguments: argparse.Namespace) -> str:
         time_from_order=arguments.time_from_order,
         filters=filters_of(arguments),
         images=arguments.images,
+        keep=tuple(filter(None, arguments.keep.split(","))),
     )
     return prepare_table(
         arguments.interactions, arguments.items, arguments.name, arguments.out, options, arguments.force

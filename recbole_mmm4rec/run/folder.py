@@ -209,7 +209,8 @@ def _of_listed(parts: list[Any]) -> tuple[np.ndarray, ...]:
             stamps = list(range(length)) if times is None else times[row, :length].tolist()
             if not rows:
                 rows += [(item, time, 0) for item, time in zip(lists[row, :length].tolist(), stamps, strict=True)]
-            rows.append((int(targets[row]), rows[-1][1] + 1 if times is None else stamps[-1], number))
+            own = samples[dataset.time_field][row] if dataset.time_field in samples.columns else stamps[-1] + 1
+            rows.append((int(targets[row]), int(own), number))
     flat = [(user, *entry) for user in sorted(found) for entry in found[user]]
     users_, items, stamps_, part = (np.array(column, dtype=np.int64) for column in zip(*flat, strict=True))
     return users_, items, stamps_, part

@@ -239,7 +239,11 @@ def _model_folder(run: Any, ranks: Ranks, best_result: Any, test_result: Any) ->
     metrics = measured(run, ranks, best_result, test_result)
     if not group.is_main():
         return None
-    folder = write_model_folder(run, Path(run.trainer.saved_model_file).with_suffix(""), metrics)
+    try:
+        folder = write_model_folder(run, Path(run.trainer.saved_model_file).with_suffix(""), metrics)
+    except UserError as error:  # the training's own result must not be lost
+        run.trainer.logger.warning(f"no model folder: {error}")
+        return None
     run.trainer.logger.info(set_color("Model folder", "blue") + f": {folder}")
     return folder
 

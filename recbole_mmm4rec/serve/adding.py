@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
-from recbole_mmm4rec.serve.current import Current
-from recbole_mmm4rec.serve.limits import Limits, RefusedError, check_count
-from recbole_mmm4rec.serve.schemas import AddAsked
+from typing import Any
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.serve.answers import as_json
+from recbole_mmm4rec.serve.limits import Limits, check_count
+from recbole_mmm4rec.serve.schemas import AddAsked, NewItem
+from recbole_mmm4rec.serve.searching import picture
+from recbole_mmm4rec.serve.shop import Shop
+
+OURS = ("item_id", "text", "image", "text_vector", "image_vector")
+"""What has a key of its own."""
 
 
-def add(current: Current, asked: AddAsked, limits: Limits) -> bytes:
-    """Make items recommendable."""
+def check(asked: AddAsked, limits: Limits) -> None:
+    """Refuse what is too much.
+
+    Raises:
+        UserError: more items than allowed.
+    """
     check_count(f"items: {len(asked.items):,}", len(asked.items), limits.added)
-    raise RefusedError(501, "items cannot be added yet")
+
+
+def add(shop: Shop, asked: AddAsked) -> bytes:
+    """Make items recommendable."""
+    rows = [_row(one, f"items[{number}]") for number, one in enumerate(asked.items)]
+    added = shop.recommender.add_items(rows, write=False)
+    shop.refresh()
+    return as_json({"added": list(added.items), "seconds": added.seconds, "notes": list(added.notes)})
+
+
+def _row(one: NewItem, place: str) -> dict[str, Any]:
+    """A row for the model; a picture comes as bytes, never as a name."""
+    for column in one.columns:
+        if column in OURS:
+            raise UserError(f"{place}: columns: {column!r} has a key of its own; write it beside 'columns'")
+    image = None if one.image is None else picture(f"{place}: image", one.image)
+    return {
+        **one.columns,
+        "item_id": one.item_id,
+        "text": one.text,
+        "image": image,
+        "text_vector": one.text_vector,
+        "image_vector": one.image_vector,
+    }

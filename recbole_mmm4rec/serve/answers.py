@@ -1,16 +1,15 @@
-"""From questions to answers in bytes: recommendations in batches, the rest one at a time; runs in worker threads."""
+"""From questions to answers in bytes: recommendations in batches, the rest one at a time; runs where the model is."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.serve.current import Shop
-from recbole_mmm4rec.serve.limits import Limits, check_count
+from recbole_mmm4rec.serve.limits import Limits, RefusedError, check_count
 from recbole_mmm4rec.serve.schemas import Chosen, ExplainAsked, RecommendAsked, SimilarAsked
+from recbole_mmm4rec.serve.shop import Shop
 
 
 def check(asked: Any, limits: Limits) -> None:
@@ -32,7 +31,7 @@ def recommend(shop: Shop, asked: Sequence[RecommendAsked]) -> list[bytes | Excep
     """Answers to requests that came together; those that ask for the same kind of list are computed at once.
 
     Args:
-        shop: the model.
+        shop: has the model.
         asked: the requests.
 
     Returns:
@@ -95,6 +94,7 @@ def body_of(shop: Shop, found: Any) -> bytes:
 
 def similar(shop: Shop, asked: SimilarAsked) -> bytes:
     """Items like one."""
+    _has(shop, asked.item)
     found = shop.recommender.similar(
         asked.item, asked.k, modalities=asked.modalities, only=asked.only, exclude=asked.exclude, where=asked.where
     )
@@ -103,19 +103,40 @@ def similar(shop: Shop, asked: SimilarAsked) -> bytes:
 
 def explain(shop: Shop, asked: ExplainAsked) -> bytes:
     """Why an item is recommended."""
+    _has(shop, asked.item)
     found = shop.recommender.explain(
-        asked.history, asked.item, timestamps=asked.timestamps, modalities=asked.modalities
+        asked.history,
+        asked.item,
+        timestamps=asked.timestamps,
+        modalities=asked.modalities,
+        neighbours=asked.neighbours,
     )
-    return as_json(dataclasses.asdict(found))
+    return as_json(found.to_dict())
 
 
-def titles(shop: Shop, words: str, limit: int) -> bytes:
-    """Items for the page's search box."""
+def titles(shop: Shop, asked: tuple[str, int]) -> bytes:
+    """Items for the page's search box: words, and how many at most."""
     items = shop.recommender.items
-    ids = [items.ids[place] for place in shop.titles.find(words, limit)]
+    ids = [items.ids[place] for place in shop.titles.find(*asked)]
     return as_json(
         {"items": [{"item": one, "text": items.text(one), "picture": items.has_picture(one)} for one in ids]}
     )
+
+
+def picture(shop: Shop, asked: str) -> bytes:
+    """An item's picture, a JPEG."""
+    _has(shop, asked)
+    data: bytes | None = shop.recommender.items.picture(asked)
+    if data is None:
+        raise RefusedError(404, f"item {asked!r} has no picture")
+    return data
+
+
+def _has(shop: Shop, item: str) -> None:
+    try:
+        shop.recommender.items.known(item)
+    except UserError as error:
+        raise RefusedError(404, str(error)) from None
 
 
 def as_json(value: Any) -> bytes:

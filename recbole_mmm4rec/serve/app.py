@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -15,11 +15,12 @@ from starlette.exceptions import HTTPException
 import recbole_mmm4rec
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.serve import answers, page
-from recbole_mmm4rec.serve.adding import add
+from recbole_mmm4rec.serve.adding import check as check_added
 from recbole_mmm4rec.serve.batching import Batcher, Deliver
 from recbole_mmm4rec.serve.current import Current
-from recbole_mmm4rec.serve.front import FAILED, Front, Post
-from recbole_mmm4rec.serve.limits import Limits, RefusedError
+from recbole_mmm4rec.serve.desk import Job, Result
+from recbole_mmm4rec.serve.front import Front, Post
+from recbole_mmm4rec.serve.limits import FAILED, Limits, RefusedError
 from recbole_mmm4rec.serve.metrics import CONTENT_TYPE, Metrics
 from recbole_mmm4rec.serve.reference import reference
 from recbole_mmm4rec.serve.schemas import (
@@ -32,10 +33,7 @@ from recbole_mmm4rec.serve.schemas import (
     SimilarAsked,
     in_one_line,
 )
-from recbole_mmm4rec.serve.searching import search
 
-Job = Callable[[], bytes]
-"""Work for one of the threads: makes an answer's body."""
 BATCH = 64
 """The most requests that are answered together."""
 TITLES = 50
@@ -60,18 +58,14 @@ class Service:
     Attributes:
         app: for a server of ASGI.
         model: the one thread that asks the model.
-        aside: the thread for what needs no model.
     """
 
     def __init__(
         self, current: Current, limits: Limits, hosts: Iterable[str] | None = None, allow_adding: bool = False
     ) -> None:
         self.current, self.limits, self.allow_adding = current, limits, allow_adding
-        self.metrics = Metrics(lambda: self.waiting, lambda: len(current.shop.recommender.items))
-        # One thread alone asks the model, which makes no promise to several at a time; another one does what needs no
-        # model, and what would hold up the lists.
-        self.model: Batcher[RecommendAsked | Job, bytes] = Batcher(self._work, BATCH, limits.waiting, "model")
-        self.aside: Batcher[Job, bytes] = Batcher(_each, 1, limits.waiting, "aside")
+        self.metrics = Metrics(lambda: self.model.waiting, lambda: current.about["items"])
+        self.model: Batcher[Job, Result] = Batcher(self._work, BATCH, limits.waiting, "model")
         posts = {
             "/recommend": Post(RecommendAsked, self.recommend),
             "/similar": Post(SimilarAsked, self.similar),
@@ -83,64 +77,61 @@ class Service:
         known = [route.path for route in api.routes if hasattr(route, "path")]
         self.app = Front(api, posts, limits, hosts, known, self.metrics.answered)
 
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for one of the threads."""
-        return self.model.waiting + self.aside.waiting
-
     def change(self) -> None:
         """Begin to load the model folder again; from the event loop."""
         self.current.change(lambda done: self.metrics.changes.labels("done" if done else "failed").inc())
 
     def close(self) -> None:
-        """End the threads once what waits is answered."""
+        """End once what waits is answered."""
         self.model.close()
-        self.aside.close()
+        self.current.close()
 
     async def recommend(self, asked: RecommendAsked) -> Response:
         """What comes next after a history."""
-        answers.check(asked, self.limits)
-        return _json(await self.model.ask(asked))
+        return await self._answer("recommend", asked)
 
     async def similar(self, asked: SimilarAsked) -> Response:
         """Items like one."""
-        await self._has(asked.item)
-        return await self._alone(answers.similar, asked)
+        return await self._answer("similar", asked)
 
     async def search(self, asked: SearchAsked) -> Response:
         """Items by words, by a picture, or by both; with a history, the ones that fit both."""
-        return await self._alone(search, asked)
+        return await self._answer("search", asked)
 
     async def explain(self, asked: ExplainAsked) -> Response:
         """Why an item is recommended after a history."""
-        await self._has(asked.item)
-        return await self._alone(answers.explain, asked)
+        return await self._answer("explain", asked)
 
     async def add(self, asked: AddAsked) -> Response:
         """Add items, in memory, where the service was started with --allow-adding."""
         if not self.allow_adding:
             raise RefusedError(403, "items are added only where the service was started with --allow-adding")
-        return _json(await self.model.ask(lambda: add(self.current, asked, self.limits)))
+        if self.current.changing:
+            raise RefusedError(503, "the model is being changed; come again in a second")
+        check_added(asked, self.limits)
+        response = await self._answer("add", asked)
+        self.current.about = json.loads(await self._body("about", None))
+        return response
 
-    async def _alone(self, do: Callable[[Any, Any], bytes], asked: Any) -> Response:
+    async def _answer(self, name: str, asked: Any) -> Response:
         answers.check(asked, self.limits)
-        return _json(await self.model.ask(lambda: do(self.current.shop, asked)))
+        return Response(await self._body(name, asked), media_type="application/json")
 
-    def _work(self, jobs: Sequence[RecommendAsked | Job], deliver: Deliver) -> None:
+    async def _body(self, name: str, asked: Any) -> bytes:
+        status, body = await self.model.ask((name, asked))
+        if status != 200:
+            raise RefusedError(status, body.decode())
+        return body
+
+    def _work(self, jobs: Sequence[Job], deliver: Deliver) -> None:
         """Lists together and first, then the rest one by one."""
-        lists = {place: job for place, job in enumerate(jobs) if isinstance(job, RecommendAsked)}
+        lists = [place for place, (name, _) in enumerate(jobs) if name == "recommend"]
         if lists:
             self.metrics.batches.observe(len(lists))
-            deliver(list(lists), answers.recommend(self.current.shop, list(lists.values())))
-        _each(jobs, deliver)
-
-    async def _has(self, item: str) -> None:
-        items = self.current.shop.recommender.items
-        if items.number(item) is None:
-            try:
-                await asyncio.to_thread(items.known, item)  # it looks for ids that are near
-            except UserError as error:
-                raise RefusedError(404, str(error)) from None
+            deliver(lists, self.current.ask([jobs[place] for place in lists]))
+        for place, job in enumerate(jobs):
+            if job[0] != "recommend":
+                deliver([place], self.current.ask([job]))
 
     def _described(self, posts: dict[str, Post]) -> FastAPI:
         """The application: everything by GET, and the description of what is asked by POST."""
@@ -164,8 +155,8 @@ class Service:
     def _add_get(self, api: FastAPI) -> None:
         @api.get("/healthz", summary="Whether the service answers, and with which model")
         async def healthz() -> dict[str, Any]:
-            shop = self.current.shop
-            return {"status": "ok", "model": shop.name, "items": len(shop.recommender.items)}
+            about = self.current.about
+            return {"status": "ok", "model": about["name"], "items": about["items"]}
 
         @api.get("/metrics", summary="Counters and times for Prometheus", response_class=Response)
         async def metrics() -> Response:
@@ -173,33 +164,16 @@ class Service:
 
         @api.get("/about", summary="What the model looks at, and the service's limits")
         async def about() -> dict[str, Any]:
-            return {**self.current.shop.about(), "most": self.limits.k, "adding": self.allow_adding}
+            return {**self.current.about, "most": self.limits.k, "adding": self.allow_adding}
 
         @api.get("/titles", summary="Items whose id or text has these words, the most taken first")
         async def titles(q: str = Query("", max_length=200), limit: int = Query(20, ge=1, le=TITLES)) -> Response:
-            return _json(await self.aside.ask(lambda: answers.titles(self.current.shop, q, limit)))
+            return Response(await self._body("titles", (q, limit)), media_type="application/json")
 
         @api.get("/picture", summary="An item's picture", responses={404: {"model": Mistake}}, response_class=Response)
         async def picture(item: str = Query(max_length=500)) -> Response:
-            await self._has(item)
-            data = self.current.shop.recommender.items.picture(item)
-            if data is None:
-                raise RefusedError(404, f"item {item[:200]!r} has no picture")
+            data = await self._body("picture", item)
             return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
-
-
-def _each(jobs: Sequence[RecommendAsked | Job], deliver: Deliver) -> None:
-    """Do those jobs that are functions, one by one."""
-    for place, job in enumerate(jobs):
-        if not isinstance(job, RecommendAsked):
-            try:
-                deliver([place], [job()])
-            except Exception as error:
-                deliver([place], [error])
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
 
 
 def _tell_mistakes(api: FastAPI) -> None:

@@ -87,9 +87,9 @@ def _serve(given: Any) -> int:
         service = _service(given)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        what = service.current.shop
+        what = service.current.about
         print(
-            f"serving {what.name}: {len(what.recommender.items):,} items at http://{shown}:{port} "
+            f"serving {what['name']}: {what['items']:,} items at http://{shown}:{port} "
             "(SIGHUP loads the folder again, Ctrl-C ends)",
             flush=True,
         )
@@ -131,15 +131,12 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _service(given: Any) -> Service:
-    import torch
-
-    from recbole_mmm4rec.recommend.recommender import Recommender
     from recbole_mmm4rec.serve.app import Service
     from recbole_mmm4rec.serve.current import Current
     from recbole_mmm4rec.serve.limits import Limits
+    from recbole_mmm4rec.serve.process import ModelProcess
 
-    torch.set_num_threads(given.threads)
-    current = Current(given.folder, Recommender.load)
+    current = Current(given.folder, lambda folder: ModelProcess(folder, given.threads))
     limits = Limits(k=given.max_k, history=given.max_history)
     return Service(current, limits, _hosts(given.host, given.name), given.allow_adding)
 

@@ -1,53 +1,32 @@
-"""The model that is served now, and the change to another one while requests go on."""
+"""The model that is served now, the change to another one while requests go on, and a new start after a loss."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.serve.titles import Titles
+from recbole_mmm4rec.serve.desk import Job, Result
+from recbole_mmm4rec.serve.limits import FAILED
 
 log = logging.getLogger("recbole_mmm4rec.serve")
 
 
-class Shop:
-    """A loaded model with what the service needs beside it.
-
-    Args:
-        recommender: the model.
-
-    Attributes:
-        name: of the model folder, without its path.
-        titles: search in ids and texts.
-    """
-
-    def __init__(self, recommender: Any) -> None:
-        self.recommender = recommender
-        self.name = Path(recommender.folder).resolve().name
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Take in the items that the model has now."""
-        items = self.recommender.items
-        texts = [text or "" for text in items.table["text"].to_pylist()]
-        self.titles = Titles(items.ids, texts, items.popularity)
+class Model(Protocol):
+    """Somebody who answers questions: a desk, or the process of one."""
 
     def about(self) -> dict[str, Any]:
-        """What the page asks first."""
-        model = self.recommender
-        return {
-            "name": self.name,
-            "items": len(model.items),
-            "modalities": list(model.modalities),
-            "time": model.has_time,
-            "neighbours": model.has_neighbours,
-            "pictures": model.items.pictured,
-            "history": model.max_len,
-        }
+        """What the model is and looks at."""
+
+    def ask(self, jobs: Sequence[Job]) -> list[Result]:
+        """Answers to questions."""
+
+    def close(self) -> None:
+        """End."""
 
 
 class Current:
@@ -55,16 +34,39 @@ class Current:
 
     Args:
         folder: the model folder; may be a link that is set to another folder before a change.
-        load: makes a recommender of a folder.
+        start: makes somebody who answers of a folder.
 
     Attributes:
-        shop: served now.
+        about: what is served now.
     """
 
-    def __init__(self, folder: Path, load: Callable[[Path], Any]) -> None:
-        self.folder, self._load = folder, load
-        self.shop = Shop(load(folder))
-        self._changing: asyncio.Task[bool] | None = None
+    def __init__(self, folder: Path, start: Callable[[Path], Model]) -> None:
+        self.folder, self._start = folder, start
+        self._lock = threading.Lock()
+        self._model: Model | None = start(folder)
+        self.about = self._model.about()
+        self._changing: asyncio.Task[None] | None = None
+
+    def ask(self, jobs: Sequence[Job]) -> list[Result]:
+        """Answers to questions; after the loss of the model's process it is started again."""
+        with self._lock:
+            if self._model is None:
+                try:
+                    self._serve(self._start(self.folder))
+                except UserError as error:
+                    log.error("there is no model: %s", error)
+                    return [(503, b"there is no model at present; the log says why")] * len(jobs)
+            assert self._model is not None
+            try:
+                return self._model.ask(jobs)
+            except (EOFError, OSError):
+                log.error("the model's process is gone; the next question starts it again")
+                self._model.close()
+                self._model = None
+                return [(500, FAILED.encode())] * len(jobs)
+
+    def _serve(self, model: Model) -> None:
+        self._model, self.about = model, model.about()
 
     @property
     def changing(self) -> bool:
@@ -82,18 +84,27 @@ class Current:
         if not self.changing:
             self._changing = asyncio.get_running_loop().create_task(self._change(told))
 
-    async def _change(self, told: Callable[[bool], None]) -> bool:
+    async def _change(self, told: Callable[[bool], None]) -> None:
         log.info("loading %s", self.folder)
         try:
-            self.shop = await asyncio.to_thread(lambda: Shop(self._load(self.folder)))
+            await asyncio.to_thread(self._take)
         except UserError as error:
-            log.error("the model stays %s: %s", self.shop.name, error)
+            log.error("the model stays %s: %s", self.about["name"], error)
             told(False)
-            return False
-        except Exception:
-            log.exception("the model stays %s", self.shop.name)
-            told(False)
-            return False
-        log.info("serving %s: %s items", self.shop.name, f"{len(self.shop.recommender.items):,}")
-        told(True)
-        return True
+        else:
+            log.info("serving %s: %s items", self.about["name"], f"{self.about['items']:,}")
+            told(True)
+
+    def _take(self) -> None:
+        model = self._start(self.folder)
+        with self._lock:  # until the batch is answered that the old one has
+            old = self._model
+            self._serve(model)
+        if old is not None:
+            old.close()
+
+    def close(self) -> None:
+        """End."""
+        with self._lock:
+            if self._model is not None:
+                self._model.close()

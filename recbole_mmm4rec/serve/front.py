@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.serve.limits import Limits, RefusedError
+from recbole_mmm4rec.serve.limits import FAILED, Limits, RefusedError
 from recbole_mmm4rec.serve.schemas import in_one_line
 
 log = logging.getLogger("recbole_mmm4rec.serve")
@@ -35,7 +35,6 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 """Of every answer: a browser loads nothing from elsewhere, and shows nothing of ours elsewhere."""
-FAILED = "the service failed here; its log says where"
 
 
 @dataclass(frozen=True)

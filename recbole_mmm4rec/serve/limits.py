@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from recbole_mmm4rec.base.errors import UserError
 
+FAILED = "the service failed here; its log says where"
+
 
 @dataclass(frozen=True)
 class Limits:

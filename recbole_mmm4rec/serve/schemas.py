@@ -73,6 +73,9 @@ class ExplainAsked(Asked):
     item: str = Field(description="Id of the item whose score is explained.")
     timestamps: list[int] | None = Field(None, description="Seconds since 1970, one an item, oldest first.")
     modalities: list[Modality] | None = Field(None, description="What of the items is looked at; all by default.")
+    neighbours: bool | None = Field(
+        None, description="Whether what others took together counts; as the model was trained by default."
+    )
 
 
 class NewItem(Asked):
@@ -81,6 +84,8 @@ class NewItem(Asked):
     item_id: Annotated[str, Field(min_length=1, max_length=500)]
     text: str | None = Field(None, max_length=20_000)
     image: str | None = Field(None, description="A picture's bytes as base64; no address.")
+    text_vector: list[float] | None = Field(None, description="Instead of the encoder's, a vector of your own.")
+    image_vector: list[float] | None = Field(None, description="Instead of the encoder's, a vector of your own.")
     columns: dict[str, Cell] = Field(default_factory=dict, description="Values of other columns of the item table.")
 
 

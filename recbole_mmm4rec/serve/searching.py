@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.serve.answers import body_of
-from recbole_mmm4rec.serve.current import Shop
 from recbole_mmm4rec.serve.limits import decoded
 from recbole_mmm4rec.serve.schemas import SearchAsked
+from recbole_mmm4rec.serve.shop import Shop
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 20_000_000
@@ -17,7 +16,7 @@ MOST_PIXELS = 20_000_000
 
 def search(shop: Shop, asked: SearchAsked) -> bytes:
     """Items that fit words, a picture, or both, and a history."""
-    image = None if asked.image is None else picture("image", decoded("image", asked.image))
+    image = None if asked.image is None else picture("image", asked.image)
     found = shop.recommender.search(
         asked.text,
         image=image,
@@ -31,29 +30,28 @@ def search(shop: Shop, asked: SearchAsked) -> bytes:
     return body_of(shop, found)
 
 
-def picture(named: str, data: bytes) -> Any:
-    """A decoded picture as RGB.
+def picture(named: str, text: str) -> bytes:
+    """The bytes of a picture in base64, once its header is one of a picture that is not too large.
 
     Args:
         named: what it is called in a message.
-        data: a file's bytes.
+        text: base64; nothing else, no address and no name of a file.
 
     Raises:
-        UserError: no picture, damaged, or too large; Pillow is not installed.
+        UserError: no base64, no picture, or too large; Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image
     except ImportError:
         raise UserError("pictures need Pillow: pip install 'recbole-mmm4rec[images]'") from None
+    data = decoded(named, text)
     try:
-        found = Image.open(io.BytesIO(data), formats=FORMATS)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as found:
+            pixels = found.width * found.height
     except Image.DecompressionBombError:
         raise UserError(f"{named}: more than {MOST_PIXELS:,} pixels") from None
     except Exception:  # a damaged header makes Pillow raise anything
         raise UserError(f"{named}: no picture in a known format ({', '.join(FORMATS)})") from None
-    if found.width * found.height > MOST_PIXELS:
+    if pixels > MOST_PIXELS:
         raise UserError(f"{named}: more than {MOST_PIXELS:,} pixels")
-    try:
-        return ImageOps.exif_transpose(found).convert("RGB")
-    except Exception:
-        raise UserError(f"{named}: a damaged {found.format}") from None
+    return data

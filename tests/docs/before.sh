@@ -21,7 +21,7 @@ def read(end):
     return pd.read_csv(f"dataset/source/source.{end}", sep="\t").rename(columns=lambda name: name.partition(":")[0])
 
 orders, products = read("inter"), read("item")
-kinds = products.text.str.split().str[1]
+kinds = products.text.str.extract(r"\b(pouch|case|cover|bag|box|label|holder|mat|set|stand)\b")[0]
 pictures = Path("pictures")
 pictures.mkdir(exist_ok=True)
 for item, file in zip(products.item_id, products.image):

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from page_blocks import PAGES, RUN, blocks
 from shop import REPOSITORY
 
@@ -76,7 +78,31 @@ def test_a_page_does_what_it_says(page: Path, tmp_path: Path, request: pytest.Fi
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=1200,
+        timeout=3600,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]
+
+
+@pytest.mark.parametrize("notebook", sorted((REPOSITORY / "examples").glob("*.ipynb")), ids=lambda file: file.stem)
+def test_a_notebook_runs_at_small_size(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = {**environment(tmp_path), "SMALL": "1", "IPYTHONDIR": str(tmp_path / "ipython")}
+    for name, value in changed.items():
+        monkeypatch.setenv(name, value)
+    cells = nbformat.read(notebook, 4)
+    NotebookClient(cells, timeout=3600, kernel_name="python3").execute()  # raises where a cell does
+
+
+def test_the_new_baseline_runs_at_small_size(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "examples" / "new_baseline.py")],
+        cwd=tmp_path,
+        env={**environment(tmp_path), "SMALL": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = done.stdout.splitlines()[-4:]
+    assert [row.split()[0] for row in rows] == ["TextGRU", "SASRec", "Neighbours", "Pop"]
+    assert all(0 <= float(number) <= 1 for row in rows for number in row.split()[-2:])

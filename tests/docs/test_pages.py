@@ -16,6 +16,8 @@ from shop import REPOSITORY
 
 from recbole_mmm4rec.commands.__main__ import COMMANDS, main
 
+pytestmark = pytest.mark.pinned  # the pages are the same with every Python
+
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]*)?\)")
 

@@ -15,7 +15,9 @@ import uvicorn
 
 from recbole_mmm4rec.serve.app import Service
 from recbole_mmm4rec.serve.current import Current
+from recbole_mmm4rec.serve.desk import DOES, Desk
 from recbole_mmm4rec.serve.limits import Limits
+from recbole_mmm4rec.serve.shop import Shop
 
 NAMES = ("127.0.0.1", "localhost")
 
@@ -27,10 +29,11 @@ class Served:
         service: its inside.
         url: without a slash at the end.
         client: asks it.
+        desks: who answers, the newest last.
     """
 
-    def __init__(self, service: Service, server: uvicorn.Server, url: str) -> None:
-        self.service, self.server, self.url = service, server, url
+    def __init__(self, service: Service, server: uvicorn.Server, url: str, desks: list[Desk]) -> None:
+        self.service, self.server, self.url, self.desks = service, server, url, desks
         self.client = httpx.Client(base_url=url, timeout=60)
 
     def post(self, path: str, /, **asked: Any) -> httpx.Response:
@@ -49,12 +52,18 @@ class Served:
 
 @contextmanager
 def served(
-    folder: Path, limits: Limits | None = None, load: Any = None, names: Any = NAMES, allow_adding: bool = False
+    folder: Path, limits: Limits | None = None, names: Any = NAMES, allow_adding: bool = False
 ) -> Iterator[Served]:
-    """A service for a model folder."""
+    """A service for a model folder, whose model is in this process, too."""
     from recbole_mmm4rec.recommend.recommender import Recommender
 
-    service = Service(Current(folder, load or Recommender.load), limits or Limits(), names, allow_adding)
+    desks: list[Desk] = []
+
+    def start(folder: Path) -> Desk:
+        desks.append(Desk(Shop(Recommender.load(folder))))
+        return desks[-1]
+
+    service = Service(Current(folder, start), limits or Limits(), names, allow_adding)
     config = uvicorn.Config(service.app, port=0, log_config=None, access_log=False, lifespan="off", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -62,7 +71,7 @@ def served(
     while not server.started:
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    running = Served(service, server, f"http://127.0.0.1:{port}")
+    running = Served(service, server, f"http://127.0.0.1:{port}", desks)
     service.loop = server.servers[0].get_loop()  # type: ignore[attr-defined]
     try:
         yield running
@@ -74,29 +83,31 @@ def served(
 
 
 class Held:
-    """Within it the model's thread waits."""
+    """Within it the model is busy."""
 
-    def __init__(self, shop: Served) -> None:
-        self._shop, self._go = shop, threading.Event()
+    def __init__(self, served: Served) -> None:
+        self._served, self._go = served, threading.Event()
 
     def __enter__(self) -> None:
         began = threading.Event()
 
-        def wait() -> bytes:
+        def wait(shop: Shop, asked: Any) -> bytes:
             began.set()
-            assert self._go.wait(30)
+            assert self._go.wait(60)
             return b""
 
-        self._shop.on_loop(lambda: asyncio.ensure_future(self._shop.service.model.ask(wait)))
-        assert began.wait(30)
+        DOES["wait"] = wait  # type: ignore[index]
+        self._served.on_loop(lambda: asyncio.ensure_future(self._served.service.model.ask(("wait", None))))
+        assert began.wait(60)
 
     def __exit__(self, *_: Any) -> None:
         self._go.set()
+        del DOES["wait"]  # type: ignore[attr-defined]
 
 
 def until(there: Any) -> None:
     """Wait for something that comes soon."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not there():
         assert time.monotonic() < end
         time.sleep(0.005)

@@ -102,7 +102,7 @@ def test_what_has_come_is_answered_before_the_end(model_folder: Path) -> None:
         with Held(shop):
             for thread in threads:
                 thread.start()
-            until(lambda: shop.service.waiting == 7)
+            until(lambda: shop.service.model.waiting == 7)
             shop.server.should_exit = True
             until(lambda: not any(one.is_serving() for one in shop.server.servers))
             assert not answers

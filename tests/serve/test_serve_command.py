@@ -70,7 +70,8 @@ def test_signals_change_the_model_and_end_the_service(model_folder: Path, tmp_pa
             link.unlink()
             link.symlink_to("new")
             running.send_signal(signal.SIGHUP)
-            until(lambda: client.get("/healthz").json()["model"] == "new")
+            until(lambda: 'mmm4rec_changes_total{result="done"} 1.0' in client.get("/metrics").text)
+            assert client.get("/healthz").json()["model"] == "new"
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
         log = running.stderr.read().decode()

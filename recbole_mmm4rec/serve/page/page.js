@@ -284,7 +284,7 @@ async function toggle(line, button, one) {
   line.append(panel);
   button.setAttribute("aria-expanded", "true");
   try {
-    panel.replaceChildren(...reasons(await ask("explain", { ...question(), item: one.item })));
+    panel.replaceChildren(...reasons(await ask("explain", { ...question(), ...neighbours(), item: one.item })));
   } catch (error) {
     panel.replaceChildren(make("p", { class: "hint" }, `This did not work: ${error.message}`));
   }
@@ -302,14 +302,38 @@ function bars(rows) {
       bar.style.setProperty("--zero", `${(-low / span) * 100}%`);
       bar.style.setProperty("--from", `${((Math.min(0, value) - low) / span) * 100}%`);
       bar.style.setProperty("--size", `${(Math.abs(value) / span) * 100}%`);
-      const shown = `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
-      return make("li", {}, make("span", { class: "words" }, make("span", { class: "name", title: name }, name), sub ? make("span", { class: "sub" }, sub) : null), bar, make("span", { class: "value" }, shown));
+      return make("li", {}, make("span", { class: "words" }, make("span", { class: "name", title: name }, name), sub ? make("span", { class: "sub" }, sub) : null), bar, make("span", { class: "value" }, signed(value)));
     }),
   );
 }
 
+const PARTS = { text: "Texts", image: "Pictures", neighbours: "What others took together" };
+const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+function lasting(seconds) {
+  const [unit, size] = UNITS.find(([, size]) => seconds >= size) || UNITS[3];
+  const many = Math.round(seconds / size);
+  return `${number.format(many)} ${unit}${many === 1 ? "" : "s"}`;
+}
+
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+
 function reasons(why) {
-  return [make("pre", {}, JSON.stringify(why, null, 1))];
+  const gaps = new Map(why.gaps.map((gap) => [gap.position, gap]));
+  const past = why.past.map((one) => {
+    const gap = gaps.get(one.position);
+    const sub = gap && gap.seconds ? `${lasting(gap.seconds)} later · without that gap ${signed(gap.change)}` : "";
+    return { name: named(one), sub, value: one.drop };
+  });
+  const parts = { ...why.modalities, neighbours: why.neighbours };
+  const lifts = Object.entries(why.averages).map(([name, mean]) => ({ name: PARTS[name] || name, value: parts[name] - mean }));
+  const told = [make("p", { class: "summary" }, `Rank ${number.format(why.rank)} of ${number.format(why.among)}, score ${why.score.toFixed(2)}.`)];
+  told.push(make("h3", {}, "What the score loses without each past item"), bars(past));
+  if (lifts.length) told.push(make("h3", {}, "What lifts it above the shop’s average item"), bars(lifts));
+  const notes = [...why.notes];
+  if (why.time !== null) notes.unshift(`With no time between the items the score changes by ${signed(why.time)}.`);
+  if (notes.length) told.push(make("p", { class: "hint" }, notes.join(" ")));
+  return told;
 }
 
 // ---- begin

@@ -161,6 +161,19 @@ def test_it_is_told_how_many_ids_match(files: Path, capsys: pytest.CaptureFixtur
     assert "in the item table" not in capsys.readouterr().out
 
 
+def test_further_columns_of_items_are_kept_as_they_stand(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("p.csv").write_text('item_id,text,kind,Price\nc,C,"two\twords",007\na,A,,1.50\na,later,x,y\n')
+    assert run("table --interactions i.csv --items p.csv --name shop --keep Price,kind") == 0
+    assert Path("dataset/shop/shop.item").read_text() == (
+        "item_id:token\ttext:token_seq\tPrice:token\tkind:token\na\tA\t1.50\t\nb\t\t\t\nc\tC\t007\ttwo words\nz\t\t\t\n"
+    )
+    assert json.loads(Path("dataset/shop/shop.prep.json").read_text())["options"]["keep"] == ["Price", "kind"]
+    for keep, word in (("colour", "no column 'colour'"), ("text", "of that name"), ("kind,kind", "named twice")):
+        assert run(f"table --interactions i.csv --items p.csv --name other --keep {keep}") == 2
+        assert word in capsys.readouterr().err
+    assert not Path("dataset/other").exists()
+
+
 def test_texts_that_are_a_script_are_none(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("p.tsv").write_text("item_id\ttext\na\tvar aPageStart = (new Date()).getTime();\nb\tB\n")
     assert run(TABLE) == 0

@@ -1,0 +1,121 @@
+"""Which runs end with a model folder, what is taken from their data, and what the user is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from model_shop import NAME
+from tiny_data import ITEMS, make_dataset, six_users, write_inter, write_vectors
+
+from recbole_mmm4rec.model_folder import layout
+from recbole_mmm4rec.run.cli import summary
+from recbole_mmm4rec.run.folder import interactions_of, items_of, wants_folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, True),
+        ({"model_folder": False}, False),
+        ({"stage": "pretrain"}, False),
+        ({"model": "SASRec", "model_folder": None, "stage": None}, False),
+    ],
+)
+def test_only_trainings_of_ours_end_with_a_folder(changes: dict[str, Any], wanted: bool) -> None:
+    assert wants_folder({"model": "MMM4Rec", "model_folder": True, "stage": "train", **changes}) is wanted
+
+
+def test_the_end_of_a_training_names_the_folder_and_what_to_type(kiosk: Path, model_folder: Path) -> None:
+    metrics = {"hit@10": 0.5}
+    result = {"best_valid_result": metrics, "test_result": metrics, "saved_model_file": "saved/a.pth"}
+    result |= {"model_folder": str(model_folder), "log_file": None, "tensorboard_dir": None}
+    told = summary("MMM4Rec", NAME, result)
+    assert f"Folder      {model_folder}" in told
+    (command,) = [line for line in told.splitlines() if "mmm4rec recommend" in line]
+    first, second = command.split("'")[1].split()
+    rows = json.loads((model_folder / layout.MANIFEST).read_text())
+    assert rows["dataset"] == NAME
+    assert command.startswith(f"  mmm4rec recommend {model_folder} --history ")
+    assert first != second
+    assert "mmm4rec recommend" not in summary("MMM4Rec", NAME, {**result, "model_folder": None})
+
+
+def parts_of(dataset: Any) -> Any:
+    """A run with the loaders of a data set, as far as interactions ask."""
+    names = ("train", "valid", "test")
+    loaders = {name: SimpleNamespace(_dataset=part) for name, part in zip(names, dataset.build(), strict=True)}
+    return SimpleNamespace(**loaders)
+
+
+def rows_of(table: Any) -> list[tuple[Any, ...]]:
+    return list(zip(*(table[name].to_pylist() for name in ("user_id", "item", "timestamp", "part")), strict=True))
+
+
+def test_interactions_of_one_table_are_all_of_it(tmp_path: Path) -> None:
+    dataset = make_dataset(six_users(tmp_path), model="MMM4Rec")
+    lines = (tmp_path / "tiny" / "tiny.inter").read_text().splitlines()[1:]
+    numbers = {name: number for number, name in enumerate(dataset.field2id_token["item_id"])}
+    given = {(u, numbers[i], int(t)) for u, i, t in (line.split("\t") for line in lines)}
+    found = rows_of(interactions_of(parts_of(dataset)))
+    assert {row[:3] for row in found} == given
+    by_user: dict[str, list[int]] = {}
+    for user, _, _, part in found:
+        by_user.setdefault(user, []).append(part)
+    assert by_user["u0"] == [0] * 7 + [1, 2]
+    assert by_user["u1"] == [0]  # one interaction is no sample
+
+
+def test_interactions_of_ready_made_histories_are_put_together(tmp_path: Path) -> None:
+    columns = "user_id:token item_id_list:token_seq item_id:token"
+    for name, rows in {
+        "train": [("a", "i0", "i1"), ("a", "i0 i1", "i2"), ("b", "i3", "i0")],
+        "valid": [("a", "i0 i1 i2", "i3"), ("b", "i3 i0", "i2")],
+        "test": [("a", "i0 i1 i2 i3", "i4"), ("b", "i3 i0 i2", "i1")],
+    }.items():
+        write_inter(tmp_path, rows, columns, f".{name}")
+    write_vectors(tmp_path, ITEMS)
+    keys = {"benchmark_filename": ["train", "valid", "test"], "load_col": None}
+    dataset = make_dataset(tmp_path, model="MMM4Rec", **keys)
+    tokens = dataset.field2id_token["item_id"]
+    found = [
+        (user, str(tokens[item]), time, part) for user, item, time, part in rows_of(interactions_of(parts_of(dataset)))
+    ]
+    assert [row for row in found if row[0] == "a"] == [
+        ("a", "i0", 0, 0),
+        ("a", "i1", 1, 0),
+        ("a", "i2", 2, 0),
+        ("a", "i3", 3, 1),
+        ("a", "i4", 4, 2),
+    ]
+    assert [(item, part) for user, item, _, part in found if user == "b"] == [
+        ("i3", 0),
+        ("i0", 0),
+        ("i2", 1),
+        ("i1", 2),
+    ]
+
+
+def test_columns_of_the_item_file_come_along(tmp_path: Path) -> None:
+    dataset = make_dataset(six_users(tmp_path), model="MMM4Rec")
+    header = "item_id:token\ttitle:token_seq\tprice:float\tpopularity:float"
+    (tmp_path / "tiny" / "tiny.item").write_text(f"{header}\ni3\tthird\t2.5\t9\nelsewhere\tx\t1\t1\ni0\t\t\t\n")
+    ours = {"popularity": [1, 2], "has_text": [True, False], "has_image": [False, False]}
+    table = items_of(dataset, ["i0", "i3"], ours)
+    assert table.to_pylist() == [
+        {"item_id": "i0", "text": "", "title": "", "price": None, "item_popularity": None}
+        | {"popularity": 1, "has_text": True, "has_image": False},
+        {"item_id": "i3", "text": "", "title": "third", "price": 2.5, "item_popularity": 9.0}
+        | {"popularity": 2, "has_text": False, "has_image": False},
+    ]
+
+
+def test_the_command_names_what_differs_from_the_defaults(kiosk: Path, model_folder: Path) -> None:
+    run = json.loads((model_folder / layout.SETTINGS).read_text())["run"]
+    words = run["command"].split()
+    assert words[:3] == ["mmm4rec", "train", f"--dataset={NAME}"]
+    assert {"--hidden_size=16", "--epochs=12", "--neighbour_weight=0.3", "--seed=2020"} <= set(words)
+    assert not [word for word in words if word.split("=")[0] in ("--checkpoint_dir", "--show_progress", "--d_conv")]
