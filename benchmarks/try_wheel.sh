@@ -13,7 +13,10 @@ rm -rf "$environment"
 bin="$(cd "$environment" && pwd)/bin"
 pins=(); [ -z "${PINS:-}" ] || pins=(-c "$repository/$PINS")
 "$bin/pip" install --quiet --no-compile --upgrade 'pip<27'
-"$bin/pip" wheel --quiet --no-deps --wheel-dir "$room" "$repository"
+mkdir "$room/source"  # a build leaves folders beside what it builds
+tar -C "$repository" --exclude=__pycache__ -c pyproject.toml setup.cfg README.md LICENSE run_recbole.py recbole_mmm4rec \
+    dataset_prep properties tests/golden | tar -x -C "$room/source"
+"$bin/pip" wheel --quiet --no-deps --wheel-dir "$room" "$room/source"
 "$bin/pip" install --quiet --no-compile "${pins[@]}" "$(ls "$room"/*.whl)[text]"
 mkdir "$room/empty" && cd "$room/empty"
 if ! "$bin/mmm4rec" train --dataset=ml-100k > first.log 2>&1 && grep -q "^error: RecBole is not installed: " first.log; then

@@ -3,8 +3,8 @@
 - Words are compared with the items' texts, a picture with their pictures: the cosine in the encoder's own space, of the
   items that have the modality.
 - Words and a picture together, or either with a history, are sums: the cosines of each, and the model's scores for the
-  history, are standardised over the shop (mean 0, standard deviation 1) and added; the history counts :data:`HISTORY`
-  times. An item without text or picture takes the mean there, 0; one that has neither is not found.
+  history, are standardised over the shop (mean 0, standard deviation 1) and added with equal weights. An item without
+  text or picture takes the mean there, 0; one that has neither is not found.
 
 More of any summand never lowers an item: the sum grows with each.
 """
@@ -25,8 +25,6 @@ from recbole_mmm4rec.recommend.results import Recommendations, Recommended
 from recbole_mmm4rec.recommend.scorer import NO_TIMES, Scorer
 from recbole_mmm4rec.scoring.recommend import best_of
 
-HISTORY = 0.5
-"""What a standardised score of the history counts beside a query's."""
 _ASKED = {"text": "texts", "image": "pictures"}
 
 
@@ -137,7 +135,7 @@ def beside_history(query: Tensor, scores: Tensor) -> Tensor:
     Returns:
         (I+1,), −inf in the same places.
     """
-    return standardised(query) + HISTORY * torch.cat([torch.zeros(1), standardised(scores)])
+    return standardised(query) + torch.cat([torch.zeros(1), standardised(scores)])
 
 
 def standardised(values: Tensor) -> Tensor:

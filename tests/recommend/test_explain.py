@@ -59,7 +59,7 @@ def test_neighbours_have_exact_shares(recommender: Recommender) -> None:
     counts: Any = recommender.counts
     numbers = [recommender.items.known(item) for item in HISTORY]
     inside = [
-        counts.decay ** (3 - place) * counts._counts[number, recommender.items.known("k14")]
+        counts.decay ** (3 - place) * float(counts._counts[number, recommender.items.known("k14")])
         for place, number in enumerate(numbers)
     ]
     shares = {one.position: one.neighbours for one in found.past}
