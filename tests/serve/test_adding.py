@@ -1,4 +1,4 @@
-"""Items that are added while the service runs: recommendable at once, in memory alone, and only where that is allowed."""
+"""Items added while the service runs: recommendable at once, in memory alone, and only where that is allowed."""
 
 from __future__ import annotations
 
