@@ -197,10 +197,12 @@ def _features(
             if modality in one.vectors:
                 table[at] = one.vectors[modality]
         places = _to_encode(rows, modality)
+        if modality == "text":
+            places.sort(key=lambda at: -len(rows[at].text))  # so that a batch needs little padding
         if places:
             sources: list[Any] = [rows[at].text if modality == "text" else rows[at].picture for at in places]
-            bar = tqdm(total=len(places), desc=f"Encoding {modality}", unit=" items", ncols=100)
-            bar.disable = not show_progress or len(places) < SHOWN_FROM
+            hidden = not show_progress or len(places) < SHOWN_FROM
+            bar = tqdm(total=len(places), desc=f"Encoding {modality}", unit=" items", ncols=100, disable=hidden)
             with bar:
                 size = TEXTS if modality == "text" else PICTURES
                 found = encode_shard(loaded[modality], sources, size, bar.update)

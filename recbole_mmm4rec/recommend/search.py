@@ -4,7 +4,7 @@
   items that have the modality.
 - Words and a picture together, or either with a history, are sums: the cosines of each, and the model's scores for the
   history, are standardised over the shop (mean 0, standard deviation 1) and added with equal weights. An item without
-text or picture takes the mean there, 0; one that has neither is not found.
+  text or picture takes the mean there, 0; one that has neither is not found.
 
 More of any summand never lowers an item: the sum grows with each.
 """
