@@ -12,10 +12,10 @@ import torch
 from recbole.utils import set_color
 from torch import Tensor
 
-from recbole_mmm4rec.checkpoints.format import ENDING, read
+from recbole_mmm4rec.checkpoints.format import ENDING, STOCK, read
 from recbole_mmm4rec.checkpoints.parts import OtherParameters, register
 from recbole_mmm4rec.checkpoints.run_files import RunFiles
-from recbole_mmm4rec.checkpoints.saving import load, save
+from recbole_mmm4rec.checkpoints.saving import load, save, save_stock
 from recbole_mmm4rec.distributed import group
 from recbole_mmm4rec.settings.stage import is_pretraining
 from recbole_mmm4rec.training.observers import Observer, Training
@@ -88,6 +88,11 @@ class Keeping(Observer):
 
     def training_ends(self, training: Training) -> None:
         """Wait for process 0: all load the best model, which has its name only now."""
+        trainer = training.trainer
+        if training.saves and trainer.config["save_pth"] and group.is_main():
+            told = save_stock(trainer)
+            if told and training.verbose:
+                trainer.logger.info(set_color("Saving for RecBole alone", "blue") + f": {told}")
         if self.files is not None:
             group.barrier()
 
@@ -159,7 +164,9 @@ class BestFile:
         """
         config = self.trainer.config
         name = re.split(r"[\\/]", str(state))[-1]
-        right = name.startswith(f"{config['model']}-") and name.endswith(ENDING) and not name.endswith(f"-last{ENDING}")
+        right = re.fullmatch(
+            rf"{re.escape(config['model'])}-.*(?<!-last)({re.escape(ENDING)}|{re.escape(STOCK)})", name
+        )
         if not isinstance(state, str) or not right:
             raise ValueError(f"{state!r} is no best model's file")
         self.trainer.saved_model_file = str(Path(config["checkpoint_dir"]) / name)

@@ -86,7 +86,7 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
 def test_a_killed_process_ends_the_others_and_the_training_goes_on(folder: Path, monkeypatch: Any) -> None:
     changed = write_settings(folder)
     run = started(folder, SCRIPT, "-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--epochs=100000", "--nproc=2")
-    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
+    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.safetensors")), run)
     workers = workers_of(run)
     assert len(workers) == 2
     workers[1].kill()
@@ -110,7 +110,7 @@ def test_ctrl_c_for_the_parent_alone_ends_all(folder: Path) -> None:
     """As a stop button, or ``timeout -s INT``, sends it."""
     write_settings(folder)
     run = started(folder, SCRIPT, "-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--epochs=100000", "--nproc=2")
-    wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
+    wait_for(lambda: list((folder / "saved").glob("*-last.safetensors")), run)
     workers = workers_of(run)
     assert len(workers) == 2
     run.send_signal(signal.SIGINT)
@@ -135,7 +135,7 @@ def test_a_launcher_that_is_killed_takes_its_processes_along(folder: Path) -> No
         for worker in workers:
             worker.kill()
         raise AssertionError("they train on")
-    assert not list((folder / "saved").glob("*.pth"))
+    assert not list((folder / "saved").glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("more", [(), ("--nproc=2",)], ids=["one", "two"])
@@ -144,7 +144,7 @@ def test_sigterm_ends_a_training_that_can_go_on(folder: Path, more: tuple[str, .
     changed = write_settings(folder)
     command = ["-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--resume=True", *more]
     run = started(folder, SCRIPT, *command, "--epochs=100000")
-    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
+    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.safetensors")), run)
     workers = workers_of(run)
     run.terminate()
     output, _ = run.communicate(timeout=60)
@@ -162,7 +162,7 @@ def test_sigterm_ends_a_training_that_can_go_on(folder: Path, more: tuple[str, .
 
 def lock_of(note: Path) -> Path:
     """What a process of several that was killed leaves of its claim, which the next one takes."""
-    return note.with_name(f".{note.name.removesuffix('-last.pth')}.lock")
+    return note.with_name(f".{note.name.removesuffix('-last.safetensors')}.lock")
 
 
 @pytest.mark.usefixtures("own_folder")
@@ -173,7 +173,7 @@ def test_a_model_that_only_counts_leaves_no_note(tmp_path: Path) -> None:
         config = make_config(model, "shop", config_dict=settings(tmp_path, resume=True))
         run = build(config, count_flops=False)
         run.trainer.fit(run.train, run.valid, verbose=False, show_progress=False)
-        assert len(list((tmp_path / "saved").glob("*-last.pth"))) == noted
+        assert len(list((tmp_path / "saved").glob("*-last.safetensors"))) == noted
 
 
 DYING = """
@@ -213,7 +213,7 @@ def test_torchrun_starts_again_after_the_last_epoch(folder: Path) -> None:
     assert re.findall(r"epoch (\d+) training", again) == [str(number) for number in range(int(done), 30)]
     assert output.count("SASRec on shop") == 1
     assert [file.name for file in (folder / "saved").glob("*")] != []
-    assert not list((folder / "saved").glob("*-last.pth"))
+    assert not list((folder / "saved").glob("*-last.safetensors"))
 
 
 def test_what_becomes_of_a_process_that_was_started(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ ROWS = (
     Setting(
         "pretrained",
         optional(of(lambda value: isinstance(value, str) and value != "", "the path of a checkpoint", "text")),
-        "A checkpoint to start from: a .pth of ours, or a published .ckpt.",
+        "A checkpoint to start from: one of ours, or a published .ckpt.",
         None,
         Counts.ELSEWHERE,
     ),
