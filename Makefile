@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 # pyenv has no command for a Python that is there and not chosen
 FOUND   = $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null || ls $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/$(NAME) 2>/dev/null | tail -1)
 
-.PHONY: install run try table benchmark benchmark-data benchmark-quick test test-without-kernels lint clean
+.PHONY: install run try table benchmark benchmark-data benchmark-quick test test-without-kernels lint docs docs-test clean
 install: $(STAMP)
 
 # mamba-ssm and causal-conv1d without their compiled CUDA parts: the Triton kernels are what the tests run. RecBole without
@@ -71,7 +71,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell recbole_mmm4rec dataset_prep benchmarks properties tests/conftest.py tests/helpers docs *.md
+	$(BIN)/codespell --skip 'docs/_*' recbole_mmm4rec dataset_prep benchmarks properties tests/conftest.py tests/helpers docs examples *.md
 
 test: lint
 	$(BIN)/python -m pytest $(WORKERS)
@@ -80,7 +80,16 @@ test: lint
 test-without-kernels: install
 	$(BIN)/python -m pytest $(WORKERS) -m 'not kernels'
 
+# The site of the pages, docs/_build/html/index.html; a warning is an error.
+docs: install
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+# Every command and Python block of README and docs, and the examples, at small size.
+docs-test: docs
+	$(BIN)/python -m pytest tests/docs/run_pages.py
+
 WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/_build docs/_made .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

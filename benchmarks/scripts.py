@@ -76,7 +76,7 @@ class Script:
         for result in found.values():
             text = result["output"].strip()
             parts.append(
-                re.sub(r"^([^|\n].*)\n\|", r"\1\n\n|", text, flags=re.M) if "\n|" in text else f"```\n{text}\n```"
+                re.sub(r"^([^|\n].*)\n\|", r"\1\n\n|", text, flags=re.M) if "\n|" in text else f"```text\n{text}\n```"
             )
             if not result["bound"]:
                 parts.append("A figure here misses what the script itself promises.")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from recbole_mmm4rec.features import FeatureStore, store_path, write_store
     from recbole_mmm4rec.model import MMM4Rec
     from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
+    from recbole_mmm4rec.recommend.recommender import Recommender
+    from recbole_mmm4rec.recommend.results import Recommendations, Recommended
     from recbole_mmm4rec.run.quick_start import load_data_and_model, objective_function, run_recbole
     from recbole_mmm4rec.training.trainer import MMM4RecTrainer
     from recbole_mmm4rec.transfer.published import network_from_published
@@ -31,6 +33,9 @@ __all__ = [
     "MMM4RecNetwork",
     "MMM4RecTrainer",
     "NetworkConfig",
+    "Recommendations",
+    "Recommended",
+    "Recommender",
     "UserError",
     "__version__",
     "load_data_and_model",
@@ -48,6 +53,9 @@ _HOMES = {
     "MMM4RecNetwork": "network",
     "MMM4RecTrainer": "training.trainer",
     "NetworkConfig": "network",
+    "Recommendations": "recommend.results",
+    "Recommended": "recommend.results",
+    "Recommender": "recommend.recommender",
     "load_data_and_model": "run.quick_start",
     "network_from_published": "transfer.published",
     "objective_function": "run.quick_start",

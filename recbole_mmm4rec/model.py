@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +16,7 @@ from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
 from recbole_mmm4rec.losses.objectives import make_objective
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
 from recbole_mmm4rec.network.items import ItemSide
-from recbole_mmm4rec.network.ops.streams import Prepared
-
-INPUT_BYTES = 512 * 2**20
-"""Most bytes of the first layer's inputs of all items that an evaluation keeps."""
+from recbole_mmm4rec.scoring.recommend import Sides
 
 
 def network_config(config: Any) -> NetworkConfig:
@@ -32,23 +28,6 @@ def network_config(config: Any) -> NetworkConfig:
     settings = {key: config[key] for key in NetworkConfig.setting_names() if key in config}
     settings["max_len"] = config["MAX_ITEM_LIST_LENGTH"]
     return NetworkConfig.from_mapping(settings)
-
-
-@dataclass
-class _Evaluation:
-    """What an evaluation keeps while the weights stay the same.
-
-    Attributes:
-        state: tells whether they did.
-        side: the item tables and the item side of the scores.
-        inputs: the first layer's inputs of all items, once they are worth it.
-        tokens: items of the histories so far.
-    """
-
-    state: tuple[Any, ...]
-    side: ItemSide
-    inputs: Mapping[str, Prepared] | None = None
-    tokens: int = 0
 
 
 class MMM4Rec(SequentialRecommender):
@@ -70,21 +49,22 @@ class MMM4Rec(SequentialRecommender):
         self.objective = make_objective(config, dataset)
         self.time_list = f"{config['TIME_FIELD']}{config['LIST_SUFFIX']}"
         self.network = MMM4RecNetwork(network_config(config), dataset.features, dataset.present)
-        self._kept: _Evaluation | None = None
+        self._kept: tuple[tuple[Any, ...], Sides] | None = (
+            None  # of which weights, and what an evaluation keeps of them
+        )
         config[ENCODERS] = note_encoders(dataset)
 
     def forward(
         self,
         interaction: Interaction,
         tables: Mapping[str, Tensor] | None,
-        inputs: Mapping[str, Prepared] | None = None,
         padded_to: int | None = None,
     ) -> Tensor:
         """The user vectors (B, D) of a batch; without ``tables`` its own items are projected alone."""
         stamps = interaction[self.time_list] if self.network.config.is_time else None
         histories, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         origin = interaction.interaction.get(ORIGIN) if padded_to is None else None
-        return self.network.user_vectors(histories, lengths, stamps, tables, inputs, origin, padded_to)
+        return self.network.user_vectors(histories, lengths, stamps, tables, None, origin, padded_to)
 
     def calculate_loss(self, interaction: Interaction, padded_to: int | None = None) -> Tensor:
         """The loss of a training batch: the mean of its rows'; ``padded_to`` as in the network's ``user_vectors``."""
@@ -92,6 +72,7 @@ class MMM4Rec(SequentialRecommender):
         def encode(tables: Mapping[str, Tensor] | None) -> Tensor:
             return self.forward(interaction, tables, padded_to=padded_to)
 
+        self.network.items.hide_ids()
         loss: Tensor = self.objective(self.network.items, encode, interaction[self.POS_ITEM_ID])
         return loss
 
@@ -110,38 +91,27 @@ class MMM4Rec(SequentialRecommender):
 
     def sides(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """User vectors (B, D) of a batch and the item side (I+1, D), whose products are the network's scores."""
-        kept = self._item_side()
-        users = self.forward(interaction, kept.side.tables, self._inputs(kept, interaction))
-        return users.to(kept.side.fused.dtype), kept.side.fused
+        sides = self._sides()
+        stamps = interaction[self.time_list] if self.network.config.is_time else None
+        origin = interaction.interaction.get(ORIGIN)
+        users = sides.users(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], stamps, origin)
+        return users, sides.side.fused
 
-    def _item_side(self) -> _Evaluation:
+    def _sides(self) -> Sides:
         """What all items bring to an evaluation; made once while the weights stay the same."""
         items = self.network.items
         if self.training or torch.is_grad_enabled():
             tables = items.tables()
-            return _Evaluation((), ItemSide(tables, self.network.fused_items(tables)))
+            return Sides(self.network, ItemSide(tables, self.network.fused_items(tables)))
         parameters = tuple(self.network.parameters())
         state = (
             *(parameter.data_ptr() for parameter in parameters),
             *(parameter._version for parameter in parameters),
             torch.is_autocast_enabled(items.present.device.type),
         )
-        if self._kept is None or self._kept.state != state:
-            self._kept = _Evaluation(state, items.side())
-        return self._kept
-
-    def _inputs(self, kept: _Evaluation, interaction: Interaction) -> Mapping[str, Prepared] | None:
-        """The first layer's inputs of all items, once the evaluation has seen as many tokens and if they are small."""
-        if self.training or torch.is_grad_enabled():
-            return None
-        config, items = self.network.config, self.network.items
-        width = 3 * config.inner_width + 2 * config.group_width + config.n_heads + config.hidden_size
-        if kept.inputs is not None or 4 * items.rows * width * len(items.modalities) > INPUT_BYTES:
-            return kept.inputs
-        kept.tokens += int(interaction[self.ITEM_SEQ_LEN].sum())
-        if kept.tokens >= items.rows:
-            kept.inputs = self.network.item_inputs(kept.side.tables)
-        return kept.inputs
+        if self._kept is None or self._kept[0] != state:
+            self._kept = state, Sides(self.network, items.side())
+        return self._kept[1]
 
     def train(self, mode: bool = True) -> MMM4Rec:
         """Switch training mode; the cached item side is dropped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,30 @@ def _elsewhere_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     os.chdir(tmp_path_factory.mktemp("standing"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def kiosk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny shop (``dataset/``), and what one training has left (``model/``, ``checkpoint``); read only.
+
+    Made once for a whole test run, also where several processes share it.
+    """
+    from model_shop import trained_once
+
+    base = tmp_path_factory.getbasetemp()
+    return trained_once((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once")
+
+
+@pytest.fixture(scope="session")
+def model_folder(kiosk: Path) -> Path:
+    """A model folder with texts, pictures, time and neighbours; nobody writes to it."""
+    return (kiosk / "model").resolve()
+
+
+@pytest.fixture
+def folder_copy(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of :func:`model_folder` that a test may change."""
+    return Path(shutil.copytree(model_folder, tmp_path / "model"))
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from dataset_prep.embed.spec import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, PRECISIONS
 from dataset_prep.files.arguments import add_set
+from recbole_mmm4rec.encoders.spec import DEFAULT_IMAGE_ENCODER, DEFAULT_TEXT_ENCODER, PRECISIONS
 
 EPILOG = f"""encoders:
   FOLDER or HUB/NAME                       sentence-transformers (text)

@@ -15,10 +15,10 @@ from tqdm import tqdm
 from dataset_prep.embed.cache import VectorCache
 from dataset_prep.embed.engines import Encoded, RayCluster, encode_locally, encode_on_ray
 from dataset_prep.embed.inputs import Inputs, absent_line, read_pictures, read_texts, report_pictures
-from dataset_prep.embed.load import load_encoder
-from dataset_prep.embed.spec import DEFAULT_TEXT_ENCODER, Encoder, EncoderSpec, Load, Source
 from dataset_prep.files.set_files import SetFiles
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.encoders.load import load_encoder
+from recbole_mmm4rec.encoders.spec import DEFAULT_TEXT_ENCODER, Encoder, EncoderSpec, Load, Source
 from recbole_mmm4rec.features.store import FeatureStore, settle, store_path, write_store
 
 BATCH, CPU_PICTURES = 64, 8  # a CPU's caches hold no more pictures: 64 at a time take three times as long

@@ -7,68 +7,16 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dataset_prep.embed.spec import Encoder, EncoderSpec, Load, Source
-from dataset_prep.images.files import BadPictureError
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.encoders.batches import Encoded, encode_shard
+from recbole_mmm4rec.encoders.spec import Encoder, EncoderSpec, Load, Source
 
-DECODERS = 4  # threads that read and decode pictures while a batch is computed
 KNOCK_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A shard's vectors.
-
-    Attributes:
-        good: (n,) positions in the shard of the inputs with a vector, ascending.
-        vectors: (n, dim) float32.
-        failed: reasons by the positions of the others.
-    """
-
-    good: list[int]
-    vectors: np.ndarray
-    failed: dict[int, str]
-
-
-def encode_shard(
-    encoder: Encoder, sources: Sequence[Source], batch_size: int, done: Callable[[int], object]
-) -> Encoded:
-    """Encodes a shard in its order; a picture that cannot be used takes no place in a batch.
-
-    Args:
-        encoder: of texts or of pictures.
-        sources: texts, or pictures as files or bytes.
-        batch_size: inputs at a time.
-        done: called with the number of inputs after each batch.
-    """
-    failed: dict[int, str] = {}
-    good: list[int] = []
-    blocks: list[np.ndarray] = []
-    batch: list[Any] = []
-    for position, prepared in enumerate(_prepared(encoder, sources, 2 * batch_size)):
-        if isinstance(prepared, BadPictureError):
-            failed[position] = str(prepared)
-            done(1)
-            continue
-        good.append(position)
-        batch.append(prepared)
-        if len(batch) == batch_size:
-            blocks.append(encoder.encode(batch))
-            done(len(batch))
-            batch = []
-    if batch:
-        blocks.append(encoder.encode(batch))
-        done(len(batch))
-    vectors = np.concatenate(blocks) if blocks else np.zeros((0, encoder.dim), dtype=np.float32)
-    return Encoded(good, vectors, failed)
 
 
 def encode_locally(
@@ -150,31 +98,13 @@ def encode_on_ray(
         ray.shutdown()
 
 
-def _prepared(encoder: Encoder, sources: Sequence[Source], ahead: int) -> Iterator[Any]:
-    """Prepared inputs, or the error of each that has one; pictures are decoded ahead in threads."""
-    if all(isinstance(source, str) for source in sources):
-        yield from (encoder.prepare(source) for source in sources)
-        return
-
-    def prepare(source: Source) -> Any:
-        try:
-            return encoder.prepare(source)
-        except BadPictureError as error:
-            return error
-
-    rest = iter(sources)
-    with ThreadPoolExecutor(DECODERS) as pool:
-        waiting: deque[Future[Any]] = deque(pool.submit(prepare, source) for source in islice(rest, ahead))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(prepare, source) for source in islice(rest, 1))
-
-
 def _connect(address: str) -> Any:
     try:
         import ray
     except ImportError as error:  # absent, or without the pkg_resources it needs
-        raise UserError(f"--engine ray: ray cannot be imported ({error}): pip install ray 'setuptools<81'") from None
+        raise UserError(
+            f"--engine ray: ray cannot be imported ({error}): pip install 'recbole-mmm4rec[tune]'"
+        ) from None
     terminated = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataset_prep.embed.spec import Source
-from dataset_prep.files.atomic import hash_file
 from dataset_prep.files.set_files import SetFiles
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem
 from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, report_path, write_report
 from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
+from recbole_mmm4rec.encoders.spec import Source
 from recbole_mmm4rec.features.store import hash_inputs
 
 

@@ -15,12 +15,8 @@ from tqdm import tqdm
 
 from dataset_prep.images.client import FetchError, FetchLimits, PictureClient
 from dataset_prep.images.files import (
-    DEFAULT_MAX_PIXELS,
     MOST_PIXELS,
-    BadPictureError,
-    check_picture,
     find_pictures,
-    need_pillow,
     picture_folder,
     picture_stem,
     remove_leftovers,
@@ -29,6 +25,7 @@ from dataset_prep.images.files import (
 from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, report_path, write_report
 from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.encoders.pictures import DEFAULT_MAX_PIXELS, BadPictureError, check_picture, need_pillow
 
 COLUMN = "image"
 

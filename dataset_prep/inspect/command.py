@@ -11,7 +11,7 @@ import numpy as np
 from dataset_prep.files.arguments import add_set
 from dataset_prep.files.atomic import replace_file
 from dataset_prep.files.set_files import SetFiles
-from dataset_prep.images.files import find_pictures, need_pillow, picture_folder, picture_stem
+from dataset_prep.images.files import find_pictures, picture_folder, picture_stem
 from dataset_prep.inspect.page import Card, Content, render
 from dataset_prep.inspect.stats import (
     Activity,
@@ -25,6 +25,7 @@ from dataset_prep.inspect.stats import (
 )
 from dataset_prep.inspect.vectors import NearDuplicates, StoredVectors, Vectors, near_duplicates, nearest
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.encoders.pictures import need_pillow
 
 NEAR = 0.98  # cosine from which on two items are near duplicates
 NEAR_HASH = 0.875  # the same for difference hashes: at most 4 of 64 signs differ

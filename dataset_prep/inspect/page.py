@@ -12,8 +12,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from dataset_prep.images.files import BadPictureError, read_picture
 from dataset_prep.inspect.plots import histogram, popularity
+from recbole_mmm4rec.encoders.pictures import BadPictureError, read_picture
 
 LARGE, SMALL = 160, 88  # pixels of a picture's longer side
 MOST_PICTURE_BYTES = 4_000_000  # of all pictures on the page, as text

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_prep.files.atomic import hash_file
 from dataset_prep.files.set_files import SetFiles
 from dataset_prep.files.times import LATEST
-from dataset_prep.images.files import BadPictureError, read_picture
 from dataset_prep.inspect.vectors import ArrayVectors
 from recbole_mmm4rec.base.atomic_files import line_of
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
+from recbole_mmm4rec.encoders.pictures import BadPictureError, read_picture
 
 OLDEST_DATE = 100_000_000  # 1973; smaller numbers are positions in a history
 HASH_SIDE = 8

@@ -9,7 +9,6 @@ from collections.abc import Container
 from pathlib import Path
 
 from dataset_prep.files.arguments import add_images, add_output
-from dataset_prep.files.atomic import hash_file
 from dataset_prep.files.item_table import find_images
 from dataset_prep.files.text import check_set_name, clean_text
 from dataset_prep.files.times import parse_seconds
@@ -18,6 +17,7 @@ from dataset_prep.filters.filters import KEEP_ALL, Filters, Step, apply_filters
 from dataset_prep.filters.interactions import InteractionLog
 from dataset_prep.sources.prepared import IMAGE_COLUMN, WITH_IMAGE, Origin, Prepared, write_set
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.files import hash_file
 
 # Title, year and genres by data set: the columns that become the text.
 TEXT_COLUMNS = {"ml-100k": ("movie_title", "release_year", "class")}
@@ -95,7 +95,7 @@ def title_sentence(title: str, year: str, genres: str) -> str:
 def _find(source: str) -> Path:
     spec = importlib.util.find_spec("recbole")  # finds the package without running its heavy import
     if spec is None or spec.origin is None:
-        raise UserError("recbole is not installed: pip install recbole==1.2.1")
+        raise UserError("RecBole is not installed: pip install --no-deps recbole==1.2.1")
     examples = Path(spec.origin).parent / "dataset_example"
     there = sorted(name for name in TEXT_COLUMNS if (examples / name / f"{name}.inter").is_file())
     if source not in there:

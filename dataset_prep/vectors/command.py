@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from dataset_prep.files.arguments import add_set
-from dataset_prep.files.atomic import hash_file
 from dataset_prep.files.set_files import SetFiles
 from dataset_prep.vectors.files import Brought, read_vectors
 from dataset_prep.vectors.order import read_order, rows_by_number
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.features.store import store_path, write_store
 from recbole_mmm4rec.features.writer import first_three
 

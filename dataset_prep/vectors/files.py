@@ -89,10 +89,8 @@ def _torch(path: Path) -> Brought:
 
 
 def _safetensors(path: Path) -> Brought:
-    try:
-        from safetensors.torch import load_file
-    except ImportError:
-        raise UserError("reading .safetensors needs safetensors: pip install safetensors") from None
+    from safetensors.torch import load_file
+
     try:
         content = load_file(path)
     except Exception as error:  # safetensors has errors of its own

@@ -20,12 +20,12 @@ TYPES = ("token", "float", "token_seq", "float_seq")
 _SEPARATORS = ("\t", ",", ";", "|", " ", "::")
 
 
-def read_header(path: Path, separator: str = "\t", encoding: str = "utf-8") -> dict[str, str]:
+def read_header(path: Path, separator: str | None = None, encoding: str = "utf-8") -> dict[str, str]:
     """Columns of an atomic file and their types.
 
     Args:
         path: the file; its first line reads ``field:type`` for each column.
-        separator: what stands between columns.
+        separator: what stands between columns; None for TABs where nobody can set another one.
         encoding: of the file; the byte order mark that some programs put before UTF-8 is no part of a name.
 
     Returns:
@@ -43,7 +43,7 @@ def read_header(path: Path, separator: str = "\t", encoding: str = "utf-8") -> d
     if "\0" in first:
         raise UserError(f"{path} line 1: a zero byte; the file is damaged, or encoding is not what it is in")
     header: dict[str, str] = {}
-    for column in first.split(separator):
+    for column in first.split(separator or "\t"):
         field, _, kind = column.partition(":")
         if kind not in TYPES:
             way_out = _other_separator(first, separator) or f"write NAME:TYPE with one of {TYPES}"
@@ -54,15 +54,17 @@ def read_header(path: Path, separator: str = "\t", encoding: str = "utf-8") -> d
     return header
 
 
-def _other_separator(header: str, separator: str) -> str:
-    """What to set for a header whose columns are separated by something else; empty when that explains nothing."""
+def _other_separator(header: str, given: str | None) -> str:
+    """What to do about a header whose columns are separated by something else; empty when that explains nothing."""
+    separator = given or "\t"
     for other in _SEPARATORS:
         columns = header.split(other)
         if other != separator and len(columns) > 1 and all(column.partition(":")[2] in TYPES for column in columns):
             seen = f"its columns seem to be separated by {other!r} and not by {separator!r}"
             if other == "\t":
                 return f'{seen}: leave field_separator out, or write "\\t" in double quotes in YAML'
-            return f"{seen}: set field_separator: {other!r}, or write the file with TABs"
+            change = "" if given is None else f"set field_separator: {other!r}, or "
+            return f"{seen}: {change}write the file with TABs"
     return ""
 
 
@@ -129,14 +131,14 @@ def line_of(path: Path, row: int, encoding: str = "utf-8") -> int:
 
 
 def read_item_column(
-    item_file: str | Path, column: str, separator: str = "\t", encoding: str = "utf-8"
+    item_file: str | Path, column: str, separator: str | None = None, encoding: str = "utf-8"
 ) -> tuple[list[str], list[str]]:
     """Reads the item tokens and one more column of a RecBole ``.item`` file.
 
     Args:
         item_file: the atomic file, ``item_id`` among its columns.
         column: name of the column, without its type.
-        separator: what stands between fields.
+        separator: what stands between fields, as in :func:`read_header`.
         encoding: of the file.
 
     Returns:
@@ -154,7 +156,7 @@ def read_item_column(
     id_at, column_at = names.index("item_id"), names.index(column)
     first_line: dict[str, int] = {}
     values: list[str] = []
-    for number, fields in read_rows(path, header, separator, encoding):
+    for number, fields in read_rows(path, header, separator or "\t", encoding):
         if not fields[id_at]:
             raise UserError(f"{path} line {number}: item_id is empty; fill it in or leave the line out")
         first = first_line.setdefault(fields[id_at], number)

@@ -6,6 +6,7 @@ import errno
 import glob
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,52 @@ def whole_file(path: str | Path, durable: bool = False) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """A folder that appears under its name only when all of it has been written.
+
+    Args:
+        path: its name; an older folder of that name stays until the new one takes its place. Parts that killed
+            processes of this machine have left are removed.
+
+    Yields:
+        The folder to write to, beside it.
+
+    Raises:
+        UserError: the disk is full, or nothing can be written there; what had the name before is as it was.
+    """
+    target = Path(os.path.abspath(path))
+    aside = target.with_name(f".{target.name}.old")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for part in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+            number = part.name.split(".")[-2]
+            if number.isdecimal() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
+                shutil.rmtree(part, ignore_errors=True)
+        if aside.exists() and not target.exists():  # a kill between the two renames
+            os.replace(aside, target)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            shutil.rmtree(aside, ignore_errors=True)
+            if target.exists():
+                os.replace(target, aside)
+            os.replace(temporary, target)
+            shutil.rmtree(aside, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except (OSError, RuntimeError) as error:
+        reason = _no_room(error) or (error.strerror if isinstance(error, PermissionError) else "")
+        if not reason:
+            raise
+        raise UserError(
+            f"{str(path)!r} cannot be written: {reason}; make room, or name another place (what had that name before "
+            "is as it was)"
+        ) from error
+
+
 def _no_room(error: BaseException | None) -> str:
     """What the system says where a file found no room, also where PyTorch wraps it; empty for any other error."""
     while error is not None:
@@ -87,3 +134,12 @@ def file_hash(path: str | Path) -> str:
         while part := content.read(2**20):
             total.update(part)
     return total.hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -71,9 +71,8 @@ def write(path: str | Path, state: Mapping[str, Any]) -> None:
         tree, tensors = to_tree(dict(state))
         header, ordered = _header(tree, tensors)
     except Unwritable as error:
-        raise UserError(
-            f"{str(path)!r} cannot be written: {error}, which no checkpoint can hold; leave it out of other_parameter_name"
-        ) from None
+        told = f"{error}, which no checkpoint can hold; leave it out of other_parameter_name"
+        raise UserError(f"{str(path)!r} cannot be written: {told}") from None
     digest = hashlib.sha256(header)
     with whole_file(path, durable=True) as file:
         file.write(header)

@@ -157,15 +157,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # PyTorch remarks on RecBole's version of pickle
             content = _read(file)
-            if isinstance(content, Mapping):
-                content = _plain(dict(content))
+            plain = _plain(dict(content)) if isinstance(content, Mapping) else None
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint {str(path)!r} is not read: {_first_line(error)}") from None
     except Exception as error:  # a damaged file may make zip, pickle and PyTorch's readers fail in any way
         raise UserError(f"checkpoint {str(path)!r} cannot be read: {_first_line(error)}") from None
-    if not isinstance(content, Mapping):
+    if plain is None:
         raise UserError(f"checkpoint {str(path)!r} holds a {type(content).__name__}, not a dictionary of weights")
-    return content
+    return plain
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:

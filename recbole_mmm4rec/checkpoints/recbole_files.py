@@ -49,7 +49,7 @@ def _save(content: Any, file: Place | IO[bytes], *args: Any, **kwargs: Any) -> N
         if isinstance(held, dict):  # modules among them: their weights are in the model's own
             kept = {name: value for name, value in held.items() if not isinstance(value, nn.Module)}
             content = {**content, "other_parameter": kept}
-        write(file, content)
+        write(Path(file), content)
     else:
         with whole_file(Path(file)) as whole:
             torch.save(content, whole, *args, **kwargs)
@@ -58,7 +58,8 @@ def _save(content: Any, file: Place | IO[bytes], *args: Any, **kwargs: Any) -> N
 def read_arrays_alone(module: ModuleType) -> None:
     """Read arrays of numbers, and no pickles in them.
 
-    ``LDiffRec`` reads a data set's ``item_emb.npy`` with ``allow_pickle=True`` (model/general_recommender/ldiffrec.py:232).
+    ``LDiffRec`` reads a data set's ``item_emb.npy`` with ``allow_pickle=True``
+    (model/general_recommender/ldiffrec.py:232).
     """
     numpy = module.np
 

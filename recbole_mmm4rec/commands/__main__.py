@@ -13,6 +13,7 @@ from recbole_mmm4rec.base.errors import did_you_mean
 COMMANDS = {
     "prep": ("dataset_prep.cli:main", "make a data set and the embeddings of its texts and pictures"),
     "train": ("recbole_mmm4rec.run.cli:main", "train and test MMM4Rec or any model of RecBole"),
+    "recommend": ("recbole_mmm4rec.recommend.command:main", "items for a history, from the folder of a trained model"),
     "compare": ("recbole_mmm4rec.compare.__main__:main", "models beside each other under one protocol: tables, tests"),
     "tune": ("recbole_mmm4rec.tune.__main__:main", "search settings of any model by its validation"),
     "doctor": ("recbole_mmm4rec.commands.doctor:main", "what is installed here, what works, and what to do about it"),

@@ -52,7 +52,7 @@ def examine(self_test: bool = True) -> dict[str, Any]:
     problems = known_problems(found)
     report: dict[str, Any] = {"python": python_and_system(), "packages": found}
     if found["torch"] and found["numpy"]:
-        report |= _backends(self_test)
+        report |= _backends(self_test and bool(found["safetensors"]))
     if found["recbole"]:
         repairs, failed = _repairs(found["recbole"])
         report["repairs"] = repairs

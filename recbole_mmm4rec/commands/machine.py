@@ -19,6 +19,7 @@ PACKAGES = (
     "numpy",
     "pandas",
     "pyarrow",
+    "safetensors",
     "scipy",
     "setuptools",
     "numba",
@@ -31,10 +32,18 @@ PACKAGES = (
     "hyperopt",
     "matplotlib",
     "duckdb",
+    "fastapi",
+    "uvicorn",
+    "prometheus-client",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "faiss-cpu",
+    "huggingface_hub",
 )
 """Packages whose versions tell most."""
 
-_NEEDED = ("torch", "numpy", "pandas", "pyarrow")
+_NEEDED = ("torch", "numpy", "pandas", "pyarrow", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,10 @@ _OPTIONAL = {
     "numba": ("numba", "training on a processor is slower", "pip install -U numba"),
     "ray": ("ray.tune", "tuning with ray", "pip install -U ray (RecBole forbids one newer than 2.6.3, which works)"),
     "sentence-transformers": ("sentence_transformers", "text encoders", "pip install -U sentence-transformers"),
+    "fastapi": ("fastapi", "the service", "pip install -U 'recbole-mmm4rec[serve]'"),
+    "onnxruntime": ("onnxruntime", "the export to ONNX", "pip install -U 'recbole-mmm4rec[export]'"),
+    "faiss-cpu": ("faiss", "the export of an index", "pip install -U 'recbole-mmm4rec[export]'"),
+    "huggingface_hub": ("huggingface_hub", "model hubs", "pip install -U 'recbole-mmm4rec[hub]'"),
 }
 """Package → the module that is asked for, what needs it, and what to do where it is there and cannot be imported."""
 

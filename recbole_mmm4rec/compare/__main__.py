@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_mmm4rec.base.command_line import Parser, ended, whole
+from recbole_mmm4rec.base.installed import check_installed
 from recbole_mmm4rec.base.locks import alone
-from recbole_mmm4rec.run.command import check_installed
 
 _EXAMPLES = """\
 examples:

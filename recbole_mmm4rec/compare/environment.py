@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import resource
 import sys
@@ -11,20 +10,9 @@ from pathlib import Path
 
 import torch
 
+from recbole_mmm4rec.base.machine import cores, processor
+
 _PACKAGES = ("recbole-mmm4rec", "recbole", "torch", "numpy", "pandas", "scipy", "mamba-ssm", "causal-conv1d")
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def processor() -> str:
-    """The processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def environment() -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recbole_mmm4rec.compare.environment import cores
+from recbole_mmm4rec.base.machine import cores
 from recbole_mmm4rec.compare.job import Job
 from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.records import Record, Records

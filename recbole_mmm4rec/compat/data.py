@@ -74,6 +74,7 @@ def name_unloaded_columns(module: ModuleType) -> None:
                         f"load_col, or take it out of {key}"
                     )
                 _check_kind(self, key, field)
+        _check_vectors(self)
         wanted = self.config["load_col"] if isinstance(self.config["load_col"], dict) else {}
         absent = [
             name
@@ -123,6 +124,20 @@ def _check_kind(dataset: Any, key: str, field: str) -> None:
         if not isinstance(value, wanted[kind][0]):
             raise UserError(
                 f"{key}: {field}={value!r}: column '{field}' is of type {kind.value} and needs {wanted[kind][1]}"
+            )
+
+
+def _check_vectors(dataset: Any) -> None:
+    """Refuse a ``preload_weight`` that names vectors where ids belong or ids where vectors do, by a UserError."""
+    from recbole.utils import FeatureType
+
+    numbers = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+    for ids, vectors in (dataset.config["preload_weight"] or {}).items():
+        if dataset.field2type[ids] is not FeatureType.TOKEN or dataset.field2type[vectors] not in numbers:
+            kinds = ", ".join(f"'{field}' is of type {dataset.field2type[field].value}" for field in (ids, vectors))
+            raise UserError(
+                f"preload_weight: {ids}: {vectors}: {kinds}; it maps a column of ids (token) to one of vectors "
+                "(float_seq), as in {item_id: vector}"
             )
 
 

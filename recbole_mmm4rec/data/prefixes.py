@@ -67,6 +67,11 @@ class PrefixColumns(MutableMapping[str, Tensor]):
         """N, the number of samples."""
         return self.target.shape[0]
 
+    @property
+    def rows(self) -> dict[str, Tensor]:
+        """Field name to its values in the shared table, (R, ...), ordered by (user, time)."""
+        return {n: c.values for n, c in self._fields.items() if c.kind == "target" and c.values is not None}
+
     def select(self, index: slice | Tensor) -> PrefixColumns:
         """The same fields for the samples at ``index`` (int64 or bool), still without a copy of any history."""
         if isinstance(index, Tensor) and index.dtype != torch.bool and len(index) and int(index.min()) < 0:

@@ -49,6 +49,7 @@ class NetworkConfig:
     time_padding: str = _setting("time_padding")
     d_skip: str = _setting("d_skip")
     is_modality_bias: bool = _setting("is_modality_bias")
+    id_dropout: float = _setting("id_dropout")
     item_mm_fusion: str = _setting("item_mm_fusion")
     temperature: float = _setting("temperature")
     ssd_backend: str = _setting("ssd_backend")

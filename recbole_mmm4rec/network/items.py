@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 
@@ -38,7 +38,8 @@ class ItemTables(nn.Module):
     """The item side of the network: one table of D-wide vectors per modality.
 
     ``table_m = adapter_m(features_m) + bias_m``; an item without modality m has a learned vector in place of
-    ``adapter_m(features_m)``. Row 0 is padding.
+    ``adapter_m(features_m)``, and with ``id_dropout`` an item whose ID is left out one in place of ``bias_m``. Row 0 is
+    padding.
     """
 
     def __init__(
@@ -69,6 +70,10 @@ class ItemTables(nn.Module):
         self.bias = nn.ParameterDict()
         if config.is_modality_bias:
             self.bias.update({m: nn.Parameter(torch.zeros(self.rows, D)) for m in self.modalities})
+        self.stand_in = nn.ParameterDict()
+        if config.is_modality_bias and config.id_dropout:
+            self.stand_in.update({m: nn.Parameter(torch.zeros(D)) for m in self.modalities})
+        self.hidden: Tensor | None = None
         masks = []
         for name in self.modalities:
             mask = (present or {}).get(name)
@@ -88,6 +93,8 @@ class ItemTables(nn.Module):
 
     present: Tensor
     scored: Tensor
+    hidden: Tensor | None
+    """(I+1,) bool, the items whose ID this training step leaves out; None: of no item."""
     row_wise: bool
     """Whether chosen rows of the parameters with a row an item (ID tables, fusion weights) get sparse gradients."""
 
@@ -110,9 +117,13 @@ class ItemTables(nn.Module):
         return made
 
     @torch.no_grad()
-    def side(self) -> ItemSide:
-        """What an evaluation keeps; made piece by piece, so that nothing else of I rows stands in memory."""
-        tables = self.tables()
+    def side(self, tables: dict[str, Tensor] | None = None) -> ItemSide:
+        """What an evaluation keeps; made piece by piece, so that nothing else of I rows stands in memory.
+
+        Args:
+            tables: :meth:`tables`, if they are at hand.
+        """
+        tables = self.tables() if tables is None else tables
         fused: Tensor | None = None
         with torch.autocast(self.present.device.type, enabled=False):
             for piece in self._pieces():
@@ -138,8 +149,25 @@ class ItemTables(nn.Module):
             if not self.complete:
                 here = self.present[rows, column].unsqueeze(1)  # (n, 1)
                 vectors = torch.where(here, vectors, self.missing[name].to(vectors.dtype))  # (n, D)
-            made[name] = vectors + self._own(self.bias[name], rows) if name in self.bias else vectors  # (n, D)
+            made[name] = vectors + self._ids(name, rows) if name in self.bias else vectors  # (n, D)
         return made
+
+    def hide_ids(self) -> None:
+        """Draw the items whose ID the coming training step leaves out, each with probability ``id_dropout``.
+
+        One draw for all that a step asks of the tables: an item is known by its ID in all of them or in none. It holds
+        until the next one, so that a backward pass that projects again finds the same.
+        """
+        self.hidden = None
+        if self.training and self.stand_in:
+            self.hidden = torch.rand(self.rows, device=self.present.device) < self.config.id_dropout
+
+    def _ids(self, name: str, rows: Rows) -> Tensor:
+        """(n, D), the ID table's ``rows`` of a modality, and what stands in for those that are hidden."""
+        table = self._own(self.bias[name], rows)
+        if self.hidden is None or not self.training:
+            return table
+        return torch.where(self.hidden[rows].unsqueeze(1), self.stand_in[name].to(table.dtype), table)
 
     @contextmanager
     def sparse_lookups(self) -> Iterator[None]:
@@ -155,6 +183,24 @@ class ItemTables(nn.Module):
         if self.row_wise and isinstance(rows, Tensor):
             return F.embedding(rows, table, sparse=True)
         return table[rows]
+
+    @contextmanager
+    def without(self, names: Collection[str]) -> Iterator[None]:
+        """Within it no item has these modalities, as if their texts or pictures were not there."""
+        before = self.present, self.scored, self.complete
+        self.present = before[0].clone()
+        self.present[1:, [self.modalities.index(name) for name in names]] = False
+        self.scored = self.present | ~self.present.any(1, keepdim=True)
+        self.complete = bool(self.present.all())
+        try:
+            yield
+        finally:
+            self.present, self.scored, self.complete = before
+
+    def absent(self, name: str) -> Tensor:
+        """(I+1, D), the table of a modality that no item has: what :meth:`vectors` gives within :meth:`without`."""
+        vector = self.missing[name].expand(self.rows, -1)
+        return vector + self.bias[name] if name in self.bias else vector
 
     def coefficients(self, rows: Rows = ALL) -> Tensor | None:
         """(n, M) weight of each modality's logit for ``rows``, None where all are 1.

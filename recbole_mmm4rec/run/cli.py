@@ -116,6 +116,9 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:
         name = _SHORT.get(name, name)
         key = name.removeprefix("--")
         if not name.startswith("--") or not key:
+            key, value = next(reversed(found.items()), ("", ""))
+            if value[:1] in ("[", "{") and not value.endswith(("]", "}")):  # a shell has cut it at a blank
+                raise UserError(f'--{key}={value}: a list or mapping with blanks needs quotes: "--{key}={value} …"')
             raise UserError(f"stray argument {argument!r}: settings are written --key=value")
         if not equals:
             if not waiting or waiting[0].startswith("--"):

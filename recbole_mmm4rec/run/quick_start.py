@@ -17,6 +17,7 @@ from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.token_order import KEY, check_token_order
 from recbole_mmm4rec.distributed import group, launch
 from recbole_mmm4rec.run.build import build, build_data, build_model, check_data_files, make_config, start_log
+from recbole_mmm4rec.run.folder import wants_folder, write_model_folder
 from recbole_mmm4rec.run.settings_again import config_again
 from recbole_mmm4rec.training.history import best_epoch
 
@@ -42,8 +43,9 @@ def run_recbole(
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result`` as RecBole's function of
         that name; ``valid_history``, a list of :class:`~.training.history.Validation`; ``best_epoch``, 0 for the
-        model before training; ``saved_model_file``, ``log_file`` and ``tensorboard_dir``: paths, or None where nothing
-        was written; of a pre-training also ``epoch_checkpoints``, files by epoch, and ``next_command``.
+        model before training; ``saved_model_file``, ``model_folder`` (of MMM4Rec), ``log_file`` and
+        ``tensorboard_dir``: paths, or None where nothing was written; of a pre-training also ``epoch_checkpoints``,
+        files by epoch, and ``next_command``.
 
     Raises:
         UserError: for settings or data that cannot be used.
@@ -62,6 +64,10 @@ def run_recbole(
         _check_saved(run)
     test_result = run.trainer.evaluate(run.test, load_best_model=saved, show_progress=show_progress)
 
+    folder = None
+    if saved and wants_folder(config) and group.is_main():
+        folder = write_model_folder(run, Path(run.trainer.saved_model_file).with_suffix(""))
+        logger.info(set_color("Model folder", "blue") + f": {folder}")
     environment = get_environment(config)
     logger.info("The running environment of this training is as follows:\n" + environment.draw())
     logger.info(set_color("best valid ", "yellow") + f": {best_result}")
@@ -76,6 +82,7 @@ def run_recbole(
         "valid_history": run.trainer.valid_history,
         "best_epoch": best_epoch(run.trainer),
         "saved_model_file": run.trainer.saved_model_file if saved else None,
+        "model_folder": folder,
         **keeping.results(config),
         "log_file": log_file,
         "tensorboard_dir": getattr(getattr(run.trainer, "tensorboard", None), "log_dir", None),

@@ -18,6 +18,7 @@ network's scores beside a memory of its training data from language models (Khan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,14 +96,43 @@ class Counts:
     def __init__(self, dataset: Any, window: int, decay: float, weight: float) -> None:
         self.decay, self.weight, self.rows = decay, weight, int(dataset.item_num)
         self._pairs = Pairs.of(dataset, window)
-        targets = np.bincount(dataset.inter_feat[dataset.iid_field].numpy(), minlength=self.rows)
-        self._from, self._to = (targets + 1.0) ** -FROM, (targets + 1.0) ** -TO
+        self._targets = np.bincount(dataset.inter_feat[dataset.iid_field].numpy(), minlength=self.rows)
+        self._weigh()
         both = np.r_[self._pairs.earlier, self._pairs.later], np.r_[self._pairs.later, self._pairs.earlier]
         weights = np.r_[self._pairs.weight, BACKWARD * self._pairs.weight]
         counts = sp.csr_matrix((weights, both), shape=(self.rows, self.rows))
         counts.setdiag(0)  # an item is no neighbour of its own
         counts.eliminate_zeros()
         self._counts = (sp.diags(self._from) @ counts @ sp.diags(self._to)).tocsr().astype(np.float32)
+
+    def _weigh(self) -> None:
+        self._from, self._to = (self._targets + 1.0) ** -FROM, (self._targets + 1.0) ** -TO
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that was counted, as arrays of plain numbers; :meth:`of_arrays` makes the same counts of them."""
+        counted = {name: getattr(self._counts, name) for name in ("indptr", "indices", "data")}
+        return {
+            **counted,
+            "targets": self._targets,
+            **{f"pairs.{key}": part for key, part in vars(self._pairs).items()},
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], decay: float, weight: float) -> Counts:
+        """The counts that :meth:`arrays` gave, without the training data set.
+
+        Args:
+            arrays: what it gave; they are not written to.
+            decay, weight: as for the class.
+        """
+        made = object.__new__(cls)
+        made.decay, made.weight, made.rows = decay, weight, len(arrays["targets"])
+        made._pairs = Pairs(**{key: arrays[f"pairs.{key}"] for key in ("start", "earlier", "later", "weight")})
+        made._targets = arrays["targets"]
+        made._weigh()
+        parts = tuple(arrays[name] for name in ("data", "indices", "indptr"))
+        made._counts = sp.csr_matrix(parts, shape=(made.rows, made.rows))
+        return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Counts:
         return self  # nobody changes it

@@ -1,7 +1,4 @@
-"""The best items of each user, found over pieces of the catalogue, and handed to RecBole's metrics.
-
-Order: higher score first; of equal scores the lower item number first. (``torch.topk`` breaks ties as it happens.)
-"""
+"""The best items of each user of an evaluation, handed to RecBole's metrics in the order of :mod:`.recommend`."""
 
 from __future__ import annotations
 
@@ -13,10 +10,7 @@ import torch
 from recbole.evaluator import Collector
 from torch import Tensor
 
-from recbole_mmm4rec.scoring.neighbours import Addition
-
-SCORE_BYTES = 64 * 2**20
-"""Bytes of float32 scores that stand in memory at a time: users of a batch × items of a piece × 4."""
+from recbole_mmm4rec.scoring.recommend import best_of
 
 WHOLE_ROWS = ("rec.meanrank", "rec.score", "data.label")
 """What metrics may need of the scores of all items."""
@@ -33,81 +27,6 @@ class TopItems:
 
     items: Tensor
     rows: int
-
-
-def best_of(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The highest scores of each row in the order of this module.
-
-    Args:
-        scores: (B, n), without NaN.
-        count: K, at most n.
-
-    Returns:
-        (B, K) scores and (B, K) int64 columns.
-    """
-    values, columns = torch.topk(scores, min(count + 1, scores.shape[1]), dim=1)
-    if scores.shape[1] > count:
-        # a tie between the last one taken and the first one left: which of them to take is not topk's to say
-        open_rows = torch.nonzero(values[:, count - 1] == values[:, count]).flatten()
-        values, columns = values[:, :count].contiguous(), columns[:, :count].contiguous()
-        for part in open_rows.split(max(1, SCORE_BYTES // (8 * scores.shape[1]))):
-            columns[part] = _first_of_equals(scores[part], values[part, -1:], count)
-    columns = columns.sort(1).values
-    values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
-    return values, columns.gather(1, order)
-
-
-def _first_of_equals(scores: Tensor, lowest: Tensor, count: int) -> Tensor:
-    """(B, K) columns above ``lowest``, (B, 1), and the first ones equal to it."""
-    above, equal = scores > lowest, scores == lowest
-    wanted = count - above.sum(1, keepdim=True)
-    taken = above | (equal & (equal.cumsum(1) <= wanted))
-    return taken.nonzero()[:, 1].view(len(scores), count)
-
-
-def best_items(
-    users: Tensor,
-    fused: Tensor,
-    count: int,
-    history: tuple[Tensor, Tensor] | None = None,
-    budget: int | None = None,
-    addition: Addition | None = None,
-) -> Tensor:
-    """The highest scored items of each user, without the scores of all items at once.
-
-    Args:
-        users: (B, D).
-        fused: (I+1, D), the item side; row 0 is padding and scores −inf.
-        count: K, at most I.
-        history: users' rows in the batch and item numbers, (n,) int64 each, that score −inf.
-        budget: bytes of scores at a time, :data:`SCORE_BYTES` by default; a piece holds K items at least.
-        addition: what is added to some of the scores.
-
-    Returns:
-        (B, K) int64 item numbers, best first.
-    """
-    rows, budget = fused.shape[0], SCORE_BYTES if budget is None else budget
-    step = max(count, budget // (len(users) * users.element_size()), 1)
-    buffer = users.new_empty(len(users) * min(step, rows))
-    best: tuple[Tensor, Tensor] | None = None
-    for start in range(0, rows, step):
-        piece = fused[start : start + step]
-        scores = torch.mm(users, piece.T, out=buffer[: len(users) * len(piece)].view(len(users), len(piece)))
-        if addition is not None:
-            addition.add_to(scores, start)
-        if start == 0:
-            scores[:, 0] = -torch.inf
-        if history is not None:
-            held = (history[1] >= start) & (history[1] < start + len(piece))
-            scores[history[0][held], history[1][held] - start] = -torch.inf
-        values, columns = best_of(scores, min(count, len(piece)))
-        columns += start
-        if best is not None:  # earlier pieces stand in front: a stable order keeps lower item numbers first
-            values, order = torch.cat([best[0], values], 1).sort(dim=1, descending=True, stable=True)
-            columns = torch.cat([best[1], columns], 1).gather(1, order)
-        best = values[:, :count], columns[:, :count]
-    assert best is not None
-    return best[1]
 
 
 class RankingCollector(Collector):

@@ -79,4 +79,6 @@ class Setting:
         """
         wrong = self.kind.complaint(value)
         if wrong is not None:
+            if where.startswith("--") and set("[{") & set(wrong):
+                wrong += "; a shell needs it in double quotes"
             raise UserError(f"{where or f'{self.name}={shown(value)}'}: {wrong}")

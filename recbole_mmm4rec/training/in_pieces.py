@@ -8,7 +8,8 @@ import torch
 from recbole.trainer import Trainer
 from torch import Tensor
 
-from recbole_mmm4rec.scoring.ranking import RankingCollector, TopItems, best_items
+from recbole_mmm4rec.scoring.ranking import RankingCollector, TopItems
+from recbole_mmm4rec.scoring.recommend import best_items
 
 
 class RanksInPieces(Trainer):
@@ -38,5 +39,6 @@ class RanksInPieces(Trainer):
         if history is not None:
             history = tuple(part.to(users.device) for part in history)
         with torch.autocast(users.device.type, enabled=False):
-            items = best_items(users, fused, max(self.config["topk"]), history, addition=self.model.addition(batch))
+            added = self.model.addition(batch)
+            _, items = best_items(users, fused, max(self.config["topk"]), history=history, addition=added)
         return interaction, TopItems(items, fused.shape[0]), positive_u, positive_i

@@ -25,7 +25,7 @@ from recbole_mmm4rec.transfer.weight_shapes import layer_of, modalities_of, sett
 
 logger = logging.getLogger(__name__)
 
-_MODALITY_PARTS = ("items.adapter", "items.missing", "input_norm")
+_MODALITY_PARTS = ("items.adapter", "items.missing", "items.stand_in", "input_norm")
 
 
 @dataclass
@@ -200,7 +200,7 @@ def _other_maker(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def _tensor_problems(taken: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """Names and shapes, once the settings fit."""
-    optional = tuple(f"items.{name}" for name in ("bias", "missing", "fusion"))  # new here where it is new
+    optional = tuple(f"items.{name}" for name in ("bias", "stand_in", "missing", "fusion"))  # new here where it is new
     missing = sorted(name for name in own if name not in taken and not name.startswith(optional))
     left_over = sorted(name for name in taken if name not in own and not name.startswith(optional))
     shapes = [

@@ -17,7 +17,7 @@ PREFIX = "network."
 _PATTERNS = {
     "adapters": r"items\.(adapter|experts)\..*",
     "missing": r"items\.missing\..*",
-    "ids": r"items\.bias\..*",
+    "ids": r"items\.(bias|stand_in)\..*",
     "fusion": r"items\.fusion",
     "items": r"items\..*",
     "time": r"time_input\..*|.*\.time_(scale|gate)\..*",

@@ -11,8 +11,8 @@ from typing import Any
 
 from recbole_mmm4rec.base.command_line import Parser, ended, whole
 from recbole_mmm4rec.base.errors import UserError, nearest
+from recbole_mmm4rec.base.installed import check_installed
 from recbole_mmm4rec.base.locks import alone
-from recbole_mmm4rec.run.command import check_installed
 
 _EXAMPLES = """\
 examples:

@@ -28,6 +28,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
         ("user_id:token;item_id:token", ",", r"separated by ';' and not by ','"),
         ("user_id:token item_id:token", "\t", r"separated by ' '"),
         ("user_id:token::item_id:token", "\t", r"separated by '::'"),
+        ("user_id:token,item_id:token", None, r"separated by ',' and not by '\\t': write the file with TABs$"),
         (
             "user_id:token\titem_id:token",
             "\\t",
@@ -40,7 +41,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
         ("a:token\tb\0:token", "\t", "line 1: a zero byte"),
     ],
 )
-def test_a_header_that_cannot_be_used(tmp_path: Path, header: str, separator: str, said: str) -> None:
+def test_a_header_that_cannot_be_used(tmp_path: Path, header: str, separator: str | None, said: str) -> None:
     file = tmp_path / "x.inter"
     file.write_text(f"{header}\n", newline="")
     with pytest.raises(UserError, match=rf"x\.inter line 1: .*{said}" if "line 1" not in said else said):

@@ -81,10 +81,10 @@ def test_a_checkpoint_of_the_trainer(tmp_path: Path) -> None:
     content = read(run.trainer.saved_model_file)
     assert content["config"]["hidden_size"] == 16
     assert content["config"]["model"] == "MMM4Rec"
-    read = tensors(content["state_dict"])
-    assert read is not None
+    weights = tensors(content["state_dict"])
+    assert weights is not None
     for name, weight in run.model.state_dict().items():
-        assert torch.equal(read[name], weight)
+        assert torch.equal(weights[name], weight)
     assert content["valid_history"] == [tuple(entry) for entry in run.trainer.valid_history]
 
 

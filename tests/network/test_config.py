@@ -36,6 +36,7 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ("is_time", [0, 1.0, "yes", None], EITHER),
     ("p2p_residual", [0, "off", None], EITHER),
     ("is_modality_bias", [1, "True", None], EITHER),
+    ("id_dropout", [-0.1, 1.0, 1, "0.2", True, float("nan")], SHARE),
     ("time_padding", ["mask", "zero-stamp", None, True], "masked or zero_stamp"),
     ("d_skip", ["mamba2", "Scaled", 1, None], "scaled or mamba"),
     ("item_mm_fusion", ["dynamic", "sum", 0, None], FUSION),

@@ -67,6 +67,7 @@ def test_arguments_are_never_ignored(arguments: list[str], found: dict[str, str]
         (["--a=1", "b=2"], "stray argument 'b=2'"),
         (["--"], "stray argument '--'"),
         (["-x", "1"], "stray argument '-x'"),
+        (["--a=[text,", "category]"], "--a=[text,: a list or mapping with blanks needs quotes: "),
         (["--flag"], "--flag has no value"),
         (["--flag", "--b=1"], "--flag has no value"),
         (["--a=1", "--a", "2"], "--a is given twice, as '1' and as '2'"),

@@ -155,6 +155,8 @@ def test_vectors_of_an_additional_file_have_the_ids_of_the_items(folder: Path) -
     misnamed = {"load_col": {**columns, "emb": ["iid", "vector"]}}
     assert "shop.emb: no column vector among iid, vec; load_col=" in refusal(**alias, **misnamed)
     assert "preload_weight: column 'vectors' is not loaded" in refusal(**alias, preload_weight={"iid": "vectors"})
+    swapped = refusal(**alias, preload_weight={"vec": "iid"})
+    assert "'vec' is of type float_seq, 'iid' is of type token; it maps a column of ids (token) to" in swapped
     dataset = build(make_config("BPR", "shop", config_dict=settings(folder, **keys, **alias))).dataset
     firsts = dataset.get_preload_weight("iid")[:, 0].tolist()
     assert firsts[1:] == [float(token[1:]) for token in dataset.field2id_token["item_id"][1:]]

@@ -34,18 +34,18 @@ def scores(run: Run, rows: slice = slice(None)) -> Tensor:
 
 def test_inputs_of_all_items_are_made_once_they_pay(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     few = scores(run, slice(2))
-    assert run.model._kept.inputs is None  # two histories hold fewer items than the shop
+    assert run.model._kept[1].inputs is None  # two histories hold fewer items than the shop
     many = scores(run)
-    kept = run.model._kept.inputs
+    kept = run.model._kept[1].inputs
     assert kept is not None
     torch.testing.assert_close(many[:2], few, rtol=1e-5, atol=1e-5)
     assert scores(run) is not None
-    assert run.model._kept.inputs is kept
+    assert run.model._kept[1].inputs is kept
     run.model.train().eval()
     assert run.model._kept is None
-    monkeypatch.setattr("recbole_mmm4rec.model.INPUT_BYTES", 1)
+    monkeypatch.setattr("recbole_mmm4rec.scoring.recommend.INPUT_BYTES", 1)
     torch.testing.assert_close(scores(run), many, rtol=1e-5, atol=1e-5)
-    assert run.model._kept.inputs is None
+    assert run.model._kept[1].inputs is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from recbole_mmm4rec.run.build import Run
 from recbole_mmm4rec.run.quick_start import load_data_and_model
 from recbole_mmm4rec.scoring.beside import alone
 from recbole_mmm4rec.scoring.neighbours import Addition, Counts
-from recbole_mmm4rec.scoring.ranking import best_items
+from recbole_mmm4rec.scoring.recommend import best_items
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -75,7 +75,7 @@ def test_ranking_in_pieces_equals_ranking_of_all_scores(tmp_path: Path, budget: 
     with torch.no_grad():
         scores = run.model.full_sort_predict(batch)
         users, fused = run.model.sides(batch)
-        found = best_items(users, fused, 5, None, budget, run.model.addition(batch))
+        found = best_items(users, fused, 5, addition=run.model.addition(batch), budget=budget)[1]
     assert torch.equal(found, scores.sort(dim=1, descending=True, stable=True).indices[:, :5])
     with torch.no_grad(), alone(run.model):
         assert not torch.equal(scores, run.model.full_sort_predict(batch))

@@ -16,8 +16,9 @@ from watching import Watch
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.run.build import Run
-from recbole_mmm4rec.scoring import ranking
-from recbole_mmm4rec.scoring.ranking import RankingCollector, TopItems, best_items, best_of
+from recbole_mmm4rec.scoring import recommend
+from recbole_mmm4rec.scoring.ranking import RankingCollector, TopItems
+from recbole_mmm4rec.scoring.recommend import best_items, best_of
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -54,7 +55,7 @@ def test_pieces_give_the_order_of_the_whole(budget: int, count: int, masked: boo
     scores[:, 0] = -torch.inf
     if history is not None:
         scores[history] = -torch.inf
-    found = best_items(users, fused, count, history, budget)
+    found = best_items(users, fused, count, history=history, budget=budget)[1]
     assert torch.equal(found, sorted_all(scores, count))
 
 
@@ -86,7 +87,7 @@ def test_metrics_equal_recbole_s_to_the_last_digit(
     first = metrics[0] if metrics == ["GAUC"] else f"{metrics[0]}@{topk[0]}"
     changes = {"metrics": metrics, "topk": topk, "valid_metric": first, "eval_batch_size": 16}
     run = prepared(tmp_path, metric_decimal_place=12, **changes)
-    monkeypatch.setattr(ranking, "SCORE_BYTES", 16 * 4 * 4)  # four items at a time, or as many as are wanted
+    monkeypatch.setattr(recommend, "SCORE_BYTES", 16 * 4 * 4)  # four items at a time, or as many as are wanted
     with torch.no_grad():
         for value in run.model.parameters():
             value.add_(0.1 * torch.randn_like(value))
@@ -136,7 +137,7 @@ def test_several_positives_and_masked_histories(tmp_path: Path) -> None:
     for collector, given in (
         (Collector(config), scores),
         (RankingCollector(config), scores),
-        (RankingCollector(config), TopItems(best_items(users, fused, 6, history, budget=200), 21)),
+        (RankingCollector(config), TopItems(best_items(users, fused, 6, history=history, budget=200)[1], 21)),
     ):
         collector.data_struct.set("data.num_items", 21)
         collector.eval_batch_collect(given, Interaction({"user_id": torch.arange(9)}), positive_u, positive_i)

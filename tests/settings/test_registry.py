@@ -33,7 +33,7 @@ EXPECTED = {
     Counts.MEANING: {"time_padding", "temperature"},
     Counts.COMMAND: {
         *("checkpoint_dir", "data_path", "gpu_id", "reproducibility", "seed", "show_progress", "state", "use_gpu"),
-        "worker",
+        *("worker", "model_folder"),
     },
     Counts.PROTOCOL: {
         *("fast_cpu", "USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD", "LIST_SUFFIX", "ITEM_LIST_LENGTH_FIELD"),
@@ -50,7 +50,7 @@ EXPECTED = {
         *("show_progress", "state", "worker", "log_wandb", "wandb_project", "gpu_id", "use_gpu", "eval_batch_size"),
         *("save_dataset", "save_dataloaders", "features_in", "loss_decimal_place", "metric_decimal_place", "resume"),
         *("stopping_step", "pretrain_checkpoint_every", "local_rank", "offset", "ip", "port", "nproc", "world_size"),
-        *("single_spec", "launched"),
+        *("single_spec", "launched", "model_folder"),
     },
 }
 

@@ -103,6 +103,9 @@ def test_the_command_line_says_so(capsys: pytest.CaptureFixture[str], argument: 
         error = capsys.readouterr().err
         assert error.startswith(f"error: {argument}: it must be {message}")
         assert error.count("\n") == 1
+        assert error.endswith("; a shell needs it in double quotes\n") == bool(
+            {"[", "{"} & set(error.partition(" must be ")[2])
+        )
 
 
 def test_yaml_without_a_blank_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dataset_prep.files.arguments import add_output
-from dataset_prep.files.atomic import hash_file, part_of
+from dataset_prep.files.atomic import part_of
 from dataset_prep.filters.interactions import HEADER
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem, remove_leftovers
 from dataset_prep.sources.merge.domain import SEPARATOR, Domain, find_domains
 from dataset_prep.sources.prepared import IMAGE_COLUMN, ITEM_HEADER, Origin, Prepared, write_set
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

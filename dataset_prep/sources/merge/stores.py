@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from dataset_prep.files.atomic import hash_file
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem
 from dataset_prep.sources.merge.domain import Domain
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.features.manifest import MODALITIES
 from recbole_mmm4rec.features.store import FeatureStore, hash_inputs, settle, store_path, write_store
 from recbole_mmm4rec.features.tables import FeatureSource

@@ -32,6 +32,14 @@ ROWS = (
     Setting("allow_download", switch(), "Whether RecBole may download a data set that it knows.", counts=Counts.FIXED),
     _each_run("data_path", text("dataset"), "The folder above the data sets."),
     _each_run("checkpoint_dir", text("saved"), "Folder of the checkpoints."),
+    Setting(
+        "model_folder",
+        switch(),
+        "Whether a training ends with a model folder in checkpoint_dir, to recommend from.",
+        True,
+        Counts.RESUMED | Counts.FIXED | Counts.COMMAND,
+        ours=True,
+    ),
     _each_run("show_progress", switch(), "Progress bars."),
     _each_run(
         "state", optional(word("debug", "info", "warning", "error", "critical", any_case=True)), "Level of the log."

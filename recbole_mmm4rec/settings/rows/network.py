@@ -45,6 +45,12 @@ ROWS = (
     ),
     _row("is_modality_bias", switch(), 'Trainable ID tables on top of the features (the paper\'s "with ID").', True),
     _row(
+        "id_dropout",
+        number(low=0, below=1),
+        "Share of the items whose ID a training step leaves out, so that new items are known without; 0: the paper.",
+        0.0,
+    ),
+    _row(
         "item_mm_fusion",
         word("static", "dynamic_shared", "dynamic_instance"),
         "How the logits of the modalities are joined.",

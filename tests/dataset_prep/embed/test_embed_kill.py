@@ -18,7 +18,7 @@ SLOW_RUN = """
 import hashlib, pathlib, sys, time
 import numpy as np
 import dataset_prep.embed.embed as embed
-from dataset_prep.images.files import need_pillow, read_picture
+from recbole_mmm4rec.encoders.pictures import need_pillow, read_picture
 
 embed.SHARD_ITEMS = 4
 need_pillow()

@@ -19,12 +19,13 @@ from tiny_clip import make_tiny_clip
 
 from dataset_prep.cli import main
 from dataset_prep.embed.embed import EmbedOptions, embed
-from dataset_prep.embed.load import load_encoder
-from dataset_prep.embed.spec import Encoder, EncoderSpec
-from dataset_prep.embed.torch_tools import choose_device, hash_state, read_checkpoint
-from dataset_prep.images.files import BadPictureError, picture_stem, save_picture
+from dataset_prep.images.files import picture_stem, save_picture
 from dataset_prep.images.report import read_report
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.encoders.load import load_encoder
+from recbole_mmm4rec.encoders.pictures import BadPictureError
+from recbole_mmm4rec.encoders.spec import Encoder, EncoderSpec
+from recbole_mmm4rec.encoders.torch_tools import choose_device, hash_state, read_checkpoint
 from recbole_mmm4rec.features.store import FeatureStore
 
 

@@ -20,10 +20,10 @@ from mutate import damaged
 from dataset_prep.cli import main
 from dataset_prep.embed.embed import EmbedOptions
 from dataset_prep.embed.embed import embed as embed_set
-from dataset_prep.embed.sentence_encoder import SentenceEncoder, hash_weights, load_text_encoder
-from dataset_prep.embed.spec import EncoderSpec
 from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.encoders.sentence_encoder import SentenceEncoder, hash_weights, load_text_encoder
+from recbole_mmm4rec.encoders.spec import EncoderSpec
 from recbole_mmm4rec.features.store import FeatureStore
 
 
@@ -239,7 +239,7 @@ def test_a_model_that_cannot_be_fetched_is_one_line(
 def test_without_the_packaged_model_the_message_says_what_to_install(
     out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataset_prep.embed.sentence_encoder.PACKAGED", "no-such-package")
+    monkeypatch.setattr("recbole_mmm4rec.encoders.sentence_encoder.PACKAGED", "no-such-package")
     assert main(["embed", "shop", "--out", str(out)]) == 2
     said = capsys.readouterr().err
     assert "pip install 'recbole-mmm4rec[text]'" in said

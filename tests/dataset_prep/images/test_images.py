@@ -25,7 +25,8 @@ from PIL import Image
 from dataset_prep.cli import main
 from dataset_prep.images.client import FetchError, FetchLimits, PictureClient, is_public
 from dataset_prep.images.fetch import ImageOptions, fetch_images
-from dataset_prep.images.files import FORMATS, BadPictureError, check_picture, picture_stem, read_picture
+from dataset_prep.images.files import picture_stem
+from recbole_mmm4rec.encoders.pictures import FORMATS, BadPictureError, check_picture, read_picture
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dataset_prep.embed.spec import DEFAULT_TEXT_ENCODER
-from dataset_prep.files.atomic import hash_file
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
+from recbole_mmm4rec.encoders.spec import DEFAULT_TEXT_ENCODER
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -73,7 +73,7 @@ class SentenceEncoder:
         """
         import torch
 
-        from dataset_prep.embed.torch_tools import at_precision
+        from recbole_mmm4rec.encoders.torch_tools import at_precision
 
         try:
             with at_precision(self.device, self._precision):
@@ -107,7 +107,7 @@ def load_text_encoder(
     import transformers
     from sentence_transformers import SentenceTransformer
 
-    from dataset_prep.embed.torch_tools import choose_device
+    from recbole_mmm4rec.encoders.torch_tools import choose_device
 
     choose_device(device)
     transformers.logging.set_verbosity_error()

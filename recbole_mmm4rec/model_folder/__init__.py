@@ -1,0 +1,1 @@
+"""The folder that holds all of a trained model: written, checked, read."""

@@ -1,0 +1,116 @@
+"""The list of a model folder's files with their bytes and hashes: what tells a folder that was cut off or changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from recbole_mmm4rec.base import json_lines as kind
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder.layout import FORMAT, MANIFEST
+
+_PACKAGES = ("recbole-mmm4rec", "torch", "numpy", "recbole", "pyarrow", "safetensors")
+_FIELDS = {"model": kind.is_text, "dataset": kind.is_text, "made": kind.is_date, "versions": kind.is_table}
+_FILE = {"bytes": kind.is_count, "sha256": kind.is_text}
+
+
+def sha256(file: Path) -> str:
+    """The sha256 of a file's bytes."""
+    total = hashlib.sha256()
+    with file.open("rb", buffering=0) as content:
+        while part := content.read(2**20):
+            total.update(part)
+    return total.hexdigest()
+
+
+def write_manifest(folder: Path, model: str, dataset: str) -> None:
+    """List all files of a folder, the last thing that is written.
+
+    Args:
+        folder: with all other files.
+        model: its name.
+        dataset: name of the data set.
+    """
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+    listed = {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files
+    }
+    record = {
+        "format": FORMAT,
+        "model": model,
+        "dataset": dataset,
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "files": listed,
+    }
+    (folder / MANIFEST).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder whose files are all there with their bytes; hashes are looked at by :func:`check_file`.
+
+    Raises:
+        UserError: no folder, no manifest, one of a newer program, or a file that is missing or cut off.
+    """
+    file = folder / MANIFEST
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such model folder; `mmm4rec train --dataset=NAME` makes one")
+    try:
+        record = kind.read_line(file.read_bytes())
+        found = record.get("format")
+        if isinstance(found, int) and found > FORMAT:
+            raise UserError(
+                f"{folder}: a model folder of format {found}, this program reads format {FORMAT}; install a newer one"
+            )
+        kind.check_fields(record, {"format": kind.is_count, **_FIELDS, "files": kind.table_of(kind.is_table)})
+        for listed in record["files"].values():
+            kind.check_fields(listed, _FILE)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no model folder, there is no {MANIFEST} in it") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{file}: it {error}; copy the model folder again, or train again") from None
+    for name, listed in record["files"].items():
+        _check_size(folder, name, listed["bytes"])
+    return record
+
+
+def _check_size(folder: Path, name: str, wanted: int) -> None:
+    place = folder / name
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{folder / MANIFEST}: names {name!r}, which is outside of the folder; get the folder again")
+    if not place.is_file():
+        raise UserError(f"{place}: missing; copy the model folder again, or train again")
+    found = place.stat().st_size
+    if found != wanted:
+        raise UserError(f"{place}: has {found} bytes, {MANIFEST} says {wanted}; copy the model folder again")
+
+
+def check_file(folder: Path, name: str, listed: dict[str, Any]) -> Path:
+    """A file of a folder whose bytes are what the manifest says.
+
+    Raises:
+        UserError: they are not.
+    """
+    place = folder / name
+    if sha256(place) != listed["sha256"]:
+        raise UserError(f"{place}: changed since it was written (its sha256 is another); copy the model folder again")
+    return place

@@ -1,0 +1,1 @@
+"""From a model folder to recommendations for histories that nobody has seen."""

@@ -1,0 +1,151 @@
+"""``mmm4rec recommend``: a readable list for one history."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.recommend.results import Recommendations
+
+_EXAMPLES = """\
+examples:
+  %(prog)s saved/MMM4Rec-shop --history "p0000012 p0000044"
+  %(prog)s saved/MMM4Rec-shop --history "p0000012 p0000044" --timestamps "1700000000 1700086400" --k 5
+  %(prog)s saved/MMM4Rec-shop --history p0000012 --where category=Tents --modalities text --json
+"""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec recommend") -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name.
+        prog: what the user has typed before them.
+
+    Returns:
+        Exit status: 0; 2 after a mistake of the user's, told in one line; 130 when interrupted.
+    """
+    arguments = _parser(prog).parse_args(argv)
+    return ended(lambda: _run(arguments), kill_safe=True)
+
+
+def _parser(prog: str) -> Parser:
+    parser = Parser(prog=prog, description="Recommend items from a model folder.", epilog=_EXAMPLES)
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="a model folder; a training writes one")
+    add("--history", metavar="IDS", help="item ids, oldest first, separated by blanks")
+    add("--timestamps", metavar="TIMES", help="as many times in seconds, separated by blanks (default: all gaps 0)")
+    add("--k", metavar="N", type=int, default=10, help="items of a list (default: 10)")
+    seen = parser.add_mutually_exclusive_group()
+    seen.add_argument(
+        "--exclude-seen", action="store_true", default=True, help="leave out the history's items (default)"
+    )
+    seen.add_argument(
+        "--include-seen", dest="exclude_seen", action="store_false", help="keep them, as an evaluation does"
+    )
+    add("--only", metavar="IDS", help="choose from these items: ids separated by blanks, or @FILE with one a line")
+    add("--exclude", metavar="IDS", help="leave these items out: ids separated by blanks, or @FILE with one a line")
+    add("--where", metavar="COLUMN=VALUE", action="append", default=[], help=(
+        "choose from items with this value in a column of the item table; given twice for one column: either value"
+    ))  # fmt: skip
+    add("--modalities", metavar="NAMES", help="text, image or text,image: items count as if they had no other")
+    add("--device", default="cpu", help="cpu (the default) or cuda")
+    add("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.history is None:
+        raise UserError('--history is missing: give item ids, as in --history "ID ID ID"')
+    history = arguments.history.split()
+    if not history:
+        raise UserError("--history is empty: give item ids, oldest first, separated by blanks")
+    times = None if arguments.timestamps is None else times_in(arguments.timestamps.split())
+    asked = request_of(arguments)
+
+    from recbole_mmm4rec.recommend.recommender import Recommender
+
+    recommender = Recommender.load(arguments.folder, arguments.device)
+    found = recommender.recommend(history, arguments.k, timestamps=times, **asked)
+    if arguments.json:
+        print(json.dumps(asdict(found), ensure_ascii=False))
+        return 0
+    newest = [(item, recommender.items.text(item)) for item in history if recommender.items.number(item) is not None]
+    print(told(newest[-5:], found))
+    return 0
+
+
+def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the options ask of :meth:`~.recommender.Recommender.recommend`.
+
+    Raises:
+        UserError: one that cannot be read.
+    """
+    where: dict[str, list[str]] = {}
+    for given in arguments.where:
+        column, equals, value = given.partition("=")
+        if not equals or not column:
+            raise UserError(f"--where {given}: write COLUMN=VALUE")
+        where.setdefault(column, []).append(value)
+    names = arguments.modalities
+    return {
+        "exclude_seen": arguments.exclude_seen,
+        "only": _ids("--only", arguments.only),
+        "exclude": _ids("--exclude", arguments.exclude),
+        "where": where or None,
+        "modalities": names.replace(",", " ").split() if names is not None else None,
+    }
+
+
+def _ids(option: str, given: str | None) -> list[str] | None:
+    if given is None:
+        return None
+    if not given.startswith("@"):
+        return given.split()
+    try:
+        lines = Path(given[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{option} {given}: cannot be read ({getattr(error, 'strerror', 'no UTF-8')})") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def times_in(words: Sequence[str]) -> list[int]:
+    """Time stamps as they are typed.
+
+    Raises:
+        UserError: a word is no whole number.
+    """
+    for word in words:
+        if not word.removeprefix("-").isdecimal():
+            raise UserError(f"--timestamps: {word!r} is no whole number of seconds")
+    return [int(word) for word in words]
+
+
+def told(history: Sequence[tuple[str, str]], found: Recommendations) -> str:
+    """A list as a table for the screen.
+
+    Args:
+        history: ids and texts of the newest items.
+        found: what was recommended.
+    """
+    lines = [f"{'after' if at == 0 else '':<7}{item}  {short(text)}" for at, (item, text) in enumerate(history)]
+    width = max((len(entry.item) for entry in found.items), default=4)
+    lines += ["", f"{'':>3}  {'item':<{width}}  {'score':>8}  text"] if found.items else [""]
+    for place, entry in enumerate(found.items, 1):
+        lines.append(f"{place:>3}  {entry.item:<{width}}  {entry.score:>8.3f}  {short(entry.text)}")
+    if found.unknown:
+        lines += ["", f"not in the shop, left out: {' '.join(found.unknown)}"]
+    lines += ["", *found.notes] if found.notes else []
+    return "\n".join(lines).lstrip("\n")
+
+
+def short(text: str, width: int = 70) -> str:
+    """A text on one line, cut where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"

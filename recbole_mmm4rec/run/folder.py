@@ -1,0 +1,193 @@
+"""The model folder of a training: what was trained, on what, and what it found."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from recbole_mmm4rec.base.atomic_files import read_header, read_rows
+from recbole_mmm4rec.data.prefixes import PrefixInteraction
+from recbole_mmm4rec.model_folder.contents import OURS, Contents
+from recbole_mmm4rec.model_folder.write import write_folder
+
+logger = logging.getLogger(__name__)
+
+
+def wants_folder(config: Any) -> bool:
+    """Whether a run ends with a model folder: of MMM4Rec, where ``model_folder`` says so."""
+    return config["model"] == "MMM4Rec" and config["model_folder"] is not False and config["stage"] != "pretrain"
+
+
+def write_model_folder(run: Any, path: str | Path) -> str:
+    """Write the folder of a training that has been tested: the model is the best one, in evaluation mode.
+
+    Args:
+        run: see :class:`~.build.Run`.
+        path: of the folder.
+
+    Returns:
+        ``path``.
+    """
+    return str(write_folder(path, contents_of(run)))
+
+
+def contents_of(run: Any) -> Contents:
+    """All that a model folder holds, from a run."""
+    config, model, dataset = run.config, run.model, run.dataset
+    network = model.network.eval()
+    with torch.no_grad():
+        side = network.items.side()
+    interactions = interactions_of(run)
+    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field][1:]]
+    trained = interactions["item"].to_numpy()[interactions["part"].to_numpy() == 0]
+    ours = {
+        "popularity": np.bincount(trained, minlength=len(tokens) + 1)[1:],
+        **{
+            f"has_{name}": dataset.present[name][1:].numpy() if name in dataset.present else np.zeros(len(tokens), bool)
+            for name in ("text", "image")
+        },
+    }
+    beside = model.beside
+    return Contents(
+        model=str(config["model"]),
+        dataset=str(config["dataset"]),
+        network=network,
+        side=side,
+        items=items_of(dataset, tokens, ours),
+        interactions=interactions,
+        run=plain_settings(config),
+        encoders={name: asdict(manifest) for name, manifest in dataset.feature_tables.manifests.items()},
+        counts=None if beside is None else beside.counts,
+        neighbours=None
+        if beside is None
+        else {key: config[f"neighbour_{key}"] for key in ("weight", "window", "decay")},
+    )
+
+
+def plain_settings(config: Any) -> dict[str, Any]:
+    """The settings of a run that JSON can hold."""
+    return {key: value for key, value in sorted(config.final_config_dict.items()) if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(part) for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def items_of(dataset: Any, tokens: list[str], ours: Mapping[str, np.ndarray]) -> pa.Table:
+    """One row an item: id, text, the columns of the item file, and what the training adds.
+
+    Args:
+        dataset: for its item file, which need not exist.
+        tokens: ids in the order of item numbers.
+        ours: columns of :data:`~.contents.OURS`.
+    """
+    source = dataset.feature_tables.source
+    columns: dict[str, pa.Array] = {"item_id": pa.array(tokens, pa.string())}
+    if source.item_file.is_file():
+        columns |= _columns_of(source.item_file, source.separator, source.encoding, tokens)
+    manifest = dataset.feature_tables.manifests.get("text")
+    column = "text" if manifest is None else str(manifest.settings.get("column", "text"))
+    text = columns.pop("text", None)
+    if column in columns:
+        text = columns[column].cast(pa.string())
+    empty = pa.nulls(len(tokens), pa.string())
+    made = {"item_id": columns.pop("item_id"), "text": (empty if text is None else text).fill_null("")}
+    for name, values in columns.items():
+        made[f"item_{name}" if name in OURS else name] = values
+    made |= {name: pa.array(ours[name], kind) for name, kind in OURS.items()}
+    return pa.table(made)
+
+
+def _columns_of(file: Path, separator: str, encoding: str, tokens: list[str]) -> dict[str, pa.Array]:
+    """The columns of an item file but the ids, in the order of ``tokens``; null where it does not name an item."""
+    header = read_header(file, separator, encoding)
+    if "item_id" not in header:
+        return {}
+    names, place = list(header), list(header).index("item_id")
+    wanted = {token: row for row, token in enumerate(tokens)}
+    values: list[list[Any]] = [[None] * len(tokens) for _ in names]
+    for _, fields in read_rows(file, header, separator, encoding):
+        row = wanted.get(fields[place])
+        if row is not None:
+            for column, field in zip(values, fields, strict=True):
+                column[row] = field
+    made = {}
+    for name, column in zip(names, values, strict=True):
+        if name == "item_id":
+            continue
+        if header[name] == "float":
+            made[name] = pa.array([_number(field) for field in column], pa.float64())
+        else:
+            made[name] = pa.array(column, pa.string())
+    return made
+
+
+def _number(field: str | None) -> float | None:
+    try:
+        return float(field) if field else None
+    except ValueError:
+        return None
+
+
+def interactions_of(run: Any) -> pa.Table:
+    """All interactions of a run's data set by user and time, each with the part of the split whose target it is."""
+    parts = [loader._dataset for loader in (run.train, run.valid, run.test)]
+    dataset = parts[0]
+    if isinstance(dataset.inter_feat, PrefixInteraction):
+        users, items, times, part = _of_one_table(parts)
+    else:
+        users, items, times, part = _of_listed(parts)
+    names = pa.array([str(name) for name in dataset.field2id_token[dataset.uid_field][1:]], pa.string())
+    return pa.table(
+        {
+            "user_id": pa.DictionaryArray.from_arrays(pa.array(users - 1, pa.int32()), names),
+            "item": pa.array(items, pa.int32()),
+            "timestamp": pa.array(times, pa.int64()),
+            "part": pa.array(part, pa.int8()),
+        }
+    )
+
+
+def _of_one_table(parts: list[Any]) -> tuple[np.ndarray, ...]:
+    """Of samples that are views into one table; a user's first interaction, no target, counts as training."""
+    dataset = parts[0]
+    rows = dataset.inter_feat.interaction.rows
+    part = np.zeros(len(rows[dataset.iid_field]), dtype=np.int8)
+    for number, other in enumerate(parts):
+        part[other.inter_feat.interaction.target.numpy()] = number
+    times = rows.get(dataset.time_field, torch.zeros(len(part), dtype=torch.int64))
+    return rows[dataset.uid_field].numpy(), rows[dataset.iid_field].numpy(), times.numpy().astype(np.int64), part
+
+
+def _of_listed(parts: list[Any]) -> tuple[np.ndarray, ...]:
+    """Of samples that come with their histories: of each part a user's longest one, and its target."""
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    for number, dataset in enumerate(parts):
+        samples = dataset.inter_feat
+        suffix = dataset.config["LIST_SUFFIX"]
+        users, targets = samples[dataset.uid_field], samples[dataset.iid_field]
+        lengths, lists = samples[dataset.item_list_length_field], samples[dataset.iid_field + suffix]
+        times: Tensor | None = samples[dataset._time_list] if dataset._time_list in samples.columns else None
+        order = torch.argsort(lengths, stable=True)
+        longest = {int(users[row]): int(row) for row in order}
+        for user, row in longest.items():
+            length, rows = int(lengths[row]), found.setdefault(user, [])
+            stamps = list(range(length)) if times is None else times[row, :length].tolist()
+            if not rows:
+                rows += [(item, time, 0) for item, time in zip(lists[row, :length].tolist(), stamps, strict=True)]
+            rows.append((int(targets[row]), rows[-1][1] + 1 if times is None else stamps[-1], number))
+    flat = [(user, *entry) for user in sorted(found) for entry in found[user]]
+    users_, items, stamps_, part = (np.array(column, dtype=np.int64) for column in zip(*flat, strict=True))
+    return users_, items, stamps_, part
