@@ -16,18 +16,20 @@ _STOCK = ("epoch", "cur_step", "best_valid_score", "state_dict", "other_paramete
 _MISFITS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
 
 
-def save(trainer: Any, epoch: int, file: str | Path) -> None:
+def save(trainer: Any, epoch: int, file: str | Path, instead: Mapping[str, Any] | None = None) -> None:
     """Write all parts of a trainer.
 
     Args:
         trainer: any trainer of RecBole's kind.
         epoch: RecBole's number of the last finished one; -1 before the first.
         file: where to.
+        instead: states of parts that are written in place of what they are now.
 
     Raises:
         UserError: it cannot be written.
     """
-    files.write(file, {"epoch": epoch, **{name: part.state_dict() for name, part in parts_of(trainer)}})
+    parts = {name: part.state_dict() for name, part in parts_of(trainer)}
+    files.write(file, {"epoch": epoch, **parts, **(instead or {})})
 
 
 def save_stock(trainer: Any) -> str | None:

@@ -75,6 +75,7 @@ REPAIRS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.training:use_current_amp",
         f"{_HERE}.training:build_nadam",
         f"{_HERE}.tensorboard:write_tensorboard_late",
+        f"{_HERE}.epochs:train_in_steps",
         f"{_HERE}.distributed:train_jointly",
         f"{_HERE}.distributed:load_one_checkpoint",
     ),
