@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -146,6 +147,7 @@ def _run_rank(
 ) -> None:
     """One process of several; being of this package, it makes the spawned process import the plug-in."""
     sys.argv = sys.argv[:1]  # RecBole would read the command line once more, and differently
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the process that has started this one tells the user
     launch.share_cores(config_dict["nproc"])
     try:
         run_recbole(model, dataset, config_file_list, {**config_dict, "local_rank": rank}, saved, queue)

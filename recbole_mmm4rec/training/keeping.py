@@ -25,7 +25,7 @@ from recbole_mmm4rec.checkpoints.saving import load, save, save_stock
 from recbole_mmm4rec.distributed import group
 from recbole_mmm4rec.settings.stage import is_pretraining
 from recbole_mmm4rec.training.observers import Observer, Training
-from recbole_mmm4rec.training.places import any_of_all, of_processes, place
+from recbole_mmm4rec.training.places import any_of_all, of_processes, place_of
 from recbole_mmm4rec.transfer.next_command import next_command
 
 logger = logging.getLogger(__name__)
@@ -44,9 +44,9 @@ class Keeping(Observer):
     """Writes the state after each epoch and some times within one, and lets a training begin where it was written last.
 
     Written are: pre-trainings, whose checkpoints by epoch stay; trainings on several processes; and all with
-    ``resume: True``; of every other training the state when Ctrl-C or SIGTERM ends it. Gone on is with ``resume: True``,
-    where ``torchrun`` has started the processes again, and with a pre-training unless ``resume`` is False. Models that
-    only count, such as Pop and EASE, begin anew, and so does what a file cannot hold, with a warning.
+    ``resume: True``; of every other training the state when Ctrl-C or SIGTERM ends it. Gone on is with ``resume:
+    True``, where ``torchrun`` has started the processes again, and with a pre-training unless ``resume`` is False.
+    Models that only count, such as Pop and EASE, begin anew, and so does what a file cannot hold, with a warning.
 
     Attributes:
         files: of the run, None where nothing is written unasked.
@@ -68,6 +68,7 @@ class Keeping(Observer):
     def training_begins(self, training: Training) -> bool:
         """Take over what was written, or make room for a training that starts anew."""
         self.files, self._trained = None, None
+        training.steps.counts = False
         trainer = training.trainer
         trainer.train_order = getattr(training.train_data, "generator", None)
         kept = _is_kept(trainer.config)
@@ -133,7 +134,7 @@ class Keeping(Observer):
             return
         for observer in training.observers:
             observer.pausing(training)
-        self._note(training, training.epoch - 1, {"steps": place(training), "processes": of_processes(training)})
+        self._note(training, training.epoch - 1, {"steps": place_of(training), "processes": of_processes(training)})
         for observer in training.observers:
             observer.going_on(training)
         self._set_clock(training.trainer.config)
@@ -145,7 +146,7 @@ class Keeping(Observer):
         if training.steps.counts and not group.active():
             parts = dict(parts_of(training.trainer))
             changed = {name: deepcopy(parts[name].state_dict()) for name in _CHANGED if name in parts}
-            self._trained = {**changed, "steps": place(training)}
+            self._trained = {**changed, "steps": place_of(training)}
 
     def broken_off(self, training: Training) -> None:
         """Write the epoch that was trained, before its validation."""

@@ -47,8 +47,7 @@ def leaves_out(trainer: Any, loss: Any, batch: Any, epoch: int, number: int) -> 
     named = ", ".join(wrong[:_NAMED]) + (f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else "")
     those = f"neither are parameters: {named}" if wrong else "all parameters are numbers"
     told = (
-        f"the loss of batch {number + 1} of epoch {epoch + 1} is not a number; "
-        f"{those}; the batch is in {str(file)!r}"
+        f"the loss of batch {number + 1} of epoch {epoch + 1} is not a number; {those}; the batch is in {str(file)!r}"
     )
     if not skips:
         raise UserError(f"{told}; lower learning_rate, set clip_grad_norm, or leave such batches out: nan_policy=skip")

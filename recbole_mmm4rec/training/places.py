@@ -11,7 +11,7 @@ from recbole_mmm4rec.checkpoints.parts import Part, RandomNumbers, register
 from recbole_mmm4rec.distributed import group
 
 
-def place(training: Any) -> dict[str, Any]:
+def place_of(training: Any) -> dict[str, Any]:
     """The place in an epoch: batches behind it, the order, the sum of their losses, and the seconds of training."""
     return {**training.steps.state_dict(), "seconds": training.seconds}
 
@@ -23,7 +23,7 @@ class Place:
         self.training = training
 
     def state_dict(self) -> dict[str, Any]:
-        """At its first batch; whoever writes in the middle of an epoch says :func:`place` instead."""
+        """At its first batch; whoever writes in the middle of an epoch says :func:`place_of` instead."""
         return {"batches": 0, "order": None, "loss": None, "seconds": self.training.seconds}
 
     def load_state_dict(self, state: Any) -> None:
