@@ -185,7 +185,7 @@ def _what_happened(processes: list[Any], place: Mapping[str, Any], error: Except
     return f"process {number} of {size} {why}"
 
 
-GO_ON = "The same command with --resume=True goes on after the last finished epoch"
+GO_ON = "The same command with --resume=True goes on after the last checkpoint"
 
 
 def share_cores(nproc: int) -> None:

@@ -70,7 +70,7 @@ def _parser(prog: str) -> Parser:
     add("--neighbour_weight", metavar="W", help=(
         "beside the scores of a sequential model, W times what other users took together (default: 0)"
     ))  # fmt: skip
-    add("--resume", metavar="True", help="go on after the last finished epoch of the same run, where it was broken off")
+    add("--resume", metavar="True", help="go on where the same run was broken off, inside an epoch, too")
     ours = parser.add_argument_group("MMM4Rec")
     ours.add_argument("--stage", metavar="pretrain", help="train on merged shops, to start from later")
     ours.add_argument("--pretrained", metavar="FILE", help=(

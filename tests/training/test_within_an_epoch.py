@@ -133,7 +133,7 @@ def test_ctrl_c_writes_a_checkpoint(tmp_path: Path, moment: dict[str, int], resu
         trained(run, Breaking(interrupt(signal.SIGINT), **moment))
     note = read(RunFiles(run.config).last)
     place = note["steps"]["batches"]
-    assert (note["epoch"], place) == ((-1, 2) if "steps" in moment else (0, len(run.train)))
+    assert (note["epoch"], place) == ((-1, 3) if "steps" in moment else (0, len(run.train)))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     again = trained(WAYS["averaged"](tmp_path / "broken", resume=True))
     assert_same(outcome(again), outcome(whole))
