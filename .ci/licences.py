@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAD = """\
 # Licences of the packages
 
-Of what `pip install '.[EXTRA]'` brings, as the packages themselves say it; `make licences` writes this page from what is
-installed. A package that several need stands once, at the first. This program itself is MIT.
+Of what `pip install '.[EXTRA]'` brings, as the packages themselves say it; `make licences` writes this page from what
+is installed. A package that several need stands once, at the first. This program itself is MIT.
 
 | package | version | needed by | licence |
 |---|---|---|---|

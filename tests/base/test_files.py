@@ -38,9 +38,7 @@ def test_a_folder_that_takes_nothing_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "open", refusing)
     told = "make room" if number == errno.ENOSPC else "let its folder be written to"
     with (
-        pytest.raises(
-            UserError, match=rf"^'.*file' cannot be written: {os.strerror(number)}; {told} \\(what"
-        ) as caught,
+        pytest.raises(UserError, match=rf"^'.*file' cannot be written: {os.strerror(number)}; {told} \(what") as caught,
         whole_file(tmp_path / "file"),
     ):
         raise AssertionError("it was opened")
