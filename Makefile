@@ -14,15 +14,16 @@ install: $(STAMP)
 
 # mamba-ssm and causal-conv1d without their compiled CUDA parts: the Triton kernels are what the tests run. RecBole without
 # what it demands, which is not to be had from Python 3.12 on; what it needs is there by then.
+PIP     = $(BIN)/pip install --quiet --no-compile
 $(STAMP): $(PINS) pyproject.toml
 	@test -n "$(FOUND)" || { echo "error: there is no $(PYTHON) here: install it, or say where it is: make PYTHON=/path/to/$(NAME)" >&2; exit 2; }
 	$(FOUND) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade 'pip<27'
-	$(BIN)/pip install --quiet $(addprefix -c ,$(PINS)) wheel ninja setuptools
-	$(BIN)/pip install --quiet $(addprefix -c ,$(PINS)) -e '.[dev,tune]' einops
-	$(BIN)/pip install --quiet --no-deps $(addprefix -c ,$(PINS)) 'recbole<1.3'
+	$(PIP) --upgrade 'pip<27'
+	$(PIP) $(addprefix -c ,$(PINS)) wheel ninja setuptools
+	$(PIP) $(addprefix -c ,$(PINS)) -e '.[dev,tune]' einops
+	$(PIP) --no-deps $(addprefix -c ,$(PINS)) 'recbole<1.3'
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
-	$(BIN)/pip install --quiet --no-build-isolation --no-deps $(addprefix -c ,$(PINS)) mamba-ssm causal-conv1d \
+	$(PIP) --no-build-isolation --no-deps $(addprefix -c ,$(PINS)) mamba-ssm causal-conv1d \
 	> $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }
 	$(BIN)/python -c 'from recbole_mmm4rec.network.ops.loops.seqscan import compile_all; compile_all()'
 	touch $@
@@ -34,14 +35,16 @@ run: install
 	$(BIN)/python run_recbole.py --model=MMM4Rec --dataset=ml-100k --config_files=properties/model/MMM4Rec-small.yaml --baselines=Pop,Neighbours
 
 # The wheel as a user has it: built, installed into a new environment with the pins (`make PINS= try`: with the newest that pip
-# finds), and run in an empty folder; prints versions and test metrics. KEEP names a folder for the environment.
+# finds), and run in an empty folder; prints versions and test metrics. KEEP names a folder for the environment; `make install`
+# adds to it if it is its own: `make PYTHON=python3.13 KEEP=.venv-python3.13 try test-without-kernels` installs PyTorch once.
 try:
 	PYTHON="$(FOUND)" PINS="$(PINS)" KEEP="$(KEEP)" bash benchmarks/try_wheel.sh
 
-# For each Python: the wheel tried and the tests outside the kernels, with the newest of everything for each.
+# For each Python: the wheel tried and the tests outside the kernels, with the newest of everything that pip finds for each.
 PYTHONS ?= python3.10 python3.12 python3.13
 table:
-	for name in $(PYTHONS); do $(MAKE) PYTHON=$$name PINS= try test-without-kernels || exit 1; done
+	for name in $(PYTHONS); do room=.venv-newest-$$name; \
+	$(MAKE) PYTHON=$$name PINS= VENV=$$room KEEP=$$room try test-without-kernels || exit 1; done
 
 # All benchmarks: DATA is the folder of scientific/ and office/ with sequences.tsv.gz and items.tsv.gz (docs/data.md). Killed
 # or interrupted, the same command goes on. Results: comparison/scientific, comparison/ml-100k, comparison/demo.
@@ -67,18 +70,20 @@ benchmark-quick: install
 	$(BIN)/python -m dataset_prep embed demo-small --text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0
 	$(COMPARE) --config properties/compare/quick.yaml --jobs 2
 
+# Types are checked where NumPy's and pandas' stubs are the pinned ones: other versions' say other things of the same code.
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(if $(filter python3.11,$(NAME)),$(BIN)/mypy)
 	$(BIN)/codespell --skip 'docs/_*' recbole_mmm4rec dataset_prep benchmarks properties tests/conftest.py tests/helpers docs examples *.md
 
 test: lint
 	$(BIN)/python -m pytest $(WORKERS)
 
-# All but the tests of mamba-ssm's kernels, which Triton's interpreter runs.
+# All but the tests of mamba-ssm's kernels, which Triton's interpreter runs; CI also leaves out those that say nothing about a Python.
+MARKS := not kernels
 test-without-kernels: install
-	$(BIN)/python -m pytest $(WORKERS) -m 'not kernels'
+	$(BIN)/python -m pytest $(WORKERS) -m '$(MARKS)'
 
 # The site of the pages, docs/_build/html/index.html; a warning is an error.
 docs: install

@@ -7,10 +7,11 @@ features alone, and the users whose last item is among them are asked for: Hit@1
 alone, beside chance, popularity, and a model of the same settings that was trained on everything ("warm"). Trainings of
 a set: warm, and without the items: no ID tables; with them; with `id_dropout` of each --dropout. What stands in for the
 ID row of a new item: nothing (zeros), the mean of the trained rows, that of the items with the nearest features, the
-vector that `id_dropout` has learned. The price is Hit@10 of the users whose next item was trained.
+vector that `id_dropout` has learned. The price is Hit@10 of the users whose next item was trained, before and after the
+new ones are added.
 
-OUT/runs.jsonl has a line a finished training, on disk before the next one begins; the same command goes on after a
-kill. --report writes OUT/table.md of what is there. Set OMP_NUM_THREADS=1 for one thread.
+OUT/NAME.jsonl has a line a finished training, on disk before the next one begins; the same command goes on after a
+kill. --report writes OUT/NAME.md of what is there. Set OMP_NUM_THREADS=1 for one thread.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import yaml
 from torch import Tensor
 
 from benchmarks import machine
-from benchmarks.cold_split import History, counts, draw_items, histories_of, write_without
+from benchmarks.cold_split import History, counts, draw_items, histories_of, write_part, write_without
 from benchmarks.results_log import RunLog
 from benchmarks.standing import standing_in
 from benchmarks.suite import say
@@ -36,7 +37,7 @@ from benchmarks.transfer.sets import set_hashes
 from dataset_prep.files.set_files import SetFiles
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.features.store import FeatureStore
-from recbole_mmm4rec.network.new_items import side_of_new_items
+from recbole_mmm4rec.network.new_items import rows_of_nearest, side_of_new_items
 from recbole_mmm4rec.run.build import build, make_config
 from recbole_mmm4rec.training.history import best_epoch
 
@@ -51,7 +52,8 @@ COMMON: dict[str, Any] = {
     "state": "WARNING",
 }
 K = 10
-NEAREST = 10  # trained items whose ID rows are averaged for a new one
+BEFORE = "before"
+"""The new items are not there yet."""
 
 
 def arms_of(dropouts: Sequence[float]) -> dict[str, dict[str, Any]]:
@@ -97,10 +99,16 @@ class Judge:
             made.append(self.network.user_vectors(items, lengths, stamps, self.side.tables))
         return torch.cat(made)
 
-    def hits(self, users: Tensor, targets: Sequence[str], ids: Mapping[str, Tensor] | None = None) -> dict[str, float]:
-        """Hit@10 of the targets among all items and among the new ones; ``ids`` stands in for new items' rows."""
+    def hits(self, users: Tensor, targets: Sequence[str], ids: Any = None) -> dict[str, float]:
+        """Hit@10 of the targets among all items and among the new ones.
+
+        Args:
+            users: (B, D).
+            targets: B ids.
+            ids: what stands in for the new items' rows, or :data:`BEFORE`.
+        """
         fused = self.side.fused
-        if self.added:
+        if self.added and ids != BEFORE:
             fused = torch.cat([fused, side_of_new_items(self.network.items, self.features, self.present, ids).fused])
         wanted = torch.tensor([self.column[item] for item in targets]).unsqueeze(1)
         found = {"all": 0, "new": 0}
@@ -109,7 +117,7 @@ class Judge:
             scores[:, 0] = float("-inf")
             above = scores > scores.gather(1, place)
             found["all"] += int((above.sum(1) < K).sum())
-            found["new"] += int(((above & self.new).sum(1) < K).sum())
+            found["new"] += int(((above & self.new[: len(fused)]).sum(1) < K).sum())
         return {name: count / len(targets) for name, count in found.items()}
 
     def stand_ins(self) -> dict[str, Mapping[str, Tensor] | None]:
@@ -119,15 +127,8 @@ class Judge:
             return {"": None}
         mean = {name: table[1:].detach().mean(0) for name, table in items.bias.items()}
         made: dict[str, Any] = {"zeros": {name: torch.zeros_like(row) for name, row in mean.items()}, "mean": mean}
-        made["nearest"] = {name: self._nearest(name, table.detach()) for name, table in items.bias.items()}
+        made["nearest"] = rows_of_nearest(items, self.features, self.present)
         return made | ({"learned": None} if items.stand_in else {})
-
-    def _nearest(self, name: str, table: Tensor) -> Tensor:
-        """(J, D) mean ID row of the trained items whose features are nearest in direction."""
-        known = torch.nn.functional.normalize(self.network.items.features[name].take(slice(1, None)), dim=1)
-        near = (torch.nn.functional.normalize(self.features[name], dim=1) @ known.T).topk(NEAREST, 1).indices + 1
-        rows: Tensor = table[near].mean(1) * self.present[name].unsqueeze(1)
-        return rows
 
 
 def carry_out(arm: str, name: str, plan: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -160,7 +161,9 @@ def carry_out(arm: str, name: str, plan: dict[str, Any], options: dict[str, Any]
     targets, known = [one.target for one in cold], [one.target for one in kept]
     result["cold"] = {ids: judge.hits(users, targets, rows) for ids, rows in judge.stand_ins().items()}
     result["known"] = {ids: judge.hits(others, known, rows)["all"] for ids, rows in judge.stand_ins().items()}
-    if arm == "warm":
+    if shorten:
+        result["before"] = judge.hits(others, known, BEFORE)["all"]
+    else:
         without = judge.users([one.without(new) for one in cold])
         result["cold"]["same histories"] = judge.hits(without, targets)
     shutil.rmtree(now, ignore_errors=True)
@@ -200,18 +203,19 @@ def report(name: str, plan: dict[str, Any], found: Mapping[str, dict[str, Any]])
         f"**{name}**: {sizes['new']:,} of {sizes['items']:,} items are new; {sizes['targets']:,} users whose next item "
         f"is new, {sizes['others']:,} others.",
         "",
-        "| training | in place of the ID | Hit@10, all items | of warm | among the new | other users | best epoch |",
-        "|---|---|---|---|---|---|---|",
+        "| training | in place of the ID | Hit@10, all items | of warm | among new | other users | before | epoch |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row, hits in plan["chance"].items():
-        lines.append(f"| {row} | | {_at(hits['all'])} | {_share(hits['all'], warm)} | {_at(hits['new'])} | | |")
+        lines.append(f"| {row} | | {_at(hits['all'])} | {_share(hits['all'], warm)} | {_at(hits['new'])} | | | |")
     for arm in plan["arms"]:
         result = found.get(arm)
         for ids, hits in (result or {}).get("cold", {}).items():
             known, best = result["known"].get(ids), result["best_epoch"]  # type: ignore[index]
             price = "" if known is None else _at(known)
             rates = f"{_at(hits['all'])} | {_share(hits['all'], warm)} | {_at(hits['new'])}"
-            lines.append(f"| {arm} | {ids} | {rates} | {price} | {best} |")
+            before = _at(result["before"]) if "before" in result else ""  # type: ignore[index, operator]
+            lines.append(f"| {arm} | {ids} | {rates} | {price} | {before} | {best} |")
     return "\n".join(lines) + "\n"
 
 
@@ -245,15 +249,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out.resolve()
-    why = machine.unwritable(out / "runs.jsonl")
+    why = machine.unwritable(out / "runs")
     if why:
         raise UserError(f"--out {arguments.out}: nothing can be written there ({why})")
     options = dict(yaml.safe_load(arguments.settings.read_text(encoding="utf-8"))) if arguments.settings else {}
     options["seed"] = arguments.seed
-    where, texts = machine.stamp("cpu"), []
+    where = machine.stamp("cpu")
     for name in arguments.sets:
         files = SetFiles(name, arguments.data.resolve() / name)
         files.require()
+        if arguments.latest or arguments.users:
+            files = write_part(files, arguments.users, arguments.latest, out / "parts" / name)
         plan = plan_of(files, arguments.share, arguments.dropout, arguments.seed)
         run = {"hardware": where["hardware"], "settings": options, "share": arguments.share} | set_hashes([files])
         log = RunLog(out / f"{name}.jsonl", run)
@@ -261,9 +267,9 @@ def _run(arguments: argparse.Namespace) -> int:
             if not arguments.report and ("cold_items", arm) not in log.found:
                 say(f"{name}: {arm}")
                 log.add("cold_items", arm, where, carry_out(arm, name, plan, options, out))
-        texts.append(report(name, plan, {arm: entry["result"] for (_, arm), entry in log.found.items()}))
-        (out / "table.md").write_text("\n".join(texts), encoding="utf-8")
-        print(texts[-1], flush=True)
+        text = report(name, plan, {arm: entry["result"] for (_, arm), entry in log.found.items()})
+        (out / f"{name}.md").write_text(text, encoding="utf-8")
+        print(text, flush=True)
     return 0
 
 
@@ -278,6 +284,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, default=Path("dataset"), metavar="PATH", help="folder of the data sets (%(default)s)")
     add("--sets", nargs="+", required=True, metavar="SET", help="with feature stores")
     add("--out", type=Path, default=machine.ROOT / "build" / "cold_items", help="folder of all that comes out")
+    add("--users", type=int, metavar="N", help="of a set, the first N by the hash of their ids (all)")
+    add("--latest", type=int, metavar="N", help="of a user's interactions (all)")
     add("--share", type=float, default=0.1, help="of the items (%(default)s)")
     add("--dropout", type=float, nargs="*", default=[0.2, 0.5], metavar="P", help="values of id_dropout (%(default)s)")
     add("--seed", type=int, default=2020, metavar="N", help="of the draw and the trainings (%(default)s)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,8 +73,7 @@ def write_without(files: SetFiles, items: frozenset[str], folder: Path) -> None:
         items: to leave out.
         folder: where the set goes, replaced; its name is that of the whole set, since feature stores know theirs.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    _with_links(files, folder)
     lines: Mapping[str, list[str]] = {part: [HEADER] for part in PARTS}
     for _, rows in groupby(files.interactions(), key=lambda fields: fields[0]):
         taken = list(rows)
@@ -83,6 +83,33 @@ def write_without(files: SetFiles, items: frozenset[str], folder: Path) -> None:
     for part, text in lines.items():
         with whole_file(folder / f"{files.name}.{part}.inter") as file:
             file.write("".join(text).encode())
+
+
+def write_part(files: SetFiles, users: int | None, latest: int | None, folder: Path) -> SetFiles:
+    """Some of the users of a data set, and their latest interactions; a smaller set of the same name.
+
+    Args:
+        files: the whole set; its items and features are linked.
+        users: how many, those whose ids have the smallest hashes; None: all.
+        latest: interactions of a user; None: all.
+        folder: where the set goes, replaced.
+    """
+    names = {user for user, _, _ in files.interactions()}
+    kept = set(sorted(names, key=lambda user: hashlib.sha256(user.encode()).digest())[: users or len(names)])
+    _with_links(files, folder)
+    part = SetFiles(files.name, folder)
+    with whole_file(part.file("inter")) as file:
+        file.write(HEADER.encode())
+        for user, rows in groupby(files.interactions(), key=lambda fields: fields[0]):
+            if user in kept:
+                file.writelines(("\t".join(fields) + "\n").encode() for fields in list(rows)[-(latest or 0) :])
+    return part
+
+
+def _with_links(files: SetFiles, folder: Path) -> None:
+    """An empty folder with links to the items and features of a set."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     (folder / files.file("item").name).symlink_to(files.file("item").resolve())
     (folder / "features").symlink_to((files.folder / "features").resolve())
 

@@ -12,9 +12,9 @@ rm -rf "$environment"
 "$PYTHON" -m venv "$environment"
 bin="$(cd "$environment" && pwd)/bin"
 pins=(); [ -z "${PINS:-}" ] || pins=(-c "$repository/$PINS")
-"$bin/pip" install --quiet --upgrade 'pip<27'
+"$bin/pip" install --quiet --no-compile --upgrade 'pip<27'
 "$bin/pip" wheel --quiet --no-deps --wheel-dir "$room" "$repository"
-"$bin/pip" install --quiet "${pins[@]}" "$(ls "$room"/*.whl)[text]"
+"$bin/pip" install --quiet --no-compile "${pins[@]}" "$(ls "$room"/*.whl)[text]"
 mkdir "$room/empty" && cd "$room/empty"
 if ! "$bin/mmm4rec" train --dataset=ml-100k > first.log 2>&1 && grep -q "^error: RecBole is not installed: " first.log; then
     way_out="$(sed -n 's/^error: RecBole is not installed: pip //p' first.log)"

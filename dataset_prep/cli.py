@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import import_module
 
-from dataset_prep.files.text import check_set_name
 from recbole_mmm4rec.base.command_line import Parser, ended
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.locks import alone
+from recbole_mmm4rec.base.texts import check_set_name
 
 EXAMPLES = """examples:
   python -m dataset_prep recbole ml-100k

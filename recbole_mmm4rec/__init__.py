@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recbole_mmm4rec.features import FeatureStore, store_path, write_store
     from recbole_mmm4rec.model import MMM4Rec
     from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
+    from recbole_mmm4rec.recommend.explanation import Explanation, Gap, PastItem
     from recbole_mmm4rec.recommend.recommender import Recommender
     from recbole_mmm4rec.recommend.results import Recommendations, Recommended
     from recbole_mmm4rec.run.quick_start import load_data_and_model, objective_function, run_recbole
@@ -27,12 +28,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Explanation",
     "FeatureStore",
+    "Gap",
     "MMM4Rec",
     "MMM4RecDataset",
     "MMM4RecNetwork",
     "MMM4RecTrainer",
     "NetworkConfig",
+    "PastItem",
     "Recommendations",
     "Recommended",
     "Recommender",
@@ -47,12 +51,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Explanation": "recommend.explanation",
     "FeatureStore": "features",
+    "Gap": "recommend.explanation",
     "MMM4Rec": "model",
     "MMM4RecDataset": "data.dataset",
     "MMM4RecNetwork": "network",
     "MMM4RecTrainer": "training.trainer",
     "NetworkConfig": "network",
+    "PastItem": "recommend.explanation",
     "Recommendations": "recommend.results",
     "Recommended": "recommend.results",
     "Recommender": "recommend.recommender",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -112,6 +113,16 @@ class MMM4Rec(SequentialRecommender):
         if self._kept is None or self._kept[0] != state:
             self._kept = state, Sides(self.network, items.side())
         return self._kept[1]
+
+    @contextmanager
+    def withheld(self, name: str) -> Iterator[None]:
+        """Within it no item has this modality, as if its texts or pictures were not there."""
+        self._kept = None
+        try:
+            with self.network.items.without([name]):
+                yield
+        finally:
+            self._kept = None
 
     def train(self, mode: bool = True) -> MMM4Rec:
         """Switch training mode; the cached item side is dropped."""

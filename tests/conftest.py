@@ -22,13 +22,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors this small lose more to
 
 # files that take minutes, each by one process: begun last, they would leave the others idle
 _LONG = ("test_distributed_launch.py", "test_tune_command.py", "test_tune_ray.py")
+# files that say nothing about a version of Python or of a package: rooms and pages of this repository, its wheel (which
+# CI tries on the newest Python anyway), a page in a browser
+_PINNED = ("test_rooms.py", "test_pages.py", "test_packaging.py", "test_page.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; mark what mamba-ssm's kernels are needed for."""
+    """Begin with the longest files; mark what needs mamba-ssm's kernels, and what tells nothing of a Python."""
     for item in items:
         if "interpreter" in getattr(item, "fixturenames", ()):
             item.add_marker("kernels")
+        if item.path.name in _PINNED:
+            item.add_marker("pinned")
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 

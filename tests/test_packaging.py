@@ -47,11 +47,18 @@ def _build(folder: Path, call: str) -> None:
 
 def test_nothing_is_missing_from_the_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    programs = {str(file.relative_to(REPOSITORY)) for name in SOURCES[:2] for file in (REPOSITORY / name).rglob("*.py")}
+    programs = {
+        str(file.relative_to(REPOSITORY))
+        for name in SOURCES[:2]
+        for file in (REPOSITORY / name).rglob("*")  # pages and pictures beside the modules as well
+        if file.is_file() and "__pycache__" not in file.parts
+    }
     settings = {f"recbole_mmm4rec/{file.relative_to(REPOSITORY)}" for file in REPOSITORY.glob("properties/**/*.yaml")}
     golden = {f"recbole_mmm4rec/golden/{file.name}" for file in (REPOSITORY / "tests/golden").iterdir()}
-    wanted = {*programs, *settings, *golden, "recbole_mmm4rec/py.typed", "run_recbole.py"}
+    page = {str(file.relative_to(REPOSITORY)) for file in (REPOSITORY / "recbole_mmm4rec/serve/page").iterdir()}
+    wanted = {*programs, *settings, *golden, *page, "recbole_mmm4rec/py.typed", "run_recbole.py"}
     assert len(settings) > 10
+    assert len(page) == 4
     assert len(golden) == 2
     assert wanted <= names, sorted(wanted - names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "properties/"))]

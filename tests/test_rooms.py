@@ -28,9 +28,10 @@ ROOMS: dict[str, str] = {
     "transfer": "base settings network features checkpoints",
     "model": "network losses scoring features data",
     "training": "base settings distributed network network.ops scoring checkpoints transfer",
-    "model_folder": "base network network.ops scoring",
+    "model_folder": "base network network.ops scoring encoders",
     "run": "base settings distributed scoring data compat checkpoints training model_folder",
-    "recommend": "base network network.ops scoring model_folder",
+    "recommend": "base network network.ops scoring encoders model_folder",
+    "serve": "base recommend",
     "compare": "base settings scoring training run",
     "tune": "base settings training run",
     "plugin": "base settings features data compat run",
@@ -42,7 +43,7 @@ ROOMS: dict[str, str] = {
     "prep.vectors": "base features prep.files",
     "prep.inspect": "base features encoders prep.files prep.images",
     "prep.sources": "base features encoders prep.files prep.filters prep.images",
-    "prep.cli": "base prep.files",
+    "prep.cli": "base",
 }
 ENTRIES = ("__init__", "__main__", "benchmark", "published", "quick_start")
 """Of the packages themselves: where programs come in, and former addresses; they may import any room."""

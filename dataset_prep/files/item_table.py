@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_prep.files.readers import read_rows
-from dataset_prep.files.text import check_id, clean_text, is_script
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.table_files import read_rows
+from recbole_mmm4rec.base.texts import check_id, clean_text, is_script
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 # How ids of one shop come to differ in two files.
@@ -38,7 +38,7 @@ def read_item_table(path: Path, columns: dict[str, str]) -> ItemTable:
     """Reads an item table; of several rows of an item the first counts.
 
     Args:
-        path: a file that :func:`dataset_prep.files.readers.read_rows` can read.
+        path: a file that :func:`recbole_mmm4rec.base.table_files.read_rows` can read.
         columns: names of the "item_id", "text" and, if wanted, "image" columns in the file.
 
     Raises:

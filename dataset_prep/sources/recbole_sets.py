@@ -10,7 +10,6 @@ from pathlib import Path
 
 from dataset_prep.files.arguments import add_images, add_output
 from dataset_prep.files.item_table import find_images
-from dataset_prep.files.text import check_set_name, clean_text
 from dataset_prep.files.times import parse_seconds
 from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import KEEP_ALL, Filters, Step, apply_filters
@@ -18,6 +17,7 @@ from dataset_prep.filters.interactions import InteractionLog
 from dataset_prep.sources.prepared import IMAGE_COLUMN, WITH_IMAGE, Origin, Prepared, write_set
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.files import hash_file
+from recbole_mmm4rec.base.texts import check_set_name, clean_text
 
 # Title, year and genres by data set: the columns that become the text.
 TEXT_COLUMNS = {"ml-100k": ("movie_title", "release_year", "class")}

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from dataset_prep.files.arguments import TABLE_FILES, add_columns, add_images, add_output, parse_columns
 from dataset_prep.files.item_table import check_match, find_images, read_item_table
-from dataset_prep.files.readers import read_rows
-from dataset_prep.files.text import check_id, check_set_name
 from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import KEEP_ALL, Filters, apply_filters
 from dataset_prep.filters.interactions import InteractionLog, Interactions
 from dataset_prep.sources.prepared import Origin, Prepared, write_interactions_and_texts
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import hash_file
+from recbole_mmm4rec.base.table_files import read_rows
+from recbole_mmm4rec.base.texts import check_id, check_set_name
 
 COLUMNS = ("user_id", "item_ids", "item_id", "text", "image")
 OPTIONAL_COLUMNS = ("image",)

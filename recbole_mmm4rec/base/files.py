@@ -88,6 +88,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         try:
             yield temporary
             shutil.rmtree(aside, ignore_errors=True)
+            if target.exists() and exchanged(temporary, target):
+                return
             if target.exists():
                 os.replace(target, aside)
             os.replace(temporary, target)
@@ -102,6 +104,18 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             f"{str(path)!r} cannot be written: {reason}; make room, or name another place (what had that name before "
             "is as it was)"
         ) from error
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Swap two names in one step, so that each always stands for something; False where the system cannot."""
+    import ctypes
+
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
 
 
 def _no_room(error: BaseException | None) -> str:

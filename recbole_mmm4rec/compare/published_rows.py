@@ -9,8 +9,8 @@ from pathlib import Path
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.job import Shop
 from recbole_mmm4rec.compare.located import Located, Place
-from recbole_mmm4rec.compare.user_ranks import METRIC
 from recbole_mmm4rec.settings.defaults import properties_dir
+from recbole_mmm4rec.training.user_ranks import METRIC
 
 _KEYS = ("name", "dataset", "users", "items", "interactions", "inputs", "metrics", "source", "page", "note")
 _COUNTS = ("users", "items", "interactions")

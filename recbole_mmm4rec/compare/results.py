@@ -17,8 +17,9 @@ from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.records import Record, Records
 from recbole_mmm4rec.compare.runs import users_file
-from recbole_mmm4rec.compare.statistics import bootstrap_interval, holm, sign_flip_test
-from recbole_mmm4rec.compare.user_ranks import user_metric
+from recbole_mmm4rec.compare.statistics import holm, sign_flip_test
+from recbole_mmm4rec.scoring.intervals import bootstrap_interval
+from recbole_mmm4rec.training.user_ranks import user_metric
 
 
 @dataclass(frozen=True)

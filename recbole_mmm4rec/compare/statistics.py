@@ -1,8 +1,7 @@
-"""Whether two models differ: paired tests and intervals over users.
+"""Whether two models differ: paired tests over users.
 
 Sign-flip permutation test: Fisher, The Design of Experiments (1935); for rankings Smucker, Allan and Carterette
-(CIKM 2007). Holm: Scandinavian Journal of Statistics 6 (1979), 65–70. Percentile bootstrap: Efron, Annals of
-Statistics 7 (1979), 1–26.
+(CIKM 2007). Holm: Scandinavian Journal of Statistics 6 (1979), 65–70.
 """
 
 from __future__ import annotations
@@ -49,30 +48,6 @@ def sign_flip_test(differences: np.ndarray, permutations: int = 10_000, seed: in
         sums = sizes.sum() - 2 * (flips @ sizes)
         extreme += int((np.abs(sums) >= bound).sum())
     return extreme / count if exact else (1 + extreme) / (1 + count)
-
-
-def bootstrap_interval(
-    differences: np.ndarray, samples: int = 10_000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """The percentile interval of the mean difference, users drawn with replacement.
-
-    Args:
-        differences: (U,) float64.
-        samples: how many draws of U users.
-        seed: of the draws.
-        level: of the interval.
-    """
-    draw = np.random.default_rng(seed)
-    users = len(differences)
-    # of equal differences only their number matters
-    values, counts = np.unique(differences, return_counts=True)
-    step = max(1, _CHUNK // len(values))
-    means = [
-        draw.multinomial(users, counts / users, size=min(step, samples - start)) @ values / users
-        for start in range(0, samples, step)
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

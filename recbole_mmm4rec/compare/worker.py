@@ -21,10 +21,10 @@ import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.compare.environment import environment, peak_resident, resident
-from recbole_mmm4rec.compare.user_ranks import RankWatch
 from recbole_mmm4rec.run.build import build, make_config, one_line
 from recbole_mmm4rec.training.history import best_epoch
 from recbole_mmm4rec.training.observers import EndTraining, Observer, Training
+from recbole_mmm4rec.training.user_ranks import RankWatch
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from recbole_mmm4rec.compare.records import Record, Records
 from recbole_mmm4rec.compare.report import page
 from recbole_mmm4rec.compare.results import Table, chosen_jobs, read_ranks
 from recbole_mmm4rec.compare.tables import latex, markdown
-from recbole_mmm4rec.compare.user_ranks import user_metric
+from recbole_mmm4rec.training.user_ranks import user_metric
 
 TIMES = ("train_seconds", "seconds_per_epoch", "peak_bytes", "gpu_peak_bytes", "date")
 """Columns that differ from run to run."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -156,6 +157,13 @@ class Folder:
             pictures=self.pictures(),
             metrics=self.json(layout.METRICS),
         )
+
+
+def popular_items(folder: str | Path, count: int) -> list[str]:
+    """The ids of the items with most interactions in training, for an example to try."""
+    table = pq.read_table(Path(folder) / layout.ITEMS, columns=["item_id", "popularity"])
+    order = np.argsort(-table["popularity"].to_numpy(), kind="stable")[:count]
+    return [str(name) for name in table["item_id"].take(order).to_pylist()]
 
 
 def in_memory(values: Tensor) -> Tensor:

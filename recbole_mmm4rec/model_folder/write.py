@@ -7,11 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from recbole_mmm4rec.base.files import whole_folder
 from recbole_mmm4rec.model_folder import layout
+from recbole_mmm4rec.model_folder.card import card_of
 from recbole_mmm4rec.model_folder.contents import Contents
 from recbole_mmm4rec.model_folder.manifest import write_manifest
 from recbole_mmm4rec.model_folder.tensors import write_tensors
@@ -46,8 +48,11 @@ def write_folder(path: str | Path, contents: Contents) -> Path:
         if contents.counts is not None:
             arrays = contents.counts.arrays()
             write_tensors(folder / layout.NEIGHBOURS, {name: torch.from_numpy(part) for name, part in arrays.items()})
+        if contents.pictures is not None:
+            _write_pictures(folder / layout.PICTURES, contents.pictures)
         _write_json(folder / layout.ENCODERS, contents.encoders)
         _write_json(folder / layout.METRICS, contents.metrics)
+        (folder / layout.CARD).write_text(card_of(contents), encoding="utf-8")
         write_manifest(folder, contents.model, contents.dataset)
     return path
 
@@ -60,6 +65,12 @@ def settings_of(contents: Contents) -> dict[str, Any]:
         "neighbours": contents.neighbours,
         "run": contents.run,
     }
+
+
+def _write_pictures(file: Path, pictures: pa.Array) -> None:
+    table = pa.table({"picture": pictures.cast(pa.large_binary())}).combine_chunks()
+    with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
 
 
 def _write_json(file: Path, values: Any) -> None:

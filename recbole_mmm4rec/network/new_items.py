@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_mmm4rec.network.items import ItemSide, ItemTables
-from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
+from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable, pieces
+
+NEAREST = 10
+"""Trained items whose ID rows are averaged for a new item."""
 
 
 def stand_ins(items: ItemTables) -> dict[str, Tensor]:
@@ -20,6 +24,54 @@ def stand_ins(items: ItemTables) -> dict[str, Tensor]:
         name: items.stand_in[name].detach() if name in items.stand_in else torch.zeros_like(table[0].detach())
         for name, table in items.bias.items()
     }
+
+
+@torch.no_grad()
+def rows_of_nearest(
+    items: ItemTables, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """For each modality with an ID table the mean row of the trained items that are nearest by their features.
+
+    Args:
+        items: the trained item side.
+        features, present: of the new items, as for :func:`side_of_new_items`.
+
+    Returns:
+        (J, D) by modality: of the :data:`NEAREST` items with the largest cosine of the features, among those that have
+        the modality; for a new item without it the mean of all rows.
+    """
+    made = {}
+    for name, table in items.bias.items():
+        column = items.modalities.index(name)
+        there = items.present[:, column].nonzero().flatten()[1:]  # without padding
+        rows: Tensor = table[1:].mean(0).expand(len(features[name]), -1).clone()  # (J, D)
+        new = torch.arange(len(rows)) if present is None else present[name].cpu().nonzero().flatten()
+        if len(there) and len(new):
+            wanted = F.normalize(features[name][new].to(table.device, torch.float32), dim=1)
+            near = _nearest(items.features[name], there, wanted, min(NEAREST, len(there)))  # (n, NEAREST)
+            rows[new.to(rows.device)] = table[near].mean(1)
+        made[name] = rows
+    return made
+
+
+def ids_of_new_items(
+    items: ItemTables, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """What stands in for the ID rows of new items: :func:`rows_of_nearest`, measured in docs/new-items.md."""
+    return rows_of_nearest(items, features, present)
+
+
+def _nearest(table: FrozenTable, rows: Tensor, wanted: Tensor, count: int) -> Tensor:
+    """(n, count) those of ``rows``, item numbers, whose features are nearest in direction to ``wanted``, (n, F)."""
+    best = wanted.new_full((len(wanted), 0), 0.0)
+    found = rows.new_empty((len(wanted), 0))
+    for piece in pieces(len(rows), table.shape[1]):
+        known = F.normalize(table.take(rows[piece]), dim=1)
+        best = torch.cat([best, wanted @ known.T], 1)
+        found = torch.cat([found, rows[piece].expand(len(wanted), -1)], 1)
+        best, order = best.topk(min(count, best.shape[1]), 1)
+        found = found.gather(1, order)
+    return found
 
 
 @torch.no_grad()

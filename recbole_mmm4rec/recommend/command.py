@@ -1,4 +1,4 @@
-"""``mmm4rec recommend``: a readable list for one history."""
+"""``mmm4rec recommend``: a readable list for one history, or lists for all users of a file."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ examples:
   %(prog)s saved/MMM4Rec-shop --history "p0000012 p0000044"
   %(prog)s saved/MMM4Rec-shop --history "p0000012 p0000044" --timestamps "1700000000 1700086400" --k 5
   %(prog)s saved/MMM4Rec-shop --history p0000012 --where category=Tents --modalities text --json
+  %(prog)s saved/MMM4Rec-shop --input users.csv --output lists.csv --k 20
+
+A file has the columns user_id and history (item ids, in CSV separated by blanks) and, where there are times, timestamps
+(as many seconds): .csv, .jsonl or .parquet. Killed and started again, the command goes on where it was.
 """
 
 
@@ -41,7 +45,8 @@ def _parser(prog: str) -> Parser:
     add("folder", metavar="DIR", help="a model folder; a training writes one")
     add("--history", metavar="IDS", help="item ids, oldest first, separated by blanks")
     add("--timestamps", metavar="TIMES", help="as many times in seconds, separated by blanks (default: all gaps 0)")
-    add("--k", metavar="N", type=int, default=10, help="items of a list (default: 10)")
+    add("--input", metavar="FILE", type=Path, help="histories of many users: .csv, .jsonl or .parquet")
+    add("--output", metavar="FILE", type=Path, help="their lists: .csv, .parquet: a row an item; .jsonl: a line a user")
     seen = parser.add_mutually_exclusive_group()
     seen.add_argument(
         "--exclude-seen", action="store_true", default=True, help="leave out the history's items (default)"
@@ -49,20 +54,29 @@ def _parser(prog: str) -> Parser:
     seen.add_argument(
         "--include-seen", dest="exclude_seen", action="store_false", help="keep them, as an evaluation does"
     )
+    add_choice(parser)
+    add("--modalities", metavar="NAMES", help="text, image or text,image: items count as if they had no other")
+    return parser
+
+
+def add_choice(parser: Parser) -> None:
+    """The options of a list: how long it is, which items it may have, how it is made and printed."""
+    add = parser.add_argument
+    add("--k", metavar="N", type=int, default=10, help="items of a list (default: 10)")
     add("--only", metavar="IDS", help="choose from these items: ids separated by blanks, or @FILE with one a line")
     add("--exclude", metavar="IDS", help="leave these items out: ids separated by blanks, or @FILE with one a line")
     add("--where", metavar="COLUMN=VALUE", action="append", default=[], help=(
         "choose from items with this value in a column of the item table; given twice for one column: either value"
     ))  # fmt: skip
-    add("--modalities", metavar="NAMES", help="text, image or text,image: items count as if they had no other")
     add("--device", default="cpu", help="cpu (the default) or cuda")
     add("--json", action="store_true", help="print JSON")
-    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.input is not None or arguments.output is not None:
+        return _run_file(arguments)
     if arguments.history is None:
-        raise UserError('--history is missing: give item ids, as in --history "ID ID ID"')
+        raise UserError('--history is missing: give item ids, as in --history "ID ID ID", or --input and --output')
     history = arguments.history.split()
     if not history:
         raise UserError("--history is empty: give item ids, oldest first, separated by blanks")
@@ -81,8 +95,47 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run_file(arguments: argparse.Namespace) -> int:
+    if arguments.input is None or arguments.output is None:
+        raise UserError("--input and --output go together: the users, and where their lists go")
+    for name in ("history", "timestamps"):
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name} does not go with --input: the file holds it")
+    asked = request_of(arguments)
+
+    from recbole_mmm4rec.recommend.batch import recommend_file
+    from recbole_mmm4rec.recommend.recommender import Recommender
+
+    recommender = Recommender.load(arguments.folder, arguments.device)
+    done = recommend_file(recommender, arguments.input, arguments.output, arguments.k, not arguments.json, **asked)
+    if arguments.json:
+        print(json.dumps(asdict(done)))
+        return 0
+    lines = [f"{arguments.output}: lists for {done.users:,} users"]
+    lines += [f"  {done.kept:,} of them were there from before"] if done.kept else []
+    lines += [f"  {done.popular:,} have the shop's popular items: it knows none of theirs"] if done.popular else []
+    lines += [f"  {done.unknown:,} ids in histories are not in the shop and were left out"] if done.unknown else []
+    print("\n".join(lines))
+    return 0
+
+
 def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the options ask of :meth:`~.recommender.Recommender.recommend`.
+
+    Raises:
+        UserError: one that cannot be read.
+    """
+    chosen = choice_of(arguments)
+    return {"exclude_seen": arguments.exclude_seen, "modalities": modalities_in(arguments.modalities), **chosen}
+
+
+def modalities_in(names: str | None) -> list[str] | None:
+    """Names of modalities as they are typed; None for none."""
+    return None if names is None else names.replace(",", " ").split()
+
+
+def choice_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Which items the options of :func:`add_choice` allow.
 
     Raises:
         UserError: one that cannot be read.
@@ -93,14 +146,8 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         if not equals or not column:
             raise UserError(f"--where {given}: write COLUMN=VALUE")
         where.setdefault(column, []).append(value)
-    names = arguments.modalities
-    return {
-        "exclude_seen": arguments.exclude_seen,
-        "only": _ids("--only", arguments.only),
-        "exclude": _ids("--exclude", arguments.exclude),
-        "where": where or None,
-        "modalities": names.replace(",", " ").split() if names is not None else None,
-    }
+    only, exclude = _ids("--only", arguments.only), _ids("--exclude", arguments.exclude)
+    return {"only": only, "exclude": exclude, "where": where or None}
 
 
 def _ids(option: str, given: str | None) -> list[str] | None:

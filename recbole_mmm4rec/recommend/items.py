@@ -28,7 +28,7 @@ class Items:
 
     def __init__(self, table: pa.Table, pictures: pa.Array | None = None) -> None:
         self.table = table
-        self._pictures = pictures
+        self.pictures = pictures
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -87,10 +87,20 @@ class Items:
         number = self.known(item)
         return {name: self.table[name][number - 1].as_py() for name in self.columns}
 
+    def has_picture(self, item: str) -> bool:
+        """Whether an item has a picture, which is not read."""
+        number = self.known(item)
+        return self.pictures is not None and bool(self.pictures[number - 1].is_valid)
+
+    @property
+    def pictured(self) -> bool:
+        """Whether any item has a picture."""
+        return self.pictures is not None and self.pictures.null_count < len(self.pictures)
+
     def picture(self, item: str) -> bytes | None:
         """A small JPEG of an item; None where it has none."""
         number = self.known(item)
-        found = None if self._pictures is None else self._pictures[number - 1].as_py()
+        found = None if self.pictures is None else self.pictures[number - 1].as_py()
         return found if found is None else bytes(found)
 
     def allowed(

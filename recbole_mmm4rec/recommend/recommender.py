@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,17 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder.hub import fetch
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.write import write_folder
 from recbole_mmm4rec.network.ops.tables.frozen import pieces
+from recbole_mmm4rec.recommend.explanation import Explanation
 from recbole_mmm4rec.recommend.histories import Encoded, encode, is_one
+from recbole_mmm4rec.recommend.items import Items
 from recbole_mmm4rec.recommend.results import Recommendations, Recommended
-from recbole_mmm4rec.recommend.scorer import Scorer, batches
+from recbole_mmm4rec.recommend.scorer import NO_TIMES, Scorer, batches
 from recbole_mmm4rec.scoring.recommend import best_items, best_of
+
+if TYPE_CHECKING:
+    from recbole_mmm4rec.recommend.new_items import Added
 
 BATCH = 1024
 """Users that are scored at a time."""
-NO_TIMES = "no time stamps were given: all gaps between the items count as 0"
 
 
 class Recommender(Scorer):
@@ -40,6 +45,29 @@ class Recommender(Scorer):
             UserError: there is none, or it is cut off, changed, or of a newer program.
         """
         return cls(Folder(folder), device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo: str,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | None = None,
+        device: str = "cpu",
+    ) -> Recommender:
+        """Read a model folder of a hub, where ``mmm4rec push`` has put it.
+
+        Args:
+            repo: ``OWNER/NAME``.
+            revision: branch, tag or commit; by default the newest.
+            cache_dir: where it is kept; by default in huggingface_hub's cache.
+            token: of a private repository.
+            device: as for :meth:`load`.
+
+        Raises:
+            UserError: it cannot be fetched, or as for :meth:`load`.
+        """
+        return cls.load(fetch(repo, revision, cache_dir, token), device)
 
     def recommend(
         self,
@@ -167,6 +195,114 @@ class Recommender(Scorer):
                 found[piece] = total / (len(names) if weights is None else weights.sum(1))
         return found
 
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: Any = None,
+        k: int = 10,
+        history: Sequence[str] | None = None,
+        timestamps: Sequence[Any] | None = None,
+        only: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> Recommendations:
+        """The items that fit words, a picture, or both; with a history the ones that fit both it and them.
+
+        A score is the cosine between the query and the item in the encoder's space; with more than one thing asked for
+        a sum of standardised ones, see search.py. Items of the history are not left out.
+
+        Args:
+            text: words.
+            image: a picture: a file's bytes, its Path, or a PIL image.
+            k: items of the list.
+            history: item ids, oldest first.
+            timestamps: whole seconds, one an item of the history.
+            only, exclude, where: as for :meth:`recommend`.
+
+        Raises:
+            UserError: nothing or an empty text is asked for, the picture cannot be read, the model has no items with
+                texts or pictures, or the encoder that made their features is not here; as for :meth:`recommend`.
+        """
+        from recbole_mmm4rec.recommend.search import search
+
+        count, (allowed, notes) = self._count(k), self.items.allowed(only, exclude, where)
+        return search(self, text, image, count, history, timestamps, allowed, notes, self.scores)
+
+    def explain(
+        self,
+        history: Sequence[str],
+        item: str,
+        *,
+        timestamps: Sequence[Any] | None = None,
+        modalities: Any = None,
+        neighbours: bool | None = None,
+    ) -> Explanation:
+        """What carried the score of an item: which past items, modality and time gaps; see explain.py for how.
+
+        Args:
+            history: item ids, oldest first.
+            item: the id of any item of the shop.
+            timestamps: whole seconds, one an item; None: all gaps count as 0, and none is explained.
+            modalities, neighbours: as for :meth:`recommend`.
+
+        Raises:
+            UserError: an argument that cannot be used; an unknown item; a history of which the shop knows no item.
+        """
+        from recbole_mmm4rec.recommend.explain import explain
+
+        return explain(self, history, item, timestamps, modalities, neighbours)
+
+    def add_items(
+        self,
+        table: Any,
+        *,
+        images: str | Path | None = None,
+        vectors: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, str] | None = None,
+        output: str | Path | None = None,
+        write: bool = True,
+        show_progress: bool = False,
+    ) -> Added:
+        """Make new items recommendable, without training.
+
+        Args:
+            table: a file (CSV, TSV, JSON lines, Parquet), a list of mappings, a data frame, or an Arrow table with
+                ``item_id`` and ``text``, ``image`` or vectors, see :func:`~.item_rows.read_items`.
+            images: folder of their pictures.
+            vectors: modality to (J, F) numbers, or a ``.npy`` file, that the shop's encoder has made.
+            encoders: modality to where the encoder is, if it is not found under its name.
+            output: another folder to write to, which this object then is; None: the model's own.
+            write: False: they are there in memory, for this object alone. A shallow copy of it is not changed.
+            show_progress: a bar for many items.
+
+        Returns:
+            :class:`~.new_items.Added`: ids, folder, seconds, notes.
+
+        Raises:
+            UserError: a row, picture, vector or encoder that cannot be used, an id that the shop has; nothing is
+                written.
+        """
+        from recbole_mmm4rec.recommend.new_items import add_in_memory, add_to_folder
+
+        how: dict[str, Any] = {"images": images, "vectors": vectors, "encoders": encoders}
+        if not write:
+            made, added = add_in_memory(self, table, show_progress=show_progress, **how)
+            self.network = made.network.to(self.device)
+            self.items, self.counts, self.side, self._sides = (
+                Items(made.items, made.pictures),
+                made.counts,
+                made.side,
+                {},
+            )
+            return added
+        added = add_to_folder(self, table, output, show_progress=show_progress, **how)
+        assert added.folder is not None
+        kept = self.encoders
+        self.__init__(Folder(added.folder), self.device)  # type: ignore[misc]
+        self.encoders = kept
+        return added
+
     def save(self, folder: str | Path) -> Path:
         """Write the model into another folder, whole or not at all.
 
@@ -188,13 +324,12 @@ class Recommender(Scorer):
         self, encoded: Encoded, rows: list[int], wanted: bool | None, users: Sequence[str | None] | None
     ) -> Any:
         """What the neighbours add to the scores of some users; None for nothing."""
-        if wanted and self.counts is None:
-            raise UserError("neighbours=True: this model has none; train it with neighbour_weight above 0")
-        if self.counts is None or wanted is False:
+        counts = self.neighbours_of(wanted)
+        if counts is None:
             return None
         numbers = torch.tensor([0 if users is None else self.content.user(users[row]) for row in rows])
         histories = encoded.numbers[rows].to(self.device)
-        return self.counts.addition(numbers, histories, encoded.lengths[rows])
+        return counts.addition(numbers, histories, encoded.lengths[rows])
 
     @torch.no_grad()
     def _best(

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder import layout
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.network.items import ItemSide
+from recbole_mmm4rec.recommend.encoders import Encoders
 from recbole_mmm4rec.recommend.items import Items
 from recbole_mmm4rec.scoring.recommend import Sides
+
+if TYPE_CHECKING:  # the counts import SciPy
+    from recbole_mmm4rec.scoring.neighbours import Counts
+
+NO_TIMES = "no time stamps were given: all gaps between the items count as 0"
 
 
 class Scorer:
@@ -28,6 +35,7 @@ class Scorer:
         network: with its weights, in evaluation mode.
         items: the catalogue.
         counts: the neighbours; None where they are off.
+        side: what scoring needs of the items, with all modalities.
     """
 
     def __init__(self, content: Folder, device: str | torch.device = "cpu") -> None:
@@ -37,6 +45,9 @@ class Scorer:
         self.items = Items(content.items, content.pictures())
         self.network: MMM4RecNetwork = content.network().to(self.device)
         self.counts = content.counts()
+        side = content.side()
+        tables = {name: table.to(self.device) for name, table in side.tables.items()}
+        self.side = ItemSide(tables, side.fused.to(self.device))
         self._sides: dict[tuple[str, ...], Sides] = {}
 
     @property
@@ -58,14 +69,6 @@ class Scorer:
     def has_neighbours(self) -> bool:
         """Whether what was taken together in training is added to the scores."""
         return self.counts is not None
-
-    @cached_property
-    def side(self) -> ItemSide:
-        """What scoring needs of the items, with all modalities."""
-        side = self.content.side()
-        return ItemSide(
-            {name: table.to(self.device) for name, table in side.tables.items()}, side.fused.to(self.device)
-        )
 
     def sides(self, modalities: Any = None) -> Sides:
         """Item side and user side with some modalities; items count as if they had no other.
@@ -105,6 +108,24 @@ class Scorer:
         if not names:
             raise UserError(f"modalities: none is named; this model knows {' and '.join(self.modalities)}")
         return tuple(name for name in self.modalities if name in names)
+
+    def neighbours_of(self, wanted: bool | None) -> Counts | None:
+        """The neighbours that a request asks for; None for none of them.
+
+        Args:
+            wanted: True, False, or None: where the model has them.
+
+        Raises:
+            UserError: they are wanted, and the model has none.
+        """
+        if wanted and self.counts is None:
+            raise UserError("neighbours=True: this model has none; train it with neighbour_weight above 0")
+        return None if wanted is False else self.counts
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """The encoders that made the features, each loaded when it is first asked for, and kept."""
+        return Encoders(self.content.json(layout.ENCODERS), str(self.device))
 
     @torch.no_grad()
     def user_vectors(

@@ -214,11 +214,13 @@ def summary(
         result: what :func:`recbole_mmm4rec.run.quick_start.run_recbole` returns.
         others: the same of the baselines, by name.
     """
+    from recbole_mmm4rec.model_folder.read import popular_items
     from recbole_mmm4rec.run.baselines import table
 
     lines = ["", f"{model} on {dataset}", "", table({model: result, **(others or {})}), ""]
     places = {
         "Model": result["saved_model_file"],
+        "Folder": result.get("model_folder"),
         "Log": result["log_file"],
         "TensorBoard": result["tensorboard_dir"],
     }
@@ -227,6 +229,9 @@ def summary(
     lines += [f"{'By epoch' if at == 0 else '':<12}{file}" for at, file in enumerate(by_epoch)]
     if result["tensorboard_dir"]:
         lines += ["", "Look at the training", f"  tensorboard --logdir {result['tensorboard_dir']}"]
+    if result.get("model_folder"):
+        history = " ".join(popular_items(result["model_folder"], 2))
+        lines += ["Recommend from it", f"  mmm4rec recommend {result['model_folder']} --history {shlex.quote(history)}"]
     if result.get("next_command"):
         lines += ["Fine-tune from it, or from another of its checkpoints", f"  {result['next_command']}"]
     elif result["saved_model_file"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,11 @@ from torch import Tensor
 from recbole_mmm4rec.base.atomic_files import read_header, read_rows
 from recbole_mmm4rec.data.prefixes import PrefixInteraction
 from recbole_mmm4rec.model_folder.contents import OURS, Contents
+from recbole_mmm4rec.model_folder.small_pictures import small_pictures
 from recbole_mmm4rec.model_folder.write import write_folder
+from recbole_mmm4rec.settings.defaults import default_settings
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +31,21 @@ def wants_folder(config: Any) -> bool:
     return config["model"] == "MMM4Rec" and config["model_folder"] is not False and config["stage"] != "pretrain"
 
 
-def write_model_folder(run: Any, path: str | Path) -> str:
+def write_model_folder(run: Any, path: str | Path, metrics: Mapping[str, Any]) -> str:
     """Write the folder of a training that has been tested: the model is the best one, in evaluation mode.
 
     Args:
         run: see :class:`~.build.Run`.
         path: of the folder.
+        metrics: what :func:`~.measured.measured` found.
 
     Returns:
         ``path``.
     """
-    return str(write_folder(path, contents_of(run)))
+    return str(write_folder(path, contents_of(run, metrics)))
 
 
-def contents_of(run: Any) -> Contents:
+def contents_of(run: Any, metrics: Mapping[str, Any]) -> Contents:
     """All that a model folder holds, from a run."""
     config, model, dataset = run.config, run.model, run.dataset
     network = model.network.eval()
@@ -55,7 +61,7 @@ def contents_of(run: Any) -> Contents:
             for name in ("text", "image")
         },
     }
-    beside = model.beside
+    beside, source = model.beside, dataset.feature_tables.source
     return Contents(
         model=str(config["model"]),
         dataset=str(config["dataset"]),
@@ -63,18 +69,34 @@ def contents_of(run: Any) -> Contents:
         side=side,
         items=items_of(dataset, tokens, ours),
         interactions=interactions,
-        run=plain_settings(config),
+        run={**plain_settings(config), "command": command_of(config)},
         encoders={name: asdict(manifest) for name, manifest in dataset.feature_tables.manifests.items()},
         counts=None if beside is None else beside.counts,
         neighbours=None
         if beside is None
         else {key: config[f"neighbour_{key}"] for key in ("weight", "window", "decay")},
+        pictures=small_pictures(source.item_file.parent / "images", tokens, bool(config["show_progress"])),
+        metrics=dict(metrics),
     )
 
 
 def plain_settings(config: Any) -> dict[str, Any]:
     """The settings of a run that JSON can hold."""
     return {key: value for key, value in sorted(config.final_config_dict.items()) if _is_plain(value)}
+
+
+def command_of(config: Any) -> str:
+    """The command that trains the same again: settings that differ from the defaults, but for those of the machine."""
+    defaults = default_settings(config["model"])
+    skipped = {*names(Counts.COMMAND | Counts.COMPUTED | Counts.LAUNCH | Counts.ELSEWHERE), "eval_args", "repeatable"}
+    changed = {
+        key: value
+        for key, value in sorted(config.final_config_dict.items())
+        if key in defaults and key not in skipped and value != defaults[key]
+        if _is_plain(value) and not isinstance(value, dict)
+    }
+    words = [f"--{key}={str(value).replace(' ', '')}" for key, value in {**changed, "seed": config["seed"]}.items()]
+    return shlex.join(["mmm4rec", "train", f"--dataset={config['dataset']}", *words])
 
 
 def _is_plain(value: Any) -> bool:

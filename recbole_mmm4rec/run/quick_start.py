@@ -19,6 +19,7 @@ from recbole_mmm4rec.checkpoints.token_order import KEY, check_token_order
 from recbole_mmm4rec.distributed import group, launch
 from recbole_mmm4rec.run.build import build, build_data, build_model, check_data_files, make_config, start_log
 from recbole_mmm4rec.run.folder import wants_folder, write_model_folder
+from recbole_mmm4rec.run.measured import Ranks, measured, watch
 from recbole_mmm4rec.run.settings_again import config_again
 from recbole_mmm4rec.training.history import best_epoch
 
@@ -63,12 +64,9 @@ def run_recbole(
     best_score, best_result = run.trainer.fit(run.train, run.valid, saved=saved, show_progress=show_progress)
     if saved:
         _check_saved(run)
+    ranks = watch(run) if saved and wants_folder(config) else None
     test_result = run.trainer.evaluate(run.test, load_best_model=saved, show_progress=show_progress)
-
-    folder = None
-    if saved and wants_folder(config) and group.is_main():
-        folder = write_model_folder(run, Path(run.trainer.saved_model_file).with_suffix(""))
-        logger.info(set_color("Model folder", "blue") + f": {folder}")
+    folder = None if ranks is None else _model_folder(run, ranks, best_result, test_result)
     environment = get_environment(config)
     logger.info("The running environment of this training is as follows:\n" + environment.draw())
     logger.info(set_color("best valid ", "yellow") + f": {best_result}")
@@ -228,6 +226,16 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     model.load_state_dict(checkpoint["state_dict"])
     model.load_other_parameter(checkpoint.get("other_parameter"))
     return config, model, dataset, train, valid, test
+
+
+def _model_folder(run: Any, ranks: Ranks, best_result: Any, test_result: Any) -> str | None:
+    """Write the model folder of a tested run, on process 0, beside its checkpoint."""
+    metrics = measured(run, ranks, best_result, test_result)
+    if not group.is_main():
+        return None
+    folder = write_model_folder(run, Path(run.trainer.saved_model_file).with_suffix(""), metrics)
+    run.trainer.logger.info(set_color("Model folder", "blue") + f": {folder}")
+    return folder
 
 
 def _check_saved(run: Any) -> None:

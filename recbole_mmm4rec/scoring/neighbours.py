@@ -33,6 +33,8 @@ SMALLEST = 0.1
 """The n(j) that doubles the argument of the logarithm."""
 FROM, TO = 0.5, 0.25
 """Exponents of the popularity of the history's item and of the scored one."""
+LEAST = 1e-6
+"""The n(j) at and below which nothing is added: it may be rounding."""
 BACKWARD = 0.5
 """What a pair counts from the later item to the earlier one."""
 
@@ -134,6 +136,13 @@ class Counts:
         made._counts = sp.csr_matrix(parts, shape=(made.rows, made.rows))
         return made
 
+    def with_items(self, count: int) -> Counts:
+        """The same counts with further items, of which nothing was counted."""
+        arrays = self.arrays()
+        arrays["indptr"] = np.append(arrays["indptr"], np.full(count, arrays["indptr"][-1]))
+        arrays["targets"] = np.append(arrays["targets"], np.zeros(count, dtype=arrays["targets"].dtype))
+        return Counts.of_arrays(arrays, self.decay, self.weight)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Counts:
         return self  # nobody changes it
 
@@ -151,7 +160,7 @@ class Counts:
         worth = self.decay ** (lengths[row] - 1 - place)
         asked = sp.csr_matrix((worth, (row, histories[row, place])), shape=(len(known), self.rows))
         found = (asked @ self._counts - self._own(asked, known)).tocoo()
-        kept = found.data > 1e-6  # what only the user's own pairs made is rounding now
+        kept = found.data > LEAST  # what only the user's own pairs made is rounding now
         values = self.weight * np.log1p(found.data[kept] / SMALLEST)
         order = np.argsort(found.col[kept], kind="stable")
         return Addition(
@@ -160,6 +169,25 @@ class Counts:
                 for part in (found.row[kept].astype(np.int64), found.col[kept].astype(np.int64), values)
             )
         )
+
+    def shares(self, history: np.ndarray, item: int) -> np.ndarray:
+        """What each item of a history has of what is added to one score, for a user without pairs of their own.
+
+        The sum n(j) inside the logarithm is exact by item; the logarithm is shared out in proportion to it.
+
+        Args:
+            history: (l,) item numbers, oldest first.
+            item: j.
+
+        Returns:
+            (l,) float64; their sum is what :meth:`addition` adds.
+        """
+        worth = self.decay ** (len(history) - 1 - np.arange(len(history)))
+        counts = worth * np.array([self._counts[row, item] for row in history.tolist()], dtype=np.float64)
+        total = counts.sum()
+        if total <= LEAST:
+            return np.zeros(len(history))
+        return np.asarray(self.weight * np.log1p(total / SMALLEST) * counts / total)
 
     def _own(self, asked: sp.csr_matrix, users: np.ndarray) -> sp.csr_matrix:
         """(B, I+1), the part of ``asked @ counts`` that comes from each row's own user."""

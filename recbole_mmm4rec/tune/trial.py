@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.settings.homes import MODELS
 from recbole_mmm4rec.training.observers import Observer, Training
 from recbole_mmm4rec.tune.study import settings_file
 
@@ -127,6 +128,8 @@ def retrain_and_test(settings: Mapping[str, Any], checkpoint_dir: str) -> dict[s
     from recbole_mmm4rec.run.quick_start import run_recbole
 
     changes = {"show_progress": False, "checkpoint_dir": checkpoint_dir}
+    if settings["model"] in MODELS:
+        changes["model_folder"] = False
     with settings_file({**settings, **changes}) as file:
         result = run_recbole(settings["model"], settings["dataset"], [file])
     return {

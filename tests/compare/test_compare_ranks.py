@@ -13,7 +13,7 @@ from tiny_comparison import OURS, SASREC, tiny_plan
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare import worker
-from recbole_mmm4rec.compare.user_ranks import user_metric
+from recbole_mmm4rec.training.user_ranks import user_metric
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

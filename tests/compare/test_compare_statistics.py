@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recbole_mmm4rec.compare.statistics import bootstrap_interval, holm, sign_flip_test
+from recbole_mmm4rec.compare.statistics import holm, sign_flip_test
+from recbole_mmm4rec.scoring.intervals import bootstrap_interval
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from typing import Any
 
 from dataset_prep.files.arguments import add_output
 from dataset_prep.files.item_table import check_match
-from dataset_prep.files.text import check_set_name
 from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import Filters, filter_interactions, require_text
 from dataset_prep.sources.amazon.layouts import TEXT_FIELDS, YEARS
 from dataset_prep.sources.amazon.lines import BadLines
 from dataset_prep.sources.prepared import Origin, Prepared, write_interactions_and_texts
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.texts import check_set_name
 
 K_CORE = 5
 MAX_BAD = 1_000

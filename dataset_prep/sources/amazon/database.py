@@ -13,12 +13,12 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from dataset_prep.files.text import READ_AS_MISSING
 from dataset_prep.files.times import LATEST, PER_SECOND
 from dataset_prep.filters.interactions import Interactions, distinct
 from dataset_prep.sources.amazon.layouts import ReviewLayout
 from dataset_prep.sources.amazon.lines import is_gzip, opened
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.texts import READ_AS_MISSING
 
 EARLIEST = 100_000_000  # seconds, 1973: an earlier stamp counts another unit than was thought
 _ROWS = 100_000  # parsed one by one, then handed to DuckDB

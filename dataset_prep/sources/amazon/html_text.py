@@ -8,7 +8,7 @@ import re
 from lxml import etree
 from lxml import html as lxml_html
 
-from dataset_prep.files.text import MAX_CHARS
+from recbole_mmm4rec.base.texts import MAX_CHARS
 
 _ROUNDS = 2  # descriptions are often escaped twice
 _NO_CHARACTERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # libxml2 refuses some of them

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataset_prep.files.text import clean_text, is_script
 from dataset_prep.sources.amazon.html_text import plain_text
 from dataset_prep.sources.amazon.layouts import TEXT_FIELDS, check_metadata
 from dataset_prep.sources.amazon.lines import BadLines, UnusableError, amazon_id, head, numbered_lines, parse_record
 from dataset_prep.sources.amazon.pictures import is_address, picture_addresses, unread_pictures
+from recbole_mmm4rec.base.texts import clean_text, is_script
 
 _COUNTS = (
     "repeated_rows_of_the_metadata_dropped",

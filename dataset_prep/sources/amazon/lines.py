@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dataset_prep.files.text import check_id
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.texts import check_id
 
 MAX_LINE = 2 << 20  # bytes; the longest real lines are far below a tenth of it
 HEAD = 100  # lines that tell what a file is

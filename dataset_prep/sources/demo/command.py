@@ -10,11 +10,11 @@ import numpy as np
 
 from dataset_prep.files.arguments import add_output
 from dataset_prep.files.atomic import publish
-from dataset_prep.files.text import check_set_name
 from dataset_prep.filters.interactions import HEADER
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem, remove_leftovers, save_picture
 from dataset_prep.sources.demo.shop import KEEP, SHAPES, USES, Shop, make_shop, perfect_hits
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.texts import check_set_name
 from recbole_mmm4rec.encoders.pictures import need_pillow
 
 ITEM_HEADER = "item_id:token\ttext:token_seq\timage:token\n"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_prep.files.set_files import SetFiles
-from dataset_prep.files.text import check_set_name
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.texts import check_set_name
 
 SEPARATOR = ":"  # never in a set's name, so the first one of an id ends the name
 

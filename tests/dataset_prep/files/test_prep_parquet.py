@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dataset_prep.files.readers import read_rows
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.table_files import read_rows
 
 
 def write(path: Path, **columns: list[object]) -> Path:

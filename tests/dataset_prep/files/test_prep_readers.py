@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_prep.files.readers import read_rows
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.table_files import columns_of, read_rows
 
 ROWS = [["007", 'Zoë\'s "best"'], ["1.0", ""], ["x", "a, b"]]
 
@@ -44,6 +44,7 @@ def test_every_kind_gives_the_same_rows(tmp_path: Path, suffix: str, write: obje
     path.write_bytes(gzip.compress(data, mtime=0) if packed else data)
     assert read(path, "id", "text") == ROWS
     assert read(path, "text", "id", "text") == [[text, item, text] for item, text in ROWS]
+    assert sorted(columns_of(path)) == ["id", "n", "text"]
 
 
 @given(st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9)), max_size=6))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_prep.files.text import MAX_CHARS, READ_AS_MISSING, check_id, check_set_name, clean_text, is_script
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.texts import MAX_CHARS, READ_AS_MISSING, check_id, check_set_name, clean_text, is_script
 
 
 def read_like_recbole(rows: list[tuple[str, str]]) -> pd.DataFrame:

@@ -44,6 +44,29 @@ def read_rows(path: str | Path, columns: Sequence[str], optional: frozenset[str]
     return _text_rows(path, kind, zipped, columns, optional)
 
 
+def columns_of(path: str | Path) -> list[str]:
+    """Names of the columns of a table, in their order; of JSON lines all that occur.
+
+    Raises:
+        UserError: as for :func:`read_rows`.
+    """
+    path = Path(path)
+    kind, zipped = _kind(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if kind == "parquet":
+        return _parquet_columns(path)
+    with _opened(path, zipped) as handle:
+        if kind != "json":
+            first = handle.readline().rstrip("\r\n")
+            return next(csv.reader([first]), []) if kind == "csv" else first.split("\t")
+        seen: dict[str, None] = {}
+        for place, record in _records(path, handle):
+            del place
+            seen.update(dict.fromkeys(record))
+        return list(seen)
+
+
 def _kind(path: Path) -> tuple[str, bool]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
@@ -110,6 +133,18 @@ def _find(where: str, name: str, there: Sequence[str]) -> int:
 
 def _json(path: Path, handle: IO[str], columns: Sequence[str], optional: frozenset[str]) -> Iterator[Row]:
     seen: dict[str, None] = {}
+    for place, record in _records(path, handle):
+        seen.update(dict.fromkeys(record))
+        for name in columns:
+            if name not in record and name not in optional:
+                _find(place, name, list(record))
+        yield place, [_as_text(record.get(name), name, place) for name in columns]
+    for name in columns:
+        if name not in seen:
+            _find(str(path), name, list(seen))
+
+
+def _records(path: Path, handle: IO[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(handle, start=1):
         if not line.strip():
             continue
@@ -121,14 +156,18 @@ def _json(path: Path, handle: IO[str], columns: Sequence[str], optional: frozens
             raise UserError(f"{place}: no JSON; one object a line is wanted") from None
         if not isinstance(record, dict):
             raise UserError(f"{place}: {type(record).__name__} where a JSON object is wanted, one a line")
-        seen.update(dict.fromkeys(record))
-        for name in columns:
-            if name not in record and name not in optional:
-                _find(place, name, list(record))
-        yield place, [_as_text(record.get(name), name, place) for name in columns]
-    for name in columns:
-        if name not in seen:
-            _find(str(path), name, list(seen))
+        yield place, record
+
+
+def _parquet_columns(path: Path) -> list[str]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(f"{path}: reading Parquet needs pyarrow ({error}): pip install 'pyarrow<26'") from None
+    try:
+        return list(pyarrow.parquet.read_schema(path).names)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: no Parquet file, or cut off ({str(error).splitlines()[0]})") from None
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:

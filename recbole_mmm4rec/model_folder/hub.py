@@ -1,0 +1,119 @@
+"""Model folders on a hub of models: ``mmm4rec push``, and fetching one by its name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.errors import MissingPackageError, UserError
+
+_EXAMPLES = """\
+examples:
+  %(prog)s saved/MMM4Rec-shop me/shop
+  %(prog)s saved/MMM4Rec-shop me/shop --private
+
+The name and token are those of huggingface_hub: `hf auth login` once, or HF_TOKEN in the environment; HF_ENDPOINT names
+another hub. `Recommender.from_pretrained("me/shop")` fetches it.
+"""
+
+
+def push(folder: str | Path, repo: str, private: bool = False, token: str | None = None) -> str:
+    """Put a model folder, once it was checked, into a repository of a hub, which is made where there is none.
+
+    Args:
+        folder: the model folder.
+        repo: ``OWNER/NAME``.
+        private: of a repository that is made.
+        token: of the owner; by default the one that huggingface_hub knows.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: no such folder, one that was changed, or the hub refuses or cannot be reached.
+    """
+    from recbole_mmm4rec.model_folder.read import Folder
+
+    content = Folder(folder)
+    for name in content.manifest["files"]:
+        content.file(name)
+    hub = _package()
+    with _told(repo):
+        api = hub.HfApi(token=token)
+        api.create_repo(repo, private=private, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repo,
+            folder_path=str(content.path),
+            allow_patterns=["manifest.json", *content.manifest["files"]],
+            commit_message=f"{content.manifest['model']} on {content.manifest['dataset']}",
+        )
+    return str(done.commit_url)
+
+
+def fetch(
+    repo: str, revision: str | None = None, cache_dir: str | Path | None = None, token: str | None = None
+) -> Path:
+    """The model folder of a repository, in the hub's cache on this machine.
+
+    Args:
+        repo: ``OWNER/NAME``.
+        revision: branch, tag or commit; by default the newest.
+        cache_dir: the cache; by default huggingface_hub's.
+        token: of a private repository.
+
+    Raises:
+        UserError: there is no such repository, or the hub cannot be reached and the cache does not hold it.
+    """
+    hub = _package()
+    with _told(repo):
+        return Path(hub.snapshot_download(repo, revision=revision, cache_dir=cache_dir, token=token))
+
+
+def _package() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise MissingPackageError("a hub needs huggingface_hub: pip install 'recbole-mmm4rec[hub]'") from None
+    return huggingface_hub
+
+
+@contextmanager
+def _told(repo: str) -> Iterator[None]:
+    """Within it the hub's complaints become one line."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        yield
+    except HFValidationError:
+        raise UserError(f"{repo!r}: no name of a repository; write OWNER/NAME") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+        told = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{repo}: the hub does not give or take it: {told}") from None
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec push") -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name.
+        prog: what the user has typed before them.
+
+    Returns:
+        Exit status: 0; 2 after a mistake of the user's, told in one line; 130 when interrupted.
+    """
+    parser = Parser(prog=prog, description="Put a model folder into a repository of a model hub.", epilog=_EXAMPLES)
+    parser.add_argument("folder", metavar="DIR", help="a model folder")
+    parser.add_argument("repo", metavar="REPO", help="OWNER/NAME; it is made where there is none")
+    parser.add_argument("--private", action="store_true", help="a repository that is made is for its owner alone")
+    arguments = parser.parse_args(argv)
+    return ended(lambda: _run(arguments), lambda: "the same command sends what is missing")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    print(push(arguments.folder, arguments.repo, arguments.private))
+    return 0

@@ -1,0 +1,81 @@
+"""``mmm4rec add``: new items in a model folder, without training."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.errors import UserError
+
+_EXAMPLES = """\
+The table needs the column item_id; text, image (a file's name in --images) and the shop's other columns may be there.
+
+examples:
+  %(prog)s saved/MMM4Rec-shop new.csv
+  %(prog)s saved/MMM4Rec-shop new.jsonl --images photos/          # a column image, or files ITEM.jpg
+  %(prog)s saved/MMM4Rec-shop new.parquet --vectors text=new.npy  # made elsewhere by the same encoder
+"""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec add") -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name.
+        prog: what the user has typed before them.
+
+    Returns:
+        Exit status: 0; 2 after a mistake of the user's, told in one line; 130 when interrupted.
+    """
+    arguments = _parser(prog).parse_args(argv)
+    return ended(lambda: _run(arguments), lambda: "nothing was added", kill_safe=True)
+
+
+def _parser(prog: str) -> Parser:
+    parser = Parser(prog=prog, description="Add items to a model folder; nothing is trained.", epilog=_EXAMPLES)
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="a model folder; a training writes one")
+    add("table", type=Path, metavar="FILE", help="the items: .csv, .tsv, .jsonl (each also .gz) or .parquet")
+    add("--images", type=Path, metavar="FOLDER", help="of their pictures")
+    add("--vectors", metavar="MODALITY=FILE", action="append", default=[], help=(
+        "ready vectors, a .npy file with a row for each row of the table; text=FILE or image=FILE"
+    ))  # fmt: skip
+    add("--encoder", metavar="MODALITY=NAME", action="append", default=[], help=(
+        "where the shop's encoder is, if it is not found under its name: a folder, timm:…@FILE, open_clip:…@FILE"
+    ))  # fmt: skip
+    add("--output", type=Path, metavar="DIR", help="write another model folder, and leave this one as it is")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    vectors, encoders = _pairs("--vectors", arguments.vectors), _pairs("--encoder", arguments.encoder)
+
+    from recbole_mmm4rec.recommend.recommender import Recommender
+
+    recommender = Recommender.load(arguments.folder)
+    before = len(recommender.items)
+    added = recommender.add_items(
+        arguments.table,
+        images=arguments.images,
+        vectors=vectors,
+        encoders=encoders,
+        output=arguments.output,
+        show_progress=True,
+    )
+    for note in added.notes:
+        print(f"note: {note}")
+    loading = f", after {added.loading_seconds:.1f} s for loading the encoders" if added.loading_seconds > 0.05 else ""
+    print(f"{added.folder}: {len(added.items):,} items added to {before:,} in {added.seconds:.2f} s{loading}")
+    return 0
+
+
+def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    made = {}
+    for one in given:
+        modality, equals, value = one.partition("=")
+        if not equals or modality not in ("text", "image") or not value:
+            raise UserError(f"{option} {one}: write text=… or image=…")
+        made[modality] = value
+    return made

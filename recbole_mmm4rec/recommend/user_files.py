@@ -1,0 +1,143 @@
+"""Histories of many users in a file, one user a row or an interaction a row, read a few at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
+
+ENDINGS = (".csv", ".jsonl", ".parquet")
+USER, HISTORY, TIMES = "user_id", "history", "timestamps"
+_COLUMNS = f"{USER} and {HISTORY} (and {TIMES} where there are times)"
+
+
+@dataclass(frozen=True)
+class User:
+    """One row of a file.
+
+    Attributes:
+        place: the file and the line, or the row, for messages.
+        name: the user's id.
+        history: item ids, oldest first.
+        times: as many seconds; None where there are none.
+    """
+
+    place: str
+    name: str
+    history: list[str]
+    times: list[Any] | None
+
+
+def ending_of(path: Path, option: str) -> str:
+    """How a file's name ends.
+
+    Raises:
+        UserError: in another way than we read or write.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise UserError(f"{option} {path}: the name must end with {', '.join(ENDINGS)}")
+    return path.suffix.lower()
+
+
+def read_users(path: Path) -> Iterator[User]:
+    """The users of a file in its order; a list in a CSV file is separated by blanks.
+
+    Raises:
+        UserError: no such file, a column that is missing, or a row that cannot be read; names file and line.
+    """
+    readers = {".csv": _read_csv, ".jsonl": _read_lines, ".parquet": _read_parquet}
+    reader = readers[ending_of(path, "--input")]
+    if not path.is_file():
+        raise UserError(f"--input {path}: there is no such file")
+    try:
+        yield from reader(path)
+    except UnicodeError:
+        raise UserError(f"{path}: not UTF-8; convert the file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _user(place: str, row: dict[str, Any]) -> User:
+    name, history, times = row.get(USER), row.get(HISTORY), row.get(TIMES)
+    if name is None or name == "":
+        raise UserError(f"{place}: {USER} is empty")
+    listed = _list(history)
+    if listed is None:
+        raise UserError(f"{place}: {HISTORY} is no list of item ids: {str(history)[:60]!r}")
+    when = None if times is None or times == "" else _list(times)
+    if times is not None and times != "" and when is None:
+        raise UserError(f"{place}: {TIMES} is no list of seconds: {str(times)[:60]!r}")
+    return User(place, str(name), [str(item) for item in listed], when and [_whole(time) for time in when])
+
+
+def _list(value: Any) -> list[Any] | None:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return value.split()
+    return list(value) if isinstance(value, (list, tuple)) else None
+
+
+def _whole(time: Any) -> Any:
+    """A time that is written as text as a number; anything else as it is, to be refused with the rest."""
+    return int(time) if isinstance(time, str) and time.removeprefix("-").isdecimal() else time
+
+
+def _require(place: str, columns: Sequence[str]) -> None:
+    for name in (USER, HISTORY):
+        if name not in columns:
+            hint = did_you_mean(name, columns) or f"; it has {', '.join(map(repr, columns)) or 'none'}"
+            raise UserError(f"{place}: no column {name!r}{hint}; the columns are {_COLUMNS}")
+
+
+def _read_csv(path: Path) -> Iterator[User]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        _require(f"{path}, line 1", header)
+        for row in reader:
+            place = f"{path}, line {reader.line_num}"
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise UserError(f"{place}: {len(row)} fields where the header has {len(header)}")
+            yield _user(place, dict(zip(header, row, strict=True)))
+
+
+def _read_lines(path: Path) -> Iterator[User]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            place = f"{path}, line {number}"
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                raise UserError(f"{place}: is cut off or no JSON") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{place}: is no JSON object")
+            _require(place, list(row))
+            yield _user(place, row)
+
+
+def _read_parquet(path: Path) -> Iterator[User]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        content = pq.ParquetFile(path)
+        names = content.schema_arrow.names
+        _require(str(path), names)
+        done = 0
+        wanted = [name for name in (USER, HISTORY, TIMES) if name in names]
+        for batch in content.iter_batches(columns=wanted):
+            for row in batch.to_pylist():
+                done += 1
+                yield _user(f"{path}, row {done}", row)
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None

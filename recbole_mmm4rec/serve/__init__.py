@@ -1,0 +1,1 @@
+"""A trained model behind HTTP: ``mmm4rec serve DIR``."""

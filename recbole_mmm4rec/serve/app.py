@@ -1,0 +1,225 @@
+"""The service's addresses: what each is asked and answers, and who does the work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+import recbole_mmm4rec
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.serve import answers, page
+from recbole_mmm4rec.serve.adding import add
+from recbole_mmm4rec.serve.batching import Batcher, Deliver
+from recbole_mmm4rec.serve.current import Current
+from recbole_mmm4rec.serve.front import FAILED, Front, Post
+from recbole_mmm4rec.serve.limits import Limits, RefusedError
+from recbole_mmm4rec.serve.metrics import CONTENT_TYPE, Metrics
+from recbole_mmm4rec.serve.reference import reference
+from recbole_mmm4rec.serve.schemas import (
+    AddAsked,
+    Answer,
+    ExplainAsked,
+    Mistake,
+    RecommendAsked,
+    SearchAsked,
+    SimilarAsked,
+    in_one_line,
+)
+from recbole_mmm4rec.serve.searching import search
+
+Job = Callable[[], bytes]
+"""Work for one of the threads: makes an answer's body."""
+BATCH = 64
+"""The most requests that are answered together."""
+TITLES = 50
+"""The most items that the search box is given."""
+_MISTAKES: dict[int | str, dict[str, Any]] = {
+    404: {"model": Mistake, "description": "There is no such item."},
+    413: {"model": Mistake, "description": "The body is too large."},
+    422: {"model": Mistake, "description": "What was asked cannot be answered; the line says why."},
+    503: {"model": Mistake, "description": "Too many requests wait."},
+}
+
+
+class Service:
+    """A model behind HTTP.
+
+    Args:
+        current: the model that is served.
+        limits: what a request may cost.
+        hosts: the names under which the service is asked for; None: any.
+        allow_adding: whether POST /items adds items.
+
+    Attributes:
+        app: for a server of ASGI.
+        model: the one thread that asks the model.
+        aside: the thread for what needs no model.
+    """
+
+    def __init__(
+        self, current: Current, limits: Limits, hosts: Iterable[str] | None = None, allow_adding: bool = False
+    ) -> None:
+        self.current, self.limits, self.allow_adding = current, limits, allow_adding
+        self.metrics = Metrics(lambda: self.waiting, lambda: len(current.shop.recommender.items))
+        # One thread alone asks the model, which makes no promise to several at a time; another one does what needs no
+        # model, and what would hold up the lists.
+        self.model: Batcher[RecommendAsked | Job, bytes] = Batcher(self._work, BATCH, limits.waiting, "model")
+        self.aside: Batcher[Job, bytes] = Batcher(_each, 1, limits.waiting, "aside")
+        posts = {
+            "/recommend": Post(RecommendAsked, self.recommend),
+            "/similar": Post(SimilarAsked, self.similar),
+            "/search": Post(SearchAsked, self.search, large=True),
+            "/explain": Post(ExplainAsked, self.explain),
+            "/items": Post(AddAsked, self.add, large=True),
+        }
+        api = self._described(posts)
+        known = [route.path for route in api.routes if hasattr(route, "path")]
+        self.app = Front(api, posts, limits, hosts, known, self.metrics.answered)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for one of the threads."""
+        return self.model.waiting + self.aside.waiting
+
+    def change(self) -> None:
+        """Begin to load the model folder again; from the event loop."""
+        self.current.change(lambda done: self.metrics.changes.labels("done" if done else "failed").inc())
+
+    def close(self) -> None:
+        """End the threads once what waits is answered."""
+        self.model.close()
+        self.aside.close()
+
+    async def recommend(self, asked: RecommendAsked) -> Response:
+        """What comes next after a history."""
+        answers.check(asked, self.limits)
+        return _json(await self.model.ask(asked))
+
+    async def similar(self, asked: SimilarAsked) -> Response:
+        """Items like one."""
+        await self._has(asked.item)
+        return await self._alone(answers.similar, asked)
+
+    async def search(self, asked: SearchAsked) -> Response:
+        """Items by words, by a picture, or by both; with a history, the ones that fit both."""
+        return await self._alone(search, asked)
+
+    async def explain(self, asked: ExplainAsked) -> Response:
+        """Why an item is recommended after a history."""
+        await self._has(asked.item)
+        return await self._alone(answers.explain, asked)
+
+    async def add(self, asked: AddAsked) -> Response:
+        """Add items, in memory, where the service was started with --allow-adding."""
+        if not self.allow_adding:
+            raise RefusedError(403, "items are added only where the service was started with --allow-adding")
+        return _json(await self.model.ask(lambda: add(self.current, asked, self.limits)))
+
+    async def _alone(self, do: Callable[[Any, Any], bytes], asked: Any) -> Response:
+        answers.check(asked, self.limits)
+        return _json(await self.model.ask(lambda: do(self.current.shop, asked)))
+
+    def _work(self, jobs: Sequence[RecommendAsked | Job], deliver: Deliver) -> None:
+        """Lists together and first, then the rest one by one."""
+        lists = {place: job for place, job in enumerate(jobs) if isinstance(job, RecommendAsked)}
+        if lists:
+            self.metrics.batches.observe(len(lists))
+            deliver(list(lists), answers.recommend(self.current.shop, list(lists.values())))
+        _each(jobs, deliver)
+
+    async def _has(self, item: str) -> None:
+        items = self.current.shop.recommender.items
+        if items.number(item) is None:
+            try:
+                await asyncio.to_thread(items.known, item)  # it looks for ids that are near
+            except UserError as error:
+                raise RefusedError(404, str(error)) from None
+
+    def _described(self, posts: dict[str, Post]) -> FastAPI:
+        """The application: everything by GET, and the description of what is asked by POST."""
+        api = FastAPI(
+            title="MMM4Rec, served",
+            version=recbole_mmm4rec.__version__,
+            description="Recommendations of one shop's items from histories of users.",
+            docs_url=None,  # FastAPI's own pages load their programs from elsewhere
+            redoc_url=None,
+        )
+        lists = ("/recommend", "/similar", "/search")
+        for path, post in posts.items():
+            line = str(post.answer.__doc__).rstrip(".")
+            model = Answer if path in lists else None
+            api.post(path, summary=line, response_model=model, responses=_MISTAKES)(post.answer)
+        self._add_get(api)
+        page.add(api, partial(reference, api))
+        _tell_mistakes(api)
+        return api
+
+    def _add_get(self, api: FastAPI) -> None:
+        @api.get("/healthz", summary="Whether the service answers, and with which model")
+        async def healthz() -> dict[str, Any]:
+            shop = self.current.shop
+            return {"status": "ok", "model": shop.name, "items": len(shop.recommender.items)}
+
+        @api.get("/metrics", summary="Counters and times for Prometheus", response_class=Response)
+        async def metrics() -> Response:
+            return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+        @api.get("/about", summary="What the model looks at, and the service's limits")
+        async def about() -> dict[str, Any]:
+            return {**self.current.shop.about(), "most": self.limits.k, "adding": self.allow_adding}
+
+        @api.get("/titles", summary="Items whose id or text has these words, the most taken first")
+        async def titles(q: str = Query("", max_length=200), limit: int = Query(20, ge=1, le=TITLES)) -> Response:
+            return _json(await self.aside.ask(lambda: answers.titles(self.current.shop, q, limit)))
+
+        @api.get("/picture", summary="An item's picture", responses={404: {"model": Mistake}}, response_class=Response)
+        async def picture(item: str = Query(max_length=500)) -> Response:
+            await self._has(item)
+            data = self.current.shop.recommender.items.picture(item)
+            if data is None:
+                raise RefusedError(404, f"item {item[:200]!r} has no picture")
+            return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
+
+
+def _each(jobs: Sequence[RecommendAsked | Job], deliver: Deliver) -> None:
+    """Do those jobs that are functions, one by one."""
+    for place, job in enumerate(jobs):
+        if not isinstance(job, RecommendAsked):
+            try:
+                deliver([place], [job()])
+            except Exception as error:
+                deliver([place], [error])
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+def _tell_mistakes(api: FastAPI) -> None:
+    """Every mistake of what is asked by GET is a status and one line."""
+
+    def handler(kind: type[Exception], status: int, line: Callable[[Any], str]) -> None:
+        async def told(request: Request, error: Exception) -> JSONResponse:
+            return JSONResponse({"error": line(error)}, getattr(error, "status", status))
+
+        api.exception_handler(kind)(told)
+
+    handler(UserError, 422, str)
+    handler(RefusedError, 422, lambda error: error.line)
+    handler(RequestValidationError, 422, lambda error: in_one_line(error.errors()))
+    handler(Exception, 500, lambda error: FAILED)
+
+    @api.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> JSONResponse:
+        path = request.url.path[:100]
+        words = {404: f"{path}: there is no such address; /api lists them", 405: f"{path}: not by {request.method}"}
+        return JSONResponse(
+            {"error": words.get(error.status_code, str(error.detail))}, error.status_code, error.headers
+        )

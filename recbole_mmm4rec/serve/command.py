@@ -1,0 +1,203 @@
+"""``mmm4rec serve DIR``: the command, its sockets and its signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_mmm4rec.base.command_line import Parser, ended, whole
+from recbole_mmm4rec.base.errors import MissingPackageError, UserError
+
+if TYPE_CHECKING:
+    from recbole_mmm4rec.serve.app import Service
+
+_EXAMPLES = """\
+examples:
+  mmm4rec serve saved/MMM4Rec-shop
+  curl -H 'content-type: application/json' -d '{"history": ["ID", "ID"]}' http://127.0.0.1:8000/recommend
+
+The page is at /, all addresses at /api. SIGTERM and Ctrl-C answer what has come, then end. SIGHUP loads DIR again while
+requests go on: let DIR be a link, set it to the new folder (ln -sfn NEW DIR), and send the signal.
+"""
+DRAIN = 30
+"""Seconds for what is under way when the service ends."""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m recbole_mmm4rec.serve.command") -> int:
+    """Serve until told to end.
+
+    Args:
+        argv: arguments without the program's name; ``sys.argv``'s by default.
+        prog: what the user has typed before them.
+
+    Returns:
+        The exit status.
+    """
+    parser = _parser(prog)
+    given = parser.parse_args(argv)
+    return ended(lambda: _serve(given), lambda: "nothing was written")
+
+
+def _parser(prog: str) -> Parser:
+    parser = Parser(
+        prog=prog,
+        description="Recommendations of a trained model over HTTP, with a page to try them.",
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the model folder that a training has left")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    parser.add_argument("--port", type=_port, default=8000, help="(default: 8000; 0: any that is free)")
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a further host name that requests may come to, where the service listens on this machine alone",
+    )
+    parser.add_argument("--allow-adding", action="store_true", help="let POST /items add items, in memory")
+    parser.add_argument("--max-k", type=whole, default=100, metavar="N", help="items of an answer (default: 100)")
+    parser.add_argument(
+        "--max-history", type=whole, default=1_000, metavar="N", help="items of a request's history (default: 1000)"
+    )
+    parser.add_argument("--threads", type=whole, default=1, metavar="N", help="threads of a computation (default: 1)")
+    return parser
+
+
+def _port(text: str) -> int:
+    import argparse
+
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, a number from 0 to 65535")
+    return int(text)
+
+
+def _serve(given: Any) -> int:
+    _need_packages()
+    listening = _listening(given.host, given.port)  # before the model is loaded: a port in use is told at once
+    try:
+        service = _service(given)
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        what = service.current.shop
+        print(
+            f"serving {what.name}: {len(what.recommender.items):,} items at http://{shown}:{port} "
+            "(SIGHUP loads the folder again, Ctrl-C ends)",
+            flush=True,
+        )
+        _run(service, listening)
+    finally:
+        listening.close()
+    return 0
+
+
+def _need_packages() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{error.name} is not installed: pip install 'recbole-mmm4rec[serve]'", name=error.name
+        ) from None
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        raise UserError(f"--host {host}: no address of this machine") from None
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+        listening.listen(1_024)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"--port {port}: another program listens there already; name another") from None
+        if error.errno == errno.EACCES:
+            raise UserError(f"--port {port}: not allowed to this user; name one above 1023") from None
+        raise UserError(f"--host {host}: no address of this machine ({error.strerror})") from None
+    return listening
+
+
+def _service(given: Any) -> Service:
+    import torch
+
+    from recbole_mmm4rec.recommend.recommender import Recommender
+    from recbole_mmm4rec.serve.app import Service
+    from recbole_mmm4rec.serve.current import Current
+    from recbole_mmm4rec.serve.limits import Limits
+
+    torch.set_num_threads(given.threads)
+    current = Current(given.folder, Recommender.load)
+    limits = Limits(k=given.max_k, history=given.max_history)
+    return Service(current, limits, _hosts(given.host, given.name), given.allow_adding)
+
+
+def _hosts(host: str, names: Sequence[str]) -> list[str] | None:
+    """The names under which the service answers; None: any, where it listens to other machines."""
+    try:
+        near = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        near = False
+    if not near and not names:
+        return None
+    return ["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host, *names]
+
+
+def _run(service: Service, listening: socket.socket) -> None:
+    import uvicorn
+
+    _log_lines()
+    config = uvicorn.Config(
+        service.app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN,
+        ws="none",
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = lambda: _signals(server, service)  # type: ignore[method-assign]
+    server.run(sockets=[listening])
+    service.close()
+
+
+@contextlib.contextmanager
+def _signals(server: Any, service: Service) -> Iterator[None]:
+    """While the service runs: SIGTERM and Ctrl-C end it when all is answered, SIGHUP loads the folder again."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        server.force_exit = server.should_exit  # a second time: at once
+        server.should_exit = True
+
+    does = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: service.change}
+    for number, handler in does.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in does:
+            loop.remove_signal_handler(number)
+
+
+def _log_lines() -> None:
+    log = logging.getLogger("recbole_mmm4rec.serve")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)

@@ -1,0 +1,72 @@
+"""What a request may cost, and how one is refused: a status and one line."""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from dataclasses import dataclass
+
+from recbole_mmm4rec.base.errors import UserError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may cost.
+
+    Attributes:
+        k: items of an answer.
+        history: items of a history, and of each list of ids beside it ten times as many.
+        body: bytes of a request.
+        picture_body: bytes of a request that may hold pictures.
+        waiting: requests that wait for the model; more are told to come again.
+        seconds: for a request's body to arrive.
+        added: items of one request that adds items.
+    """
+
+    k: int = 100
+    history: int = 1_000
+    body: int = 512 * 1024
+    picture_body: int = 8 * 1024 * 1024
+    waiting: int = 1_024
+    seconds: float = 10.0
+    added: int = 100
+
+
+class RefusedError(Exception):
+    """A request that gets no other answer than this line.
+
+    Attributes:
+        status: of HTTP.
+        line: what is said.
+    """
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status, self.line = status, line
+
+
+def check_count(named: str, count: int, most: int, option: str = "") -> None:
+    """Refuse more than a limit.
+
+    Args:
+        named: what is too much, with its number, such as ``k=1000``.
+        count, most: the number, and the limit.
+        option: what raises the limit.
+
+    Raises:
+        UserError: with both.
+    """
+    if count > most:
+        raise UserError(f"{named}: at most {most:,} here" + (f" ({option} allows more)" if option else ""))
+
+
+def decoded(named: str, text: str) -> bytes:
+    """The bytes of base64.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise UserError(f"{named}: the picture's bytes as base64 are wanted") from None

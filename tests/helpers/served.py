@@ -1,0 +1,102 @@
+"""A service on loopback within the test's own process, and what is asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from recbole_mmm4rec.serve.app import Service
+from recbole_mmm4rec.serve.current import Current
+from recbole_mmm4rec.serve.limits import Limits
+
+NAMES = ("127.0.0.1", "localhost")
+
+
+class Served:
+    """A running service.
+
+    Attributes:
+        service: its inside.
+        url: without a slash at the end.
+        client: asks it.
+    """
+
+    def __init__(self, service: Service, server: uvicorn.Server, url: str) -> None:
+        self.service, self.server, self.url = service, server, url
+        self.client = httpx.Client(base_url=url, timeout=60)
+
+    def post(self, path: str, /, **asked: Any) -> httpx.Response:
+        """A question as JSON."""
+        return self.client.post(path, json=asked)
+
+    def said(self, path: str, /, **asked: Any) -> tuple[int, str]:
+        """Status and line of a mistake."""
+        answer = self.post(path, **asked)
+        return answer.status_code, answer.json()["error"]
+
+    def on_loop(self, do: Any) -> None:
+        """Do something on the service's event loop."""
+        self.service.loop.call_soon_threadsafe(do)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def served(
+    folder: Path, limits: Limits | None = None, load: Any = None, names: Any = NAMES, allow_adding: bool = False
+) -> Iterator[Served]:
+    """A service for a model folder."""
+    from recbole_mmm4rec.recommend.recommender import Recommender
+
+    service = Service(Current(folder, load or Recommender.load), limits or Limits(), names, allow_adding)
+    config = uvicorn.Config(service.app, port=0, log_config=None, access_log=False, lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    running = Served(service, server, f"http://127.0.0.1:{port}")
+    service.loop = server.servers[0].get_loop()  # type: ignore[attr-defined]
+    try:
+        yield running
+    finally:
+        running.client.close()
+        server.should_exit = True
+        thread.join()
+        service.close()
+
+
+class Held:
+    """Within it the model's thread waits."""
+
+    def __init__(self, shop: Served) -> None:
+        self._shop, self._go = shop, threading.Event()
+
+    def __enter__(self) -> None:
+        began = threading.Event()
+
+        def wait() -> bytes:
+            began.set()
+            assert self._go.wait(30)
+            return b""
+
+        self._shop.on_loop(lambda: asyncio.ensure_future(self._shop.service.model.ask(wait)))
+        assert began.wait(30)
+
+    def __exit__(self, *_: Any) -> None:
+        self._go.set()
+
+
+def until(there: Any) -> None:
+    """Wait for something that comes soon."""
+    end = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.005)

@@ -1,0 +1,245 @@
+"""New items in a model folder: scored as if they had been there, the rest as it was, mistakes in one line."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from model_shop import ITEMS, USES, shape_of
+from PIL import Image
+
+from recbole_mmm4rec import Recommender
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.locks import claimed
+from recbole_mmm4rec.commands.__main__ import main
+from recbole_mmm4rec.encoders.pictures import read_picture
+
+HISTORY = ["k00", "k01", "k07"]
+TEXT, IMAGE = np.eye(12, dtype=np.float32), np.eye(6, dtype=np.float32)
+
+
+def like(number: int) -> dict[str, Any]:
+    """A row with the vectors of item ``number``, without its noise."""
+    text = TEXT[number % 6] + TEXT[6 + number // 6]
+    return {"item_id": f"n{number}", "text": "new", "text_vector": text, "image_vector": IMAGE[number % 6]}
+
+
+class Words:
+    """An encoder of the shop's texts: words to the numbers that the shop's vectors have for them."""
+
+    dim, batches = 12, 0
+
+    def prepare(self, source: str) -> str:
+        return source
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        self.batches += 1
+        names = [*(shape_of(n) for n in range(6)), *USES]
+        return np.array([[float(name in text.split()) for name in names] for text in texts], dtype=np.float32)
+
+
+class Colours:
+    """An encoder of pictures: the mean colour."""
+
+    dim = 6
+
+    def prepare(self, source: Any) -> np.ndarray:
+        return np.asarray(read_picture(source), dtype=np.float32)
+
+    def encode(self, pictures: list[np.ndarray]) -> np.ndarray:
+        return np.stack([np.tile(picture.mean((0, 1)) / 255, 2) for picture in pictures])
+
+
+def with_encoders(folder: Path) -> Recommender:
+    recommender = Recommender.load(folder)
+    recommender.encoders.loaded.update({"text": Words(), "image": Colours()})  # type: ignore[dict-item]
+    return recommender
+
+
+def state_of(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_what_was_there_keeps_its_scores_and_what_is_new_has_the_networks(folder_copy: Path) -> None:
+    recommender = Recommender.load(folder_copy)
+    before, similar, ids = recommender.scores([HISTORY]), recommender.similar("k03", 5), recommender.items.ids
+    rows = [like(3), {**like(20), "image_vector": None}, {**like(9), "text": "", "text_vector": None}]
+    added = recommender.add_items(rows)
+    assert added.items == ("n3", "n20", "n9")
+    for found in (recommender, Recommender.load(folder_copy)):
+        assert found.items.ids == [*ids, "n3", "n20", "n9"]
+        assert np.array_equal(found.scores([HISTORY])[:, : len(ITEMS)], before)
+        whole = found.network.items.side()  # projected again from features, masks and rows that were written
+        torch.testing.assert_close(whole.fused, found.side.fused, rtol=1e-5, atol=1e-6)
+        assert found.network.items.present[-3:].tolist() == [[True, True], [True, False], [False, True]]
+        assert {one.item for one in similar.items} <= {one.item for one in found.similar("k03", 8).items}
+        assert "k03" in [one.item for one in found.similar("n3", 3).items]
+        assert "n20" in [one.item for one in found.recommend(HISTORY, len(found.items)).items]
+        assert found.recommend(["n3", "n9"], 3).unknown == ()
+        assert found.items.popularity[-3:].tolist() == [0, 0, 0]
+
+
+def test_a_new_item_takes_the_place_of_its_twin(folder_copy: Path) -> None:
+    """An item with the features of a well known one is recommended to whom that one is."""
+    recommender = Recommender.load(folder_copy)
+    best = [one.item for one in recommender.recommend(HISTORY, 3, neighbours=False).items]
+    recommender.add_items([like(ITEMS.index(item)) for item in best])
+    found = [one.item for one in recommender.recommend(HISTORY, 8, neighbours=False).items]
+    assert {f"n{ITEMS.index(item)}" for item in best} & set(found)
+
+
+def test_texts_and_pictures_go_through_the_shops_encoders(folder_copy: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), (255, 0, 0)).save(tmp_path / "t1.png")
+    pd.DataFrame(
+        {
+            "item_id": ["t1", "t2"],
+            "text": [f" {shape_of(2)}  for the\tgarden", f"{shape_of(4)} for the office"],
+            "category": ["garden", None],
+            "price": ["7.5", ""],
+            "colour": ["red", "blue"],
+        }
+    ).to_csv(tmp_path / "new.csv", index=False)
+    recommender = with_encoders(folder_copy)
+    added = recommender.add_items(tmp_path / "new.csv", images=tmp_path)
+    assert added.notes == ("columns that the shop's items do not have were left out: 'colour'",)
+    row = recommender.items.row("t1")
+    assert (row["text"], row["category"], row["price"]) == (f"{shape_of(2)} for the garden", "garden", 7.5)
+    assert (recommender.items.row("t2")["category"], recommender.items.row("t2")["price"]) == (None, None)
+    features = recommender.network.items.features
+    assert features["text"].take(torch.tensor([37]))[0].tolist() == (TEXT[2] + TEXT[6]).tolist()
+    assert features["image"].take(torch.tensor([37]))[0].tolist() == [1, 0, 0, 1, 0, 0]
+    small = recommender.items.picture("t1")
+    assert small is not None
+    assert read_picture(small).size == (160, 107)
+    assert recommender.items.picture("t2") is None
+    kept = recommender.encoders.loaded["text"]
+    recommender.add_items([{"item_id": "t3", "text": "disc", "image": (tmp_path / "t1.png").read_bytes()}])
+    assert recommender.encoders.loaded["text"] is kept  # not loaded once more
+    assert kept.batches == 2  # type: ignore[attr-defined]
+    assert recommender.items.picture("t3") is not None
+
+
+def test_in_memory_alone(model_folder: Path, folder_copy: Path) -> None:
+    """The same as on disk, and a copy that serves meanwhile notices nothing."""
+    written, held = Recommender.load(folder_copy), Recommender.load(model_folder)
+    serving = copy.copy(held)
+    rows = [like(3), {**like(20), "image_vector": None}]
+    written.add_items(rows)
+    assert held.add_items(rows, write=False).folder is None
+    assert np.array_equal(held.scores([[*HISTORY, "n3"]]), written.scores([[*HISTORY, "n3"]]))
+    assert held.items.ids == written.items.ids
+    assert serving.items.number("n3") is None
+    assert len(serving.recommend(HISTORY, len(ITEMS)).items) == len(ITEMS) - len(HISTORY)
+    held.add_items([like(4)], write=False)
+    assert held.recommend(["n3", "n4"], 5, modalities="text").unknown == ()
+    assert len(Recommender.load(model_folder).items) == len(ITEMS)
+
+
+def test_another_folder_leaves_this_one_as_it_is(folder_copy: Path, tmp_path: Path) -> None:
+    before = state_of(folder_copy)
+    recommender = Recommender.load(folder_copy)
+    assert recommender.add_items([like(3)], output=tmp_path / "more").folder == tmp_path / "more"
+    assert state_of(folder_copy) == before
+    assert len(Recommender.load(tmp_path / "more").items) == len(ITEMS) + 1
+
+
+WRONG: list[tuple[Any, str]] = [
+    ([{"item_id": "k03", "text": "disc"}], "items[0]: the shop has item 'k03' already"),
+    ([like(1), {"item_id": "n", "text": " "}], "items[1]: item 'n' has no text or picture and no vector"),
+    ([like(1), like(1)], "items[1]: item 'n1' is there twice, first in items[0]"),
+    ([{**like(1), "text_vector": [1.0]}], "items[0]: the text vector of item 'n1' has 1 numbers, the shop's have 12"),
+    ([{**like(1), "text_vector": [float("nan")] * 12}], "items[0]: text_vector must be a list of finite numbers"),
+    ([{**like(1), "price": "much"}], "items[0]: price 'much' is no number"),
+    ([{"item_id": "a b", "text": "disc"}], "items[0]: item_id 'a b' holds a blank"),
+    ([{"text": "disc"}], "items[0]: no item_id"),
+    ([{"item_id": "n", "image": b"<html>"}], "items[0]: the picture of item 'n' cannot be used: it: no picture but an"),
+    (["disc"], "items[0]: must be a mapping with 'item_id', not str"),
+    ([], "items: no item is in it"),
+    (7, "items: must be a file, a list of rows, a data frame or an Arrow table"),
+]
+
+
+@pytest.mark.parametrize(("rows", "words"), WRONG, ids=[words for _, words in WRONG])
+def test_mistakes_are_one_line_and_nothing_is_written(folder_copy: Path, rows: Any, words: str) -> None:
+    before = state_of(folder_copy)
+    recommender = with_encoders(folder_copy)
+    with pytest.raises(UserError) as caught:
+        recommender.add_items(rows)
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
+    assert state_of(folder_copy) == before
+    assert sorted(recommender.items.ids) == ITEMS
+
+
+def test_file_and_line_are_named(folder_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "new.csv"
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    for text, more, words in (
+        ("item_id,text\na,disc\nk03,disc\n", [], f"{table} line 3: the shop has item 'k03' already"),
+        ("item_id,text,image\na,,bad.jpg\n", ["--images", str(tmp_path)], f"{table} line 2: the picture of item 'a'"),
+        ("item_id,text,image\na,,../x.jpg\n", ["--images", str(tmp_path)], f"{table} line 2: image '../x.jpg' is out"),
+        ("item_id,text,image\na,,none.jpg\n", ["--images", str(tmp_path)], f"{table} line 2: image 'none.jpg': there"),
+        ("id,text\na,disc\n", [], f"{table}: no column 'item_id' among id, text"),
+        ("item_id,text\na,disc\n", ["--vectors", "text"], "--vectors text: write text=… or image=…"),
+        ("item_id,text\na,disc\n", ["--vectors", f"text={table}"], f"{table}: no .npy file of numbers"),
+        ("item_id,text\na,disc\n", ["--images", "nowhere"], "images nowhere: no such folder"),
+        ("item_id,text\na,disc\n", [], "the text encoder of this shop, drawn: "),  # not installed
+    ):
+        table.write_text(text)
+        before = state_of(folder_copy)
+        assert main(["add", str(folder_copy), str(table), *more]) == 2
+        said = capsys.readouterr().err
+        if "bad.jpg" not in text:  # there the encoder of pictures is missing first
+            assert said.startswith(f"error: {words}")
+        assert said.count("\n") == 1
+        assert state_of(folder_copy) == before
+
+
+def test_the_command_adds_ready_vectors(folder_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps({"item_id": f"v{n}", "price": n}) + "\n" for n in range(3)))
+    np.save(tmp_path / "text.npy", TEXT[:3])
+    arguments = ["add", str(folder_copy), str(tmp_path / "new.jsonl"), "--vectors", f"text={tmp_path / 'text.npy'}"]
+    assert main(arguments) == 0
+    assert "3 items added to 36 in " in capsys.readouterr().out
+    assert Recommender.load(folder_copy).items.row("v2")["price"] == 2.0
+    assert main(arguments) == 2  # they are there now
+    assert "the shop has item 'v0' already" in capsys.readouterr().err
+
+
+def test_two_at_once_and_a_kill_leave_the_folder_whole(folder_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = state_of(folder_copy)
+    recommender = Recommender.load(folder_copy)
+    lock = claimed(folder_copy.with_name(f".{folder_copy.name}.lock"))
+    with pytest.raises(UserError, match="another command adds items there"):
+        recommender.add_items([like(3)])
+    lock.close()
+    for step in ("_write_json", "write_tensors", "write_manifest", "card_of"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"recbole_mmm4rec.model_folder.write.{step}", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                recommender.add_items([like(3)])
+        assert state_of(folder_copy) == before
+        assert sorted(recommender.items.ids) == ITEMS
+    recommender.add_items([like(3)])
+    assert sorted(file.name for file in folder_copy.parent.iterdir()) == [folder_copy.name]
+
+
+def _killed(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_another_process_has_added_is_not_lost(folder_copy: Path) -> None:
+    one, other = Recommender.load(folder_copy), Recommender.load(folder_copy)
+    one.add_items([like(3)])
+    other.add_items([like(4)])
+    assert Recommender.load(folder_copy).items.ids[-2:] == other.items.ids[-2:] == ["n3", "n4"]
+    with pytest.raises(UserError, match="already"):
+        one.add_items([like(4)])

@@ -1,0 +1,111 @@
+"""Another model while requests go on, and an end that answers what has come."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import Held, Served, served, until
+
+from recbole_mmm4rec.serve.limits import Limits
+
+HISTORY = ["k01", "k02"]
+
+
+@pytest.fixture
+def link(model_folder: Path, tmp_path: Path) -> Path:
+    """A link to one of two models, ``old`` and ``new``."""
+    for name in ("old", "new"):
+        shutil.copytree(model_folder, tmp_path / name)
+    place = tmp_path / "current"
+    place.symlink_to("old")
+    return place
+
+
+def set_to(link: Path, name: str) -> None:
+    """Set the link to another folder."""
+    link.unlink()
+    link.symlink_to(name)
+
+
+class Asking:
+    """Within it four clients ask without a pause."""
+
+    def __init__(self, shop: Served) -> None:
+        self.statuses: list[int] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(shop,)) for _ in range(4)]
+
+    def _ask(self, shop: Served) -> None:
+        while not self._stop.is_set():
+            self.statuses.append(shop.post("/recommend", history=HISTORY).status_code)
+
+    def __enter__(self) -> Asking:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def model_of(shop: Served) -> str:
+    """The folder that is served."""
+    return str(shop.client.get("/healthz").json()["model"])
+
+
+def test_no_request_is_lost_in_a_change(link: Path) -> None:
+    with served(link) as shop:
+        assert model_of(shop) == "old"
+        with Asking(shop) as asking:
+            set_to(link, "new")
+            shop.on_loop(shop.service.change)
+            until(lambda: model_of(shop) == "new")
+            after = len(asking.statuses)
+            until(lambda: len(asking.statuses) > after + 8)
+        assert set(asking.statuses) == {200}
+        assert 'mmm4rec_changes_total{result="done"} 1.0' in shop.client.get("/metrics").text
+
+
+def test_a_folder_that_cannot_be_read_changes_nothing(link: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (weights,) = (link.parent / "new").glob("weights*")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    caplog.set_level(logging.INFO)
+    with served(link) as shop:
+        set_to(link, "new")
+        shop.on_loop(shop.service.change)
+        until(lambda: 'result="failed"} 1.0' in shop.client.get("/metrics").text)
+        assert model_of(shop) == "old"
+        assert shop.post("/recommend", history=HISTORY).status_code == 200
+        (line,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+        assert line.startswith("the model stays old: ")
+        assert "weights" in line
+        set_to(link, "old")
+        shop.on_loop(shop.service.change)
+        until(lambda: 'result="done"} 1.0' in shop.client.get("/metrics").text)
+
+
+def test_what_has_come_is_answered_before_the_end(model_folder: Path) -> None:
+    answers: list[int] = []
+    with served(model_folder, Limits()) as shop:
+
+        def ask() -> None:
+            answers.append(shop.post("/recommend", history=HISTORY).status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        with Held(shop):
+            for thread in threads:
+                thread.start()
+            until(lambda: shop.service.waiting == 7)
+            shop.server.should_exit = True
+            until(lambda: not any(one.is_serving() for one in shop.server.servers))
+            assert not answers
+        for thread in threads:
+            thread.join()
+    assert answers == [200] * 6

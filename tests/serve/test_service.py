@@ -1,0 +1,341 @@
+"""What the service answers is what the model says in Python; mistakes are a status and one line."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from picture_server import bomb_png, picture
+from served import Held, Served, served, until
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.recommend.recommender import Recommender
+from recbole_mmm4rec.serve.limits import Limits
+from recbole_mmm4rec.serve.schemas import RecommendAsked
+
+TIMES = [1_610_000_000, 1_610_003_600, 1_610_090_000]
+HISTORY = ["k01", "k02", "k08"]
+
+
+@pytest.fixture(scope="module")
+def shop(model_folder: Path) -> Iterator[Served]:
+    with served(model_folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def model(model_folder: Path) -> Recommender:
+    return Recommender.load(model_folder)
+
+
+def as_answer(model: Recommender, found: Any) -> dict[str, Any]:
+    """The JSON for a list."""
+    pictures = {item: model.items.picture(item) is not None for item in model.items.ids}
+    items = [{"item": o.item, "score": o.score, "text": o.text, "picture": pictures[o.item]} for o in found.items]
+    return {"items": items, "unknown": [*found.unknown], "popular": found.popular, "notes": [*found.notes]}
+
+
+ASKED: list[dict[str, Any]] = [
+    {},
+    {"k": 3},
+    {"k": 36},
+    {"timestamps": TIMES},
+    {"exclude_seen": False},
+    {"modalities": ["text"]},
+    {"modalities": ["image"], "neighbours": False, "k": 5},
+    {"only": ["k03", "k04", "nothing"]},
+    {"exclude": ["k03", "k04"]},
+    {"where": {"category": "garden"}},
+    {"where": {"category": ["garden", "office"]}, "k": 4},
+]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_recommendations_are_the_models(shop: Served, model: Recommender, asked: dict[str, Any]) -> None:
+    answer = shop.post("/recommend", history=HISTORY, **asked)
+    assert answer.status_code == 200
+    assert answer.json() == as_answer(model, model.recommend(HISTORY, **asked))
+
+
+def test_unknown_and_missing_items_are_told(shop: Served, model: Recommender) -> None:
+    found = shop.post("/recommend", history=["k01", "zzz"]).json()
+    assert found["unknown"] == ["zzz"]
+    found = shop.post("/recommend", history=["zzz"]).json()
+    assert found["popular"]
+    assert found == as_answer(model, model.recommend(["zzz"]))
+
+
+def test_requests_that_come_together_are_answered_together_and_as_alone(shop: Served, model: Recommender) -> None:
+    """While the thread is held up, requests of all kinds gather; one of them is a mistake."""
+    asked = [{"history": HISTORY[: 1 + n % 3], **ASKED[n % len(ASKED)]} for n in range(33)]
+    asked = [{**one, "timestamps": TIMES[: len(one["history"])]} if "timestamps" in one else one for one in asked]
+    asked[5] = {"history": HISTORY, "timestamps": [3, 2, 1]}
+    answers: list[Any] = [None] * len(asked)
+    before = batches(shop)
+
+    def ask(place: int) -> None:
+        answers[place] = shop.post("/recommend", **asked[place])
+
+    with Held(shop):
+        threads = [threading.Thread(target=ask, args=(place,)) for place in range(len(asked))]
+        for thread in threads:
+            thread.start()
+        until(lambda: shop.service.waiting == len(asked) + 1)
+    for thread in threads:
+        thread.join()
+    assert batches(shop) == (before[0] + 1, before[1] + len(asked))
+    for place, (one, answer) in enumerate(zip(asked, answers, strict=True)):
+        if place == 5:
+            assert answer.status_code == 422
+        else:
+            alone = as_answer(model, model.recommend(one.pop("history"), **one))
+            alone["items"] = [{**item, "score": pytest.approx(item["score"], abs=1e-4)} for item in alone["items"]]
+            assert answer.json() == alone
+
+
+def batches(shop: Served) -> tuple[int, int]:
+    """How many batches there were, and requests in them."""
+    text = shop.client.get("/metrics").text
+    return tuple(int(float(re.search(rf"^mmm4rec_batch_{name} (\S+)", text, re.M)[1])) for name in ("count", "sum"))  # type: ignore[index, return-value]
+
+
+def test_similar_items_are_the_models(shop: Served, model: Recommender) -> None:
+    for asked in ({}, {"k": 2, "modalities": ["image"]}, {"where": {"category": "office"}}):
+        assert shop.post("/similar", item="k07", **asked).json() == as_answer(model, model.similar("k07", **asked))
+
+
+LINES = [
+    ("/recommend", {}, "history: is missing"),
+    ("/recommend", {"history": "k01"}, "history='k01': a list is wanted"),
+    ("/recommend", {"history": [1]}, "history[0]=1: a text is wanted"),
+    ("/recommend", {"histroy": []}, "histroy: there is no such key; did you mean 'history'?"),
+    ("/recommend", {"history": HISTORY, "k": "ten"}, "k='ten': a whole number is wanted"),
+    ("/recommend", {"history": HISTORY, "k": 2.5}, "k=2.5: a whole number is wanted"),
+    (
+        "/recommend",
+        {"history": [], "modalities": ["sound"]},
+        "modalities[0]='sound': input should be 'text' or 'image'",
+    ),
+    ("/recommend", {"history": HISTORY, "k": 1000}, "k=1000: at most 100 here (--max-k allows more)"),
+    (
+        "/recommend",
+        {"history": ["k01"] * 1001},
+        "history of 1,001 items: at most 1,000 here (--max-history allows more)",
+    ),
+    ("/search", {"text": "x" * 2001}, "text='" + "x" * 59 + "…: string should have at most 2000 characters"),
+    ("/search", {"image": "/etc/passwd"}, "image: the picture's bytes as base64 are wanted"),
+    ("/search", {"image": "http://127.0.0.1/a.png"}, "image: the picture's bytes as base64 are wanted"),
+    ("/search", {"image": "aGVsbG8="}, "image: no picture in a known format (JPEG, PNG, WEBP, GIF, BMP)"),
+]
+
+
+@pytest.mark.parametrize(("path", "asked", "line"), LINES)
+def test_a_mistake_is_one_line(shop: Served, path: str, asked: dict[str, Any], line: str) -> None:
+    assert shop.said(path, **asked) == (422, line)
+
+
+WORDS: list[dict[str, Any]] = [
+    {"k": 0},
+    {"k": -1},
+    {"k": 37},
+    {"timestamps": [1]},
+    {"timestamps": [3, 2, 1]},
+    {"timestamps": [-1, 2, 3]},
+    {"timestamps": [1_610_000_000_000] * 3},
+    {"where": {"categroy": "garden"}},
+    {"where": {"category": "gardn"}},
+]
+
+
+@pytest.mark.parametrize("asked", WORDS)
+def test_the_models_words_are_the_services(shop: Served, model: Recommender, asked: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as error:
+        model.recommend(HISTORY, **asked)
+    assert shop.said("/recommend", history=HISTORY, **asked) == (422, str(error.value))
+
+
+def test_there_is_no_such_item_or_address(shop: Served) -> None:
+    assert shop.said("/similar", item="zzz") == (404, "item 'zzz': the shop does not have it")
+    assert shop.said("/explain", history=HISTORY, item="zzz") == (404, "item 'zzz': the shop does not have it")
+    for path in ("/nothing", "/page.css/../../command.py", "/page/index.html", "/%2e%2e/command.py"):
+        answer = shop.client.get(path)
+        assert (answer.status_code, list(answer.json())) == (404, ["error"])
+    assert shop.client.get("/recommend").json() == {"error": "/recommend: not by GET"}
+
+
+def test_bodies_that_are_none(shop: Served) -> None:
+    def said(content: bytes, kind: str = "application/json") -> tuple[int, str]:
+        answer = shop.client.post("/recommend", content=content, headers={"content-type": kind})
+        return answer.status_code, answer.json()["error"]
+
+    assert said(b'{"history": ["k01"') == (422, "the body is no JSON (EOF while parsing a list at line 1 column 18)")
+    assert said(b"")[0] == 422
+    assert said(b"[]")[0] == 422
+    assert said(b"\xff\xfe")[0] == 422
+    assert said(b'{"history": ["k01"], "k": NaN}')[0] == 422
+    assert said(b"[" * 100_000)[0] == 422
+    assert said(b'{"history": ["\\ud800"]}')[0] in (200, 422)
+    assert said(b"history=k01", "text/plain") == (415, "content-type 'text/plain': application/json is wanted")
+    assert said(b" " * (512 * 1024 + 1)) == (413, "the body has more than 524,288 bytes")
+    assert shop.client.get("/healthz").json()["status"] == "ok"
+
+
+def test_a_body_without_length_or_end_is_refused(model_folder: Path) -> None:
+    with served(model_folder, Limits(body=1_000, seconds=0.2)) as running:
+        chunks = running.client.post(
+            "/recommend", content=iter([b" " * 600] * 5), headers={"content-type": "application/json"}
+        )
+        assert (chunks.status_code, chunks.json()["error"]) == (413, "the body has more than 1,000 bytes")
+        names = b"host: localhost\r\ncontent-type: application/json\r\ncontent-length: 100"
+        head = b"POST /recommend HTTP/1.1\r\n" + names + b"\r\n\r\n{"
+        with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2]))) as slow:
+            slow.sendall(head)
+            said = b"".join(iter(lambda: slow.recv(4096), b""))
+        assert b"408" in said.split(b"\r\n")[0]
+        assert b"the body did not come within 0.2 s" in said
+
+
+def test_a_name_that_only_leads_here_is_not_answered(shop: Served, model_folder: Path) -> None:
+    answer = shop.client.get("/healthz", headers={"host": "evil.example:80"})
+    assert answer.status_code == 421
+    assert answer.json()["error"] == "host 'evil.example': this service has another name (--name adds one)"
+    assert shop.client.get("/healthz", headers={"host": "LOCALHOST"}).status_code == 200
+
+
+def test_too_many_are_told_to_come_again(model_folder: Path) -> None:
+    with served(model_folder, Limits(waiting=1)) as running, Held(running):
+        answer = running.post("/recommend", history=HISTORY)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["error"] == "1 requests are waiting; come again in a second"
+
+
+def test_pictures_are_the_items_own(shop: Served, model: Recommender) -> None:
+    answer = shop.client.get("/picture", params={"item": "k01"})
+    assert (answer.headers["content-type"], answer.content) == ("image/jpeg", model.items.picture("k01"))
+    for item, line in (
+        ("k05", "item 'k05' has no picture"),
+        ("../manifest.json", "item '../manifest.json': the shop does not have it"),
+    ):
+        answer = shop.client.get("/picture", params={"item": item})
+        assert (answer.status_code, answer.json()["error"]) == (404, line)
+
+
+def test_the_search_box_finds_ids_and_texts(shop: Served, model: Recommender) -> None:
+    def found(words: str, limit: int = 50) -> list[str]:
+        return [one["item"] for one in shop.client.get("/titles", params={"q": words, "limit": limit}).json()["items"]]
+
+    texts = {item: model.items.text(item) for item in model.items.ids}
+    assert set(found("GARDEN")) == {item for item, text in texts.items() if "garden" in text}
+    assert found("k07") == ["k07"]
+    assert found("for garden " + texts["k01"].split()[0]) == ["k01"]
+    assert found("no such words") == []
+    taken = dict(zip(model.items.ids, model.items.popularity, strict=True))
+    assert [taken[item] for item in found("", 5)] == sorted(taken.values(), reverse=True)[:5]
+    assert shop.client.get("/titles", params={"limit": 51}).status_code == 422
+
+
+def test_what_the_service_says_of_itself(shop: Served, model_folder: Path) -> None:
+    assert shop.client.get("/healthz").json() == {"status": "ok", "model": model_folder.name, "items": 36}
+    about = shop.client.get("/about").json()
+    assert about["modalities"] == ["text", "image"]
+    assert (about["items"], about["most"], about["adding"], about["pictures"]) == (36, 100, False, True)
+    text = shop.client.get("/metrics").text
+    assert 'mmm4rec_requests_total{path="/healthz",status="200"}' in text
+    assert "mmm4rec_items 36.0" in text
+    assert "/page/index" not in text  # a stranger's paths make no names
+    assert {"/recommend", "/similar", "/search", "/explain", "/items"} <= set(
+        shop.client.get("/openapi.json").json()["paths"]
+    )
+
+
+def test_nothing_is_loaded_from_elsewhere(shop: Served) -> None:
+    for path in ("/", "/api", "/page.css", "/page.js", "/icon.svg"):
+        answer = shop.client.get(path)
+        assert answer.status_code == 200
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        addresses = set(re.findall(r"(?:https?:)?//[\w.-]+", re.sub(r"(?m)^//.*$|[;)\s]//.*$", "", answer.text)))
+        assert addresses <= {"http://127.0.0.1", "http://www.w3.org"}, path
+    page = shop.client.get("/api").text
+    for path in ("/recommend", "/similar", "/search", "/explain", "/items", "/healthz", "/metrics"):
+        assert f"{path}</code>" in page
+
+
+_SEEN: list[tuple[str, str]] = []
+_LOOKS = threading.Event()
+
+
+def _look(event: str, given: tuple[Any, ...]) -> None:
+    if event in ("open", "socket.connect", "socket.getaddrinfo", "subprocess.Popen") and _LOOKS.is_set():
+        names = (threading.current_thread().name, f"{event} {given[:2]}")
+        if names[0] != "MainThread":  # the test's own
+            _SEEN.append(names)
+
+
+def test_no_request_opens_a_file_or_a_connection(shop: Served) -> None:
+    asked = [
+        ("/recommend", {"history": ["/etc/passwd", "../../x", "k01"], "only": ["/etc/hosts", "k03"]}),
+        ("/recommend", {"history": ["http://127.0.0.1:9/x"], "where": {"category": "garden"}}),
+        ("/similar", {"item": "k01"}),
+        ("/similar", {"item": "/etc/passwd"}),
+        ("/search", {"image": "/etc/passwd"}),
+        ("/search", {"image": "https://example.com/a.png"}),
+        ("/explain", {"history": ["k01"], "item": "/etc/passwd"}),
+        ("/items", {"items": [{"item_id": "new", "image": "/etc/passwd"}]}),
+    ]
+    pages = (
+        "/",
+        "/page.js",
+        "/picture?item=k01",
+        "/picture?item=/etc/passwd",
+        "/titles?q=/etc/passwd",
+        "/metrics",
+        "/api",
+    )
+    for _ in range(2):  # the first time modules may be imported
+        for path, one in asked:
+            assert shop.post(path, **one).status_code in (200, 403, 404, 422)
+        for page in pages:
+            assert shop.client.get(page).status_code in (200, 404)
+        if not _LOOKS.is_set():
+            sys.addaudithook(_look)
+            _LOOKS.set()
+    _LOOKS.clear()
+    assert _SEEN == []
+
+
+def test_a_failure_is_told_in_the_log_alone(model_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served(model_folder) as running:
+        model = running.service.current.shop.recommender
+        model.recommend = lambda *_, **__: 1 / 0
+        assert running.said("/recommend", history=HISTORY) == (500, "the service failed here; its log says where")
+        assert "ZeroDivisionError" in caplog.text
+        del model.recommend
+        assert running.post("/recommend", history=HISTORY).status_code == 200
+
+
+def test_a_picture_is_looked_at_before_it_is_believed(shop: Served) -> None:
+    def said(data: bytes) -> str:
+        status, line = shop.said("/search", image=base64.b64encode(data).decode())
+        assert status == 422
+        return line
+
+    assert said(bomb_png()) == "image: more than 20,000,000 pixels"
+    assert said(picture(kind="JPEG", size=(200, 200))[:-900]) == "image: a damaged JPEG"
+    assert (
+        said(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+        == "image: no picture in a known format (JPEG, PNG, WEBP, GIF, BMP)"
+    )
+
+
+def test_examples_of_the_description_fit_it() -> None:
+    (example,) = RecommendAsked.model_config["json_schema_extra"]["examples"]  # type: ignore[index, call-overload]
+    assert json.loads(RecommendAsked(**example).model_dump_json())["history"] == ["ID", "ID"]
