@@ -27,6 +27,7 @@ SUITES = {
     "loader": "benchmarks.scripts:LOADER",
     "start_up": "benchmarks.scripts:START_UP",
     "catalogue": "benchmarks.scripts:CATALOGUE",
+    "ann": "benchmarks.ann",
     "peers": "benchmarks.peers",
 }
 ON_A_GPU = ("steps", "floor", "scan", "catalogue")

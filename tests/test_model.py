@@ -160,7 +160,7 @@ def test_the_model_is_known_in_a_spawned_process(tmp_path: Path) -> None:
     }
     child = context.Process(target=run_recbole, kwargs=arguments)
     child.start()
-    child.join(timeout=120)
+    child.join(timeout=600)
     assert child.exitcode == 0
     assert set(queue.get()["test_result"]) == {"hit@1", "hit@10", "ndcg@1", "ndcg@10", "mrr@1", "mrr@10"}
 

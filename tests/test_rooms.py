@@ -31,6 +31,7 @@ ROOMS: dict[str, str] = {
     "model_folder": "base network network.ops scoring encoders",
     "run": "base settings distributed scoring data compat checkpoints training model_folder",
     "recommend": "base network network.ops scoring encoders model_folder",
+    "export": "base network network.ops model_folder recommend",
     "serve": "base recommend",
     "compare": "base settings scoring training run",
     "tune": "base settings training run",

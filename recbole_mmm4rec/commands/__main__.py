@@ -14,6 +14,7 @@ COMMANDS = {
     "prep": ("dataset_prep.cli:main", "make a data set and the embeddings of its texts and pictures"),
     "train": ("recbole_mmm4rec.run.cli:main", "train and test MMM4Rec or any model of RecBole"),
     "recommend": ("recbole_mmm4rec.recommend.command:main", "items for a history, from the folder of a trained model"),
+    "export": ("recbole_mmm4rec.export.command:main", "a trained model as ONNX towers and FAISS indexes"),
     "search": ("recbole_mmm4rec.recommend.search_command:main", "items of a model folder by words or a picture"),
     "explain": ("recbole_mmm4rec.recommend.explain_command:main", "what carried the score of an item"),
     "add": (

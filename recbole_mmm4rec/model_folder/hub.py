@@ -81,17 +81,18 @@ def _package() -> Any:
     return huggingface_hub
 
 
+_ITS_PACKAGES = ("huggingface_hub", "httpx", "httpx2", "requests", "urllib3")
+"""Whose exceptions tell that a hub refused or could not be reached; by its version it takes one or the other."""
+
+
 @contextmanager
 def _told(repo: str) -> Iterator[None]:
     """Within it the hub's complaints become one line."""
-    import httpx
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
         yield
-    except HFValidationError:
-        raise UserError(f"{repo!r}: no name of a repository; write OWNER/NAME") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _ITS_PACKAGES:
+            raise
         told = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"{repo}: the hub does not give or take it: {told}") from None
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.model_folder import layout
@@ -79,7 +80,7 @@ class Folder:
         """What a Parquet file holds."""
         file = self.file(name)
         try:
-            return pq.read_table(file, memory_map=True)
+            return pq.ParquetFile(file, memory_map=True).read()
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
 
@@ -110,7 +111,7 @@ class Folder:
         weights = read_tensors(self.file(layout.WEIGHTS))
         features = {name: self.features(name) for name in names}
         present = {name: self.present(name) for name in names}
-        with torch.device("meta"):  # nothing is drawn and nothing takes memory before the weights are there
+        with torch.device("meta"), _NothingDrawn():  # nothing takes memory before the weights are there
             network = MMM4RecNetwork(config, features, present)
         network.load_state_dict({name: in_memory(value) for name, value in weights.items()}, assign=True)
         return network.requires_grad_(False).eval()
@@ -157,6 +158,15 @@ class Folder:
             pictures=self.pictures(),
             metrics=self.json(layout.METRICS),
         )
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Within it initial weights are not drawn: of tensors without memory that would import PyTorch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def popular_items(folder: str | Path, count: int) -> list[str]:

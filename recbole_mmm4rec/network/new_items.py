@@ -105,10 +105,10 @@ def side_of_new_items(
     for name, value in made.named_parameters():
         if name.startswith("bias."):
             value[1:] = rows[name.removeprefix("bias.")].to(value)
-        elif value.shape == own[name].shape:
-            value.copy_(own[name])
-        else:  # fusion weights of each item
+        elif name == "fusion" and value.dim() == 2:  # weights of each item
             value.copy_(own[name][1:].mean(0).expand_as(value))
+        else:
+            value.copy_(own[name])
     side = made.side()
     return ItemSide({name: table[1:] for name, table in side.tables.items()}, side.fused[1:])
 

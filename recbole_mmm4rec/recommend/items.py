@@ -79,8 +79,8 @@ class Items:
 
     def texts(self, numbers: Iterable[int]) -> list[str]:
         """The texts of items by number."""
-        column = self.table["text"]
-        return [column[number - 1].as_py() or "" for number in numbers]
+        places = pa.array([number - 1 for number in numbers], pa.int64())
+        return [text or "" for text in self.table["text"].take(places).to_pylist()]
 
     def row(self, item: str) -> dict[str, Any]:
         """All columns of an item."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +110,7 @@ class Recommender(Scorer):
         allowed, notes = self.items.allowed(only, exclude, where)
         encoded = encode(given, times, self.items, self.max_len, self.has_time)
         found = self._best(encoded, count, exclude_seen, allowed, modalities, neighbours, names, batch_size)
-        lists = [self._told(row, encoded, found.get(row), count, allowed, notes) for row in range(len(given))]
+        lists = self._lists(encoded, found, count, allowed, notes)
         return lists[0] if one else lists
 
     def scores(
@@ -176,8 +176,11 @@ class Recommender(Scorer):
         likeness[[0, number]] = -torch.inf
         if allowed is not None:
             likeness[~allowed.to(self.device)] = -torch.inf
-        values, numbers = best_of(likeness.unsqueeze(0), count)
-        return Recommendations(self._listed(values[0], numbers[0]), notes=(*notes, *self._few(values[0], allowed)))
+        scores, numbers = next(_kept(*best_of(likeness.unsqueeze(0), count)))
+        ids, texts = self.items.ids, self.items.texts(numbers)
+        entries = zip(scores, numbers, texts, strict=True)
+        found = tuple(Recommended(ids[number - 1], score, text) for score, number, text in entries)
+        return Recommendations(found, notes=(*notes, *([_few(len(found))] if len(found) < count else [])))
 
     def likeness(self, number: int, modalities: Any = None) -> Tensor:
         """(I+1,) how much each item is like one of them, between −1 and 1."""
@@ -342,18 +345,26 @@ class Recommender(Scorer):
         neighbours: bool | None,
         users: Sequence[str | None] | None,
         size: int,
-    ) -> dict[int, tuple[Tensor, Tensor]]:
-        """Scores and numbers (K,) of each user of whom the shop knows an item."""
-        fused = self.sides(modalities).side.fused
+    ) -> dict[int, tuple[list[float], list[int]]]:
+        """At most K scores and item numbers of each user of whom the shop knows an item."""
+        sides = self.sides(modalities)
         allowed = None if allowed is None else allowed.to(self.device)
         known = (encoded.lengths > 0).nonzero().flatten().tolist()
-        found: dict[int, tuple[Tensor, Tensor]] = {}
+        found: dict[int, tuple[list[float], list[int]]] = {}
         for rows in batches(known, size):
             vectors = self._vectors(encoded, rows, modalities)
             added = self._addition(encoded, rows, neighbours, users)
             history = self._seen(encoded, rows) if exclude_seen else None
-            values, numbers = best_items(vectors, fused, count, history=history, allowed=allowed, addition=added)
-            found.update(zip(rows, zip(values.cpu(), numbers.cpu(), strict=True), strict=True))
+            scores, numbers = best_items(
+                vectors,
+                sides.side.fused,
+                count,
+                history=history,
+                allowed=allowed,
+                addition=added,
+                mapped=sides.mapped,
+            )
+            found.update(zip(rows, _kept(scores, numbers), strict=True))
         return found
 
     def _seen(self, encoded: Encoded, rows: list[int]) -> tuple[Tensor, Tensor]:
@@ -363,46 +374,54 @@ class Recommender(Scorer):
         row = place[encoded.seen[0]]
         return row[row >= 0].to(self.device), encoded.seen[1][row >= 0].to(self.device)
 
-    def _told(
+    def _popular(self, count: int, allowed: Tensor | None) -> tuple[list[float], list[int]]:
+        """At most K numbers of interactions and item numbers, most popular first."""
+        popular = torch.from_numpy(np.concatenate([[-np.inf], self.items.popularity.astype(np.float64)]))
+        if allowed is not None:
+            popular[~allowed] = -torch.inf
+        return next(_kept(*best_of(popular.unsqueeze(0), count)))
+
+    def _lists(
         self,
-        row: int,
         encoded: Encoded,
-        found: tuple[Tensor, Tensor] | None,
+        found: Mapping[int, tuple[list[float], list[int]]],
         count: int,
         allowed: Tensor | None,
-        notes: list[str],
-    ) -> Recommendations:
-        """The list of one user with what there is to say about it."""
-        unknown = encoded.unknown[row]
-        notes = [*notes]
-        if found is None:
-            why = "the shop has none of the history's items" if unknown else "the history is empty"
-            notes.append(f"{why}: these are the shop's popular items")
-            popular = torch.from_numpy(np.concatenate([[-np.inf], self.items.popularity.astype(np.float64)]))
-            if allowed is not None:
-                popular[~allowed] = -torch.inf
-            values, numbers = (part[0] for part in best_of(popular.unsqueeze(0), count))
-        else:
-            values, numbers = found
-            if self.has_time and not encoded.stamped[row]:
-                notes.append(NO_TIMES)
-        notes += self._few(values, allowed)
-        return Recommendations(self._listed(values, numbers), unknown, found is None, tuple(notes))
+        notes: Sequence[str],
+    ) -> list[Recommendations]:
+        """The list of each user with what there is to say about it."""
+        rows = range(len(encoded.lengths))
+        popular = None if len(found) == len(rows) else self._popular(count, allowed)
+        chosen = {number for _, numbers in (*found.values(), *([popular] if popular else [])) for number in numbers}
+        ids, texts = self.items.ids, dict(zip(chosen, self.items.texts(chosen), strict=True))
+        made = []
+        for row in rows:
+            unknown, told = encoded.unknown[row], [*notes]
+            best = found.get(row)
+            if best is None:
+                assert popular is not None
+                why = "the shop has none of the history's items" if unknown else "the history is empty"
+                told.append(f"{why}: these are the shop's popular items")
+            elif self.has_time and not encoded.stamped[row]:
+                told.append(NO_TIMES)
+            scores, numbers = best or popular or ([], [])
+            if len(scores) < count:
+                told.append(_few(len(scores)))
+            entries = zip(scores, numbers, strict=True)
+            items = tuple(Recommended(ids[number - 1], score, texts[number]) for score, number in entries)
+            made.append(Recommendations(items, unknown, best is None, tuple(told)))
+        return made
 
-    def _few(self, values: Tensor, allowed: Tensor | None) -> list[str]:
-        left = int((values > -torch.inf).sum())
-        if left == len(values):
-            return []
-        return [f"only {left} items are left to choose from" if left else "no item is left to choose from"]
 
-    def _listed(self, values: Tensor, numbers: Tensor) -> tuple[Recommended, ...]:
-        kept = values > -torch.inf
-        chosen = numbers[kept].tolist()
-        ids = self.items.ids
-        return tuple(
-            Recommended(ids[number - 1], score, text)
-            for number, score, text in zip(chosen, values[kept].tolist(), self.items.texts(chosen), strict=True)
-        )
+def _few(left: int) -> str:
+    return f"only {left} items are left to choose from" if left else "no item is left to choose from"
+
+
+def _kept(scores: Tensor, numbers: Tensor) -> Iterator[tuple[list[float], list[int]]]:
+    """The lists of a batch (B, K) without what is not to be chosen."""
+    left = (scores > -torch.inf).sum(1).tolist()
+    for count, values, items in zip(left, scores.tolist(), numbers.tolist(), strict=True):
+        yield values[:count], items[:count]
 
 
 def _of_one(history: Any, times: Any, user: Any) -> tuple[list[Any], list[Any] | None, list[Any] | None]:

@@ -17,6 +17,7 @@ from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.network.items import ItemSide
 from recbole_mmm4rec.recommend.encoders import Encoders
 from recbole_mmm4rec.recommend.items import Items
+from recbole_mmm4rec.scoring.mapped import is_mapped
 from recbole_mmm4rec.scoring.recommend import Sides
 
 if TYPE_CHECKING:  # the counts import SciPy
@@ -46,6 +47,7 @@ class Scorer:
         self.network: MMM4RecNetwork = content.network().to(self.device)
         self.counts = content.counts()
         side = content.side()
+        self._mapped = self.device.type == "cpu" and is_mapped(side.fused, content.path / layout.SIDE)
         tables = {name: table.to(self.device) for name, table in side.tables.items()}
         self.side = ItemSide(tables, side.fused.to(self.device))
         self._sides: dict[tuple[str, ...], Sides] = {}
@@ -82,15 +84,16 @@ class Scorer:
         names = self.chosen(modalities)
         if names not in self._sides:
             side = self.side
-            withheld = [name for name in self.modalities if name not in names]
+            mapped, withheld = self._mapped, [name for name in self.modalities if name not in names]
             if withheld:
+                mapped = False
                 tables = self.network.items
                 with torch.no_grad(), tables.without(withheld):
                     made = {
                         name: tables.absent(name) if name in withheld else side.tables[name] for name in side.tables
                     }
                     side = tables.side(made)
-            self._sides[names] = Sides(self.network, side)
+            self._sides[names] = Sides(self.network, side, mapped)
         return self._sides[names]
 
     def chosen(self, modalities: Any) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from recbole_mmm4rec.scoring.mapped import gathered, release
+
 if TYPE_CHECKING:  # the counts import SciPy
     from recbole_mmm4rec.network import MMM4RecNetwork
     from recbole_mmm4rec.network.items import ItemSide
@@ -30,12 +32,13 @@ class Sides:
     Attributes:
         network: in evaluation mode.
         side: the item tables and the item side of the scores.
+        mapped: whether the side lies on disk, in a file that nobody writes to: memory that it took is given back.
         inputs: the first layer's inputs of all items, once they are worth it.
         tokens: items of the histories so far.
     """
 
-    def __init__(self, network: MMM4RecNetwork, side: ItemSide) -> None:
-        self.network, self.side = network, side
+    def __init__(self, network: MMM4RecNetwork, side: ItemSide, mapped: bool = False) -> None:
+        self.network, self.side, self.mapped = network, side, mapped
         self.inputs: Mapping[str, Prepared] | None = None
         self.tokens = 0
 
@@ -51,8 +54,11 @@ class Sides:
         Returns:
             (B, D), in the dtype of the item side.
         """
-        inputs = self._inputs(lengths)
-        vectors = self.network.user_vectors(histories, lengths, stamps, self.side.tables, inputs, origin)
+        inputs, tables = self._inputs(lengths), self.side.tables
+        if self.mapped and inputs is None:
+            rows, histories = torch.unique(histories, return_inverse=True)
+            tables = {name: gathered(table, rows) for name, table in tables.items()}
+        vectors = self.network.user_vectors(histories, lengths, stamps, tables, inputs, origin)
         return vectors.to(self.side.fused.dtype)
 
     def _inputs(self, lengths: Tensor) -> Mapping[str, Prepared] | None:
@@ -108,6 +114,7 @@ def best_items(
     allowed: Tensor | None = None,
     addition: Addition | None = None,
     budget: int | None = None,
+    mapped: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The highest scored items of each user, without the scores of all items at once.
 
@@ -119,17 +126,22 @@ def best_items(
         allowed: (I+1,) bool, items that do not score −inf; None: all.
         addition: what is added to some of the scores.
         budget: bytes of scores at a time, :data:`SCORE_BYTES` by default; a piece holds K items at least.
+        mapped: ``fused`` lies on disk; the memory of a piece is given back.
 
     Returns:
         (B, K) scores and (B, K) int64 item numbers, best first.
     """
     rows, budget = fused.shape[0], SCORE_BYTES if budget is None else budget
     step = max(count, budget // (len(users) * users.element_size()), 1)
+    if mapped:  # of few users a piece would be the whole table
+        step = max(count, min(step, SCORE_BYTES // (fused.shape[1] * fused.element_size())))
     buffer = users.new_empty(len(users) * min(step, rows))
     best: tuple[Tensor, Tensor] | None = None
     for start in range(0, rows, step):
         piece = fused[start : start + step]
         scores = torch.mm(users, piece.T, out=buffer[: len(users) * len(piece)].view(len(users), len(piece)))
+        if mapped:
+            release(piece)
         if addition is not None:
             addition.add_to(scores, start)
         if start == 0:

@@ -109,7 +109,7 @@ def running_under(folder: Path) -> list[int]:
 
 def wait_for(condition: Any, what: str) -> None:
     """Wait until something is so."""
-    for _ in range(2400):
+    for _ in range(12_000):
         if condition():
             return
         time.sleep(0.05)
@@ -149,7 +149,7 @@ def test_interrupted(tmp_path: Path) -> None:
     )
     wait_for(lambda: running_under(tmp_path), "a run")
     os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "interrupted; the same command goes on where it was" in said
     assert "Traceback" not in said

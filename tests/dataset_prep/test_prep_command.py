@@ -62,7 +62,7 @@ def test_interrupted_in_an_import(tmp_path: Path, module: str, line: str, number
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"
     process.send_signal(number)
-    said, error = process.communicate(timeout=60)
+    said, error = process.communicate(timeout=600)
     assert (process.returncode, said, error) == (status, "", "interrupted; the same command goes on\n")
 
 
@@ -76,7 +76,7 @@ def test_interrupted_at_work(tmp_path: Path, number: int, status: int) -> None:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
-    said, error = process.communicate(timeout=60)
+    said, error = process.communicate(timeout=600)
     assert (process.returncode, said, error) == (status, "", "interrupted; the same command goes on\n")
     assert not (tmp_path / "dataset/demo/.lock").exists()
 
@@ -125,7 +125,7 @@ def test_the_second_command_on_a_data_set_is_refused(
 def test_two_at_once_end_well_or_in_one_line(tmp_path: Path) -> None:
     code = "import runpy; runpy.run_module('dataset_prep', run_name='__main__')"
     both = [start(code, "demo", "--items", "240", "--users", "50", cwd=tmp_path) for _ in range(3)]
-    said = [(process.communicate(timeout=120), process.returncode) for process in both]
+    said = [(process.communicate(timeout=600), process.returncode) for process in both]
     assert 0 in [status for _, status in said]
     for (_, error), status in said:
         assert (status, error.count("\n")) in ((0, 0), (2, 1))

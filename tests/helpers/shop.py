@@ -72,5 +72,5 @@ def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complet
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )

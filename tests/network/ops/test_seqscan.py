@@ -157,7 +157,7 @@ def test_work_is_shared_and_errors_are_raised(team: bool, monkeypatch: pytest.Mo
     assert threads._team() is not None  # PyTorch's wheels for Linux bring the library
     if not team:
         monkeypatch.setattr(threads, "_team", lambda: None)
-    together, numbers, seen = Barrier(3, timeout=60), iter(range(300)), list[tuple[int, int]]()
+    together, numbers, seen = Barrier(3, timeout=600), iter(range(300)), list[tuple[int, int]]()
 
     def work() -> None:
         together.wait()  # all three are there at once
@@ -214,7 +214,7 @@ def test_kept_loops_that_were_cut_off_are_made_again(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
 
     def run() -> str:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         return done.stderr
 

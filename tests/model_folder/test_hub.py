@@ -1,0 +1,76 @@
+"""Pushing a model folder to a hub and fetching it again, against a stand-in for the hub on the loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import Hub, running_hub
+from shop import python
+
+from recbole_mmm4rec.recommend.recommender import Recommender
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with running_hub() as made:
+        yield made
+
+
+def asked(hub: Hub, program: str, folder: Path) -> list[str]:
+    """What a program of its own prints that knows the hub: its client reads the address when it is imported."""
+    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(folder / "home"), "HF_TOKEN": "hf_made_up"}
+    settings |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1"}
+    done = python("-c", program, cwd=folder, **settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+PUSH = """
+from recbole_mmm4rec.commands.__main__ import main
+print(main(["push", {folder!r}, {repo!r}]))
+"""
+FETCH = """
+import json
+from recbole_mmm4rec import Recommender, UserError
+for repo in {repos!r}:
+    try:
+        recommender = Recommender.from_pretrained(repo, cache_dir="cache")
+        print(json.dumps([str(recommender.folder), recommender.scores(["k01", "k02"]).tolist()]))
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_what_was_pushed_is_fetched_and_recommends_the_same(hub: Hub, model_folder: Path, tmp_path: Path) -> None:
+    told = asked(hub, PUSH.format(folder=str(model_folder), repo="me/kiosk"), tmp_path)
+    assert told[0].startswith(f"{hub.address}/me/kiosk/commit/")
+    assert told[1] == "0"
+    there = {file.relative_to(model_folder).as_posix(): file for file in model_folder.rglob("*") if file.is_file()}
+    assert hub.repos["me/kiosk"] == {name: file.read_bytes() for name, file in there.items()}
+
+    found = asked(hub, FETCH.format(repos=["me/kiosk", "me/nothing", "no name"]), tmp_path)
+    place, scores = json.loads(found[0])
+    assert os.path.commonpath([place, str(tmp_path / "cache")]) == str(tmp_path / "cache")
+    assert np.allclose(scores, Recommender.load(model_folder).scores(["k01", "k02"]), rtol=1e-5, atol=1e-5)
+    assert found[1].startswith("me/nothing: the hub does not give or take it: ")
+    assert found[2].startswith("no name: the hub does not give or take it: ")
+
+
+def test_a_hub_that_is_not_there_is_told(hub: Hub, model_folder: Path, tmp_path: Path) -> None:
+    hub.shutdown()
+    hub.server_close()
+    (told,) = asked(hub, FETCH.format(repos=["me/kiosk"]), tmp_path)
+    assert told.startswith("me/kiosk: the hub does not give or take it: ")
+
+
+def test_a_folder_that_was_changed_is_not_pushed(hub: Hub, folder_copy: Path, tmp_path: Path) -> None:
+    (folder_copy / "MODEL_CARD.md").write_text(
+        (folder_copy / "MODEL_CARD.md").read_text().replace("MMM4Rec", "mmm4REC")
+    )
+    assert asked(hub, PUSH.format(folder=str(folder_copy), repo="me/kiosk"), tmp_path) == ["2"]
+    assert not hub.asked
