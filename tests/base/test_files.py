@@ -43,6 +43,7 @@ def test_a_folder_that_takes_nothing_is_told(tmp_path: Path, monkeypatch: pytest
     ):
         raise AssertionError("it was opened")
     assert "\n" not in str(caught.value)
+    monkeypatch.undo()
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
