@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +18,16 @@ os.environ["MAMBA_DETERMINISTIC"] = "1"  # one tile size for each kernel instead
 # Tests stand in a folder of their own, and so do the processes that they start.
 _PATHS = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _PATHS))
+# A shell starts what it puts into the background with SIGINT ignored, and so would be what a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors this small lose more to handing over than they win
 
 
 # files that take minutes, each by one process: begun last, they would leave the others idle
 _LONG = ("test_distributed_launch.py", "test_tune_command.py", "test_tune_ray.py")
 # files that say nothing about a version of Python or of a package: rooms and pages of this repository, its wheel (which
-# CI tries on the newest Python anyway), a page in a browser
+# CI tries on the newest Python anyway), a page in a browser; so do those of benchmarks/, which no wheel has
 _PINNED = ("test_rooms.py", "test_pages.py", "test_packaging.py", "test_page.py")
 
 
@@ -32,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "interpreter" in getattr(item, "fixturenames", ()):
             item.add_marker("kernels")
-        if item.path.name in _PINNED:
+        if item.path.name in _PINNED or item.path.parent.name == "benchmarks":
             item.add_marker("pinned")
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
