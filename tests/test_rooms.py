@@ -30,7 +30,7 @@ ROOMS: dict[str, str] = {
     "training": "base settings distributed network network.ops scoring checkpoints transfer",
     "model_folder": "base network network.ops scoring encoders",
     "run": "base settings distributed scoring data compat checkpoints training model_folder",
-    "recommend": "base network network.ops scoring encoders model_folder",
+    "recommend": "base settings network network.ops scoring features encoders data model_folder run",
     "export": "base network network.ops model_folder recommend",
     "serve": "base recommend",
     "compare": "base settings scoring training run",

@@ -21,6 +21,10 @@ COMMANDS = {
         "recbole_mmm4rec.recommend.add_command:main",
         "new items in a model folder, without training",
     ),
+    "update": (
+        "recbole_mmm4rec.recommend.update_command:main",
+        "train a model on with new users, items and interactions",
+    ),
     "push": ("recbole_mmm4rec.model_folder.hub:main", "put a model folder into a repository of a model hub"),
     "serve": ("recbole_mmm4rec.serve.command:main", "recommendations over HTTP, with a page to try them"),
     "compare": ("recbole_mmm4rec.compare.__main__:main", "models beside each other under one protocol: tables, tests"),

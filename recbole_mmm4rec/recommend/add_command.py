@@ -50,7 +50,7 @@ def _parser(prog: str) -> Parser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    vectors, encoders = _pairs("--vectors", arguments.vectors), _pairs("--encoder", arguments.encoder)
+    vectors, encoders = pairs("--vectors", arguments.vectors), pairs("--encoder", arguments.encoder)
 
     from recbole_mmm4rec.recommend.recommender import Recommender
 
@@ -71,7 +71,12 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """What ``MODALITY=VALUE`` options say.
+
+    Raises:
+        UserError: one that is not of that form.
+    """
     made = {}
     for one in given:
         modality, equals, value = one.partition("=")

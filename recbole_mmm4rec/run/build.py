@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -90,12 +90,17 @@ def same_devices() -> Iterator[None]:
             os.environ[name] = before
 
 
-def build(config: Config, *, count_flops: bool = True) -> Run:
+Start = Callable[[Any, Any], Any]
+"""A new model and its training loader → the loader to train with; the model's weights may be set."""
+
+
+def build(config: Config, *, count_flops: bool = True, start: Start | None = None) -> Run:
     """Data, model and trainer of a configuration.
 
     Args:
         config: the configuration; its seed decides every random number.
         count_flops: also write the model's floating-point operations to the log.
+        start: changes what the training begins with.
 
     Raises:
         UserError: when the data set is missing or RecBole refuses it, or checkpoint_dir cannot be written to.
@@ -110,6 +115,8 @@ def build(config: Config, *, count_flops: bool = True) -> Run:
         )
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train)
+    if start is not None:
+        train = start(model, train)
     logger.info(model)
     speed_up(config, model)
     if count_flops and group.is_main():

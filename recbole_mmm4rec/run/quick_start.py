@@ -17,7 +17,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.token_order import KEY, check_token_order
 from recbole_mmm4rec.distributed import group, launch
-from recbole_mmm4rec.run.build import build, build_data, build_model, check_data_files, make_config, start_log
+from recbole_mmm4rec.run.build import Start, build, build_data, build_model, check_data_files, make_config, start_log
 from recbole_mmm4rec.run.folder import wants_folder, write_model_folder
 from recbole_mmm4rec.run.measured import Ranks, measured, watch
 from recbole_mmm4rec.run.settings_again import config_again
@@ -31,6 +31,7 @@ def run_recbole(
     config_dict: dict[str, Any] | None = None,
     saved: bool = True,
     queue: Any = None,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """Train and test one model on one data set.
 
@@ -41,6 +42,7 @@ def run_recbole(
         config_dict: settings, which win over the files.
         saved: keep the best model in ``checkpoint_dir`` and test that one.
         queue: where process 0 of several puts the result.
+        start: see :func:`~.build.build`.
 
     Returns:
         ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result`` and ``test_result`` as RecBole's function of
@@ -59,7 +61,7 @@ def run_recbole(
     logger.info(sys.orig_argv)
     logger.info(config)
 
-    run = build(config)
+    run = build(config, start=start)
     show_progress = config["show_progress"]
     best_score, best_result = run.trainer.fit(run.train, run.valid, saved=saved, show_progress=show_progress)
     if saved:

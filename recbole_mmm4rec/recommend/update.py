@@ -1,0 +1,271 @@
+"""The next day: a model goes on with new users, items and interactions, without beginning anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.locks import alone
+from recbole_mmm4rec.data.prefixes import PrefixInteraction
+from recbole_mmm4rec.model_folder import layout
+from recbole_mmm4rec.model_folder.contents import Contents
+from recbole_mmm4rec.model_folder.read import Folder
+from recbole_mmm4rec.model_folder.write import write_folder
+from recbole_mmm4rec.recommend.recommender import Recommender
+from recbole_mmm4rec.recommend.update_data import (
+    known_interactions,
+    read_interactions,
+    trained_before,
+    write_data_set,
+)
+from recbole_mmm4rec.settings.registry import PARTS
+from recbole_mmm4rec.settings.setting import Counts
+
+EPOCHS, PATIENCE = 4, 1
+"""Epochs over what is new, and validations in a row that may be no better."""
+REPLAY = 1.0
+"""Old samples in an epoch for each new one, so that what was learned is not forgotten."""
+_GONE_ON_WITH = ("Network", "Training", "Neighbours", "Evaluation")
+_AS_COMPUTED = ("train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args")
+"""Settings that RecBole keeps in another form than it takes."""
+_ALSO = ("MAX_ITEM_LIST_LENGTH", "modalities", "features_in", "seed")
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What came of an update.
+
+    Attributes:
+        folder: the new model's.
+        interactions, users, items: how many are new.
+        samples: that an epoch trained on.
+        best_epoch: 0 where the old weights were the best ones.
+        test: metrics on each user's last item.
+    """
+
+    folder: Path
+    interactions: int
+    users: int
+    items: int
+    samples: int
+    best_epoch: int
+    test: Mapping[str, float]
+
+
+def update(
+    folder: str | Path,
+    interactions: str | Path,
+    items: Any = None,
+    output: str | Path | None = None,
+    *,
+    images: str | Path | None = None,
+    vectors: Mapping[str, Any] | None = None,
+    encoders: Mapping[str, str] | None = None,
+    epochs: int = EPOCHS,
+    device: str = "cpu",
+    show_progress: bool = True,
+) -> Updated:
+    """Go on with a model; the old folder stays as it is.
+
+    The data set is made anew of the folder's interactions and the new ones; weights begin as they were, ID rows by the
+    items' ids. An epoch goes over the samples that are new and as many old ones, drawn once.
+
+    Args:
+        folder: the model folder.
+        interactions: a table, see :func:`~.update_data.read_interactions`; users may be new.
+        items: a table of new items, with ``images``, ``vectors`` and ``encoders`` as for ``Recommender.add_items``.
+        output: the new model folder, which must not be there yet; by default beside the old one, ``…-updated``.
+        epochs: at most.
+        device: cpu or cuda.
+        show_progress: bars.
+
+    Raises:
+        UserError: an argument, a table or the folder cannot be used.
+    """
+    source = Path(folder)
+    target = Path(output) if output is not None else source.with_name(f"{source.resolve().name}-updated")
+    if target.exists():
+        raise UserError(f"--output {target}: it is there already; name another, or remove it")
+    work = target.absolute().with_name(f".{target.name}.work")
+    job = _job(source, [interactions, items, images], epochs)
+    with alone(work, "update", f"--output {target}"):
+        contents = _with_items(source, items, images, vectors, encoders, show_progress)
+        known = frozenset(contents.items["item_id"].to_pylist())
+        new, old = read_interactions(Path(interactions), known), known_interactions(contents)
+        if not _is_same(work, job):
+            _clear(work)
+            write_data_set(contents, [old, new], work / "dataset" / contents.dataset)
+            (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        begin = _Begin(contents)
+        result = _train(contents, work, epochs, device, show_progress, begin)
+        made = Folder(result["model_folder"]).contents()
+        write_folder(target, replace(made, pictures=_pictures(contents, made)))
+        shutil.rmtree(work)
+    return Updated(
+        folder=target,
+        interactions=len(new),
+        users=len(set(new.users) - set(old.users)),
+        items=len(known) - Folder(source).items.num_rows,
+        samples=begin.samples,
+        best_epoch=result["best_epoch"],
+        test={name: float(value) for name, value in (result["test_result"] or {}).items()},
+    )
+
+
+def settings_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a training that one which goes on shares."""
+    rows = [row for part in _GONE_ON_WITH for row in PARTS[part] if not row.counts & (Counts.COMPUTED | Counts.LAUNCH)]
+    names = ({row.name for row in rows} | set(_ALSO)) - set(_AS_COMPUTED)
+    return {name: run[name] for name in sorted(names & set(run)) if run[name] is not None}
+
+
+def _with_items(
+    source: Path,
+    items: Any,
+    images: str | Path | None,
+    vectors: Mapping[str, Any] | None,
+    encoders: Mapping[str, str] | None,
+    show_progress: bool,
+) -> Contents:
+    """The model with the new items, as ``add_items`` makes them."""
+    if items is None:
+        return Folder(source).contents()
+    from recbole_mmm4rec.recommend.new_items import add_to
+
+    how: dict[str, Any] = {"images": images, "vectors": vectors, "encoders": encoders, "show_progress": show_progress}
+    return add_to(Folder(source).contents(), Recommender.load(source), items, **how)[0]
+
+
+def _job(source: Path, files: list[Any], epochs: int) -> dict[str, Any]:
+    """What an update is of: one that was killed goes on only with the same."""
+    content = Folder(source)
+    found = {layout.MANIFEST: hashlib.sha256((content.path / layout.MANIFEST).read_bytes()).hexdigest()}
+    for file in files:
+        if isinstance(file, (str, Path)) and Path(file).is_file():
+            found[str(file)] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return {"files": found, "epochs": epochs}
+
+
+def _is_same(work: Path, job: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads((work / "job.json").read_text(encoding="utf-8")) == job)
+    except (OSError, ValueError):
+        return False
+
+
+def _clear(work: Path) -> None:
+    for part in work.iterdir():
+        if part.is_dir():
+            shutil.rmtree(part)
+        elif part.name != ".lock":
+            part.unlink()
+
+
+class _Begin:
+    """What a training begins with: the model's weights by item id, and the samples that are new among old ones.
+
+    Args:
+        contents: the model, with all items.
+
+    Attributes:
+        samples: of an epoch.
+    """
+
+    def __init__(self, contents: Contents) -> None:
+        self.state = contents.network.state_dict()
+        self.number = {item: number for number, item in enumerate(contents.items["item_id"].to_pylist(), 1)}
+        self.trained = trained_before(contents)
+        self.samples = 0
+
+    def __call__(self, model: Any, train: Any) -> Any:
+        """Set the weights, and choose the samples."""
+        dataset = train._dataset
+        tokens = dataset.field2id_token[dataset.iid_field][1:]
+        rows = torch.tensor([0, *(self.number[str(token)] for token in tokens)])
+        with torch.no_grad():
+            for name, value in model.network.named_parameters():
+                value.copy_(_by_item(name, self.state[name], rows))
+        chosen = self._samples(dataset, int(train.config["seed"]))
+        self.samples = len(chosen)
+        part = dataset.copy(dataset.inter_feat.subset(chosen))
+        return type(train)(train.config, part, train._sampler, shuffle=train.shuffle)
+
+    def _samples(self, dataset: Any, seed: int) -> Tensor:
+        """(n,) int64, the new samples and about :data:`REPLAY` times as many old ones, in their order."""
+        assert isinstance(dataset.inter_feat, PrefixInteraction)
+        columns = dataset.inter_feat.interaction
+        users = columns.rows[dataset.uid_field].numpy()
+        first = np.searchsorted(users, np.arange(users.max() + 2))  # rows are ordered by user
+        target = columns.target.numpy().astype(np.int64)
+        names = dataset.field2id_token[dataset.uid_field]
+        before = np.array([self.trained.get(str(name), 0) for name in names])
+        owner = users[target]
+        new = target - first[owner] >= before[owner]
+        old = np.flatnonzero(~new)
+        count = min(len(old), round(REPLAY * int(new.sum())))
+        replayed = np.random.default_rng(seed).permutation(old)[:count]
+        return torch.from_numpy(np.sort(np.concatenate([np.flatnonzero(new), replayed])))
+
+
+def _by_item(name: str, value: Tensor, rows: Tensor) -> Tensor:
+    """A parameter in the new order of items, where it has a row an item."""
+    per_item = name.startswith("items.bias.") or (name == "items.fusion" and value.dim() == 2)
+    return value[rows] if per_item else value
+
+
+def _train(
+    contents: Contents, work: Path, epochs: int, device: str, show_progress: bool, begin: _Begin
+) -> dict[str, Any]:
+    from recbole_mmm4rec.run.quick_start import run_recbole
+
+    settings = settings_of(contents.run) | {
+        "data_path": str(work / "dataset"),
+        "checkpoint_dir": str(work / "saved"),
+        "candidates": "all",
+        "epochs": epochs,
+        "stopping_step": PATIENCE,
+        "lr_schedule": "constant",
+        "warmup_steps": 0,
+        "evaluate_first": True,
+        "resume": True,
+        "show_progress": show_progress,
+        "use_gpu": device != "cpu",
+        "state": "WARNING",
+    }
+    with _standing_in(work):
+        return run_recbole("MMM4Rec", contents.dataset, config_dict=settings, start=begin)
+
+
+@contextmanager
+def _standing_in(folder: Path) -> Iterator[None]:
+    """RecBole's logs go where it stands, and it would read the command line once more."""
+    before, argv = os.getcwd(), sys.argv
+    os.chdir(folder)
+    sys.argv = sys.argv[:1]
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+
+
+def _pictures(old: Contents, new: Contents) -> pa.Array | None:
+    """The small pictures in the new order of items."""
+    if old.pictures is None:
+        return None
+    number = {item: row for row, item in enumerate(old.items["item_id"].to_pylist())}
+    return old.pictures.take(pa.array([number[item] for item in new.items["item_id"].to_pylist()]))

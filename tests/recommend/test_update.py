@@ -1,0 +1,162 @@
+"""The next day: new users, items and interactions, the old folder as it was, mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from model_shop import ITEMS, USERS
+from recommend.test_new_items import like, state_of
+
+from recbole_mmm4rec import Recommender
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.commands.__main__ import main
+from recbole_mmm4rec.recommend import update as module
+from recbole_mmm4rec.recommend.update import settings_of, update
+
+NEW_USERS, STEPS, START = 12, 8, 1_620_000_000
+
+
+def write_tables(folder: Path) -> tuple[Path, Path]:
+    """New interactions of old and new users, some with a new item; and the table of that item, a twin of k03."""
+    lines = ["user_id,item_id,timestamp"]
+    lines += [
+        f"w{user},k{(7 * user + step) % 36:02d},{START + step}" for user in range(NEW_USERS) for step in range(STEPS)
+    ]
+    lines += [f"u{user},n3,{START + user}" for user in range(10)]
+    (folder / "today.csv").write_text("\n".join(lines) + "\n")
+    row = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in like(3).items()}
+    for name in ("text_vector", "image_vector"):
+        np.save(folder / f"{name}.npy", np.array([row.pop(name)]))
+    (folder / "items.jsonl").write_text(json.dumps(row) + "\n")
+    return folder / "today.csv", folder / "items.jsonl"
+
+
+def features_of(recommender: Recommender, modality: str, item: str) -> torch.Tensor:
+    return recommender.network.items.features[modality].take(torch.tensor([recommender.items.number(item)]))
+
+
+@pytest.fixture(scope="module")
+def updated(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The folder of one update, and what it told."""
+    home = tmp_path_factory.mktemp("update")
+    interactions, items = write_tables(home)
+    vectors = {name: home / f"{name}_vector.npy" for name in ("text", "image")}
+    done = update(model_folder, interactions, items, home / "new", vectors=vectors, epochs=2, show_progress=False)
+    return home / "new", done
+
+
+def test_all_that_is_new_is_in_the_new_folder_and_the_old_one_is_as_it_was(
+    updated: tuple[Path, Any], model_folder: Path
+) -> None:
+    folder, done = updated
+    assert (done.interactions, done.users, done.items) == (NEW_USERS * STEPS + 10, NEW_USERS, 1)
+    old, new = Recommender.load(model_folder), Recommender.load(folder)
+    assert sorted(new.items.ids) == sorted([*old.items.ids, "n3"])
+    before, after = old.content.table("interactions.parquet"), new.content.table("interactions.parquet")
+    assert after.num_rows == before.num_rows + done.interactions
+    users = after["user_id"].cast("string").to_pylist()
+    assert len(set(users)) == USERS + NEW_USERS
+    assert int(new.items.popularity[new.items.ids.index("n3")]) >= 0
+    for item in ITEMS:
+        assert new.items.row(item)["price"] == old.items.row(item)["price"]
+        assert new.items.row(item)["text"] == old.items.row(item)["text"]
+        assert new.items.picture(item) == old.items.picture(item)
+        for name in ("text", "image"):
+            tables = (
+                one.network.items.features[name].take(torch.tensor([one.items.number(item)])) for one in (old, new)
+            )
+            assert torch.equal(*tables)
+    assert new.counts is not None
+    assert new.content.settings["run"]["learning_rate"] == 0.01
+    assert not list(folder.parent.glob(".*"))  # nothing is left of the work
+    again = new.recommend(["n3", "k04"], 5)
+    assert again.unknown == ()
+    assert again.popular is False
+
+
+def test_an_epoch_has_the_new_samples_and_as_many_old_ones(updated: tuple[Path, Any], model_folder: Path) -> None:
+    """What was held out yesterday is new today; each user's first item is no target, the last two are held out."""
+    table = Recommender.load(model_folder).content.table("interactions.parquet")
+    users, parts = table["user_id"].cast("string").to_numpy(), table["part"].to_numpy()
+    new = NEW_USERS * (STEPS - 3)
+    for user in np.unique(users):
+        known = int((parts[users == user] == 0).sum())
+        whole = int((users == user).sum()) + (int(user[1:]) < 10)
+        new += max(0, whole - 2 - known)
+    assert updated[1].samples == 2 * new
+
+
+def test_weights_begin_where_they_were(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an epoch the new folder scores as the old one, whatever the order of its items."""
+    interactions, _ = write_tables(tmp_path)
+    lines = [line for line in interactions.read_text().splitlines() if "n3" not in line]
+    interactions.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(module, "settings_of", lambda run: {**settings_of(run), "learning_rate": 1e-30})
+    done = update(model_folder, interactions, output=tmp_path / "new", epochs=1, show_progress=False)
+    old, new = Recommender.load(model_folder), Recommender.load(done.folder)
+    order = [new.items.ids.index(item) for item in old.items.ids]
+    wanted = old.scores([["k00", "k01", "k07"]], neighbours=False)
+    np.testing.assert_allclose(new.scores([["k00", "k01", "k07"]], neighbours=False)[:, order], wanted, atol=1e-5)
+
+
+def test_a_killed_update_goes_on(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interactions, items = write_tables(tmp_path)
+    given: dict[str, Any] = {
+        "items": items,
+        "output": tmp_path / "new",
+        "vectors": {"text": tmp_path / "text_vector.npy"},
+        "epochs": 2,
+        "show_progress": False,
+    }
+    before = state_of(model_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_folder", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            update(model_folder, interactions, **given)
+    assert state_of(model_folder) == before
+    work = tmp_path / ".new.work"
+    assert (work / "job.json").is_file()
+    assert not (tmp_path / "new").exists()
+    written = (work / "dataset").stat().st_ino
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_data_set", _killed)  # it is there
+        done = update(model_folder, interactions, **given)
+    assert written
+    assert done.folder.is_dir()
+    assert not work.exists()
+
+
+def _killed(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_mistakes_are_one_line(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "today.csv"
+    head = "user_id,item_id,timestamp\n"
+    for text, words in (
+        (
+            f"{head}u1,k01,5\nu1,k99,6\n",
+            f"{table} line 3: the shop does not have item 'k99'; give it with",
+        ),
+        (f"{head}u1,k01,now\n", f"{table} line 2: timestamp 'now' is no number of seconds"),
+        (f"{head}u1,k01,-5\n", f"{table} line 2: timestamp '-5' must be whole seconds"),
+        (f"{head}u1,k01,1600000000000\n", f"{table} line 2: timestamp '1600000000000' looks like milliseconds"),
+        (f"{head},k01,5\n", f"{table} line 2: user_id is empty"),
+        (head, f"{table}: there is no interaction in it"),
+        ("user,item\n", f"{table}: no column 'user_id' among user, item"),
+    ):
+        table.write_text(text)
+        assert main(["update", str(model_folder), "--interactions", str(table), "--output", str(tmp_path / "new")]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {words}")
+        assert said.count("\n") == 1
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["today.csv"]
+    shutil.copytree(model_folder, tmp_path / "there")
+    with pytest.raises(UserError, match="it is there already"):
+        update(model_folder, table, output=tmp_path / "there")
