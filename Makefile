@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 # pyenv has no command for a Python that is there and not chosen
 FOUND   = $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null || ls $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/$(NAME) 2>/dev/null | tail -1)
 
-.PHONY: install run try table benchmark benchmark-data benchmark-quick test test-without-kernels lint docs docs-test notebooks clean
+.PHONY: install run try table benchmark benchmark-data benchmark-quick test test-without-kernels lint docs docs-test notebooks audit licences clean
 install: $(STAMP)
 
 # mamba-ssm and causal-conv1d without their compiled CUDA parts: the Triton kernels are what the tests run. RecBole without
@@ -99,6 +99,15 @@ notebooks: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter-execute --inplace examples/*.ipynb
 
 WORKERS := -n auto --dist loadfile --no-loadscope-reorder
+
+# Known defects of what is installed, by pip-audit, which asks PyPI's list; and the licences of it (docs/licences.md).
+audit: install
+	$(VENV)/audit/bin/python -c '' 2>/dev/null || { $(FOUND) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit; }
+	$(BIN)/pip freeze --exclude-editable > $(VENV)/audit.txt
+	$(VENV)/audit/bin/pip-audit --no-deps --disable-pip -r $(VENV)/audit.txt
+
+licences: install
+	$(BIN)/python .ci/licences.py
 
 clean:
 	rm -rf docs/_build docs/_made .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _elsewhere_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Logs that RecBole writes where it stands do not land in the repository."""
     before = os.getcwd()
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))  # nor a key in the user's own folder
     os.chdir(tmp_path_factory.mktemp("standing"))
     yield
     os.chdir(before)

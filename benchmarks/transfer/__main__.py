@@ -72,7 +72,7 @@ def settings_of(run: Run, out: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def checkpoint_of(source: str, seed: int, after: int, out: Path) -> Path:
     """Where the checkpoint of a pre-training after so many epochs is kept."""
-    return out / "saved" / f"{source}-seed{seed}-epoch{after:04d}.pth"
+    return out / "saved" / f"{source}-seed{seed}-epoch{after:04d}.safetensors"
 
 
 def carry_out(run: Run, target: str, out: Path, options: dict[str, Any]) -> dict[str, Any]:

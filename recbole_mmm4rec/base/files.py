@@ -9,13 +9,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from recbole_mmm4rec.base.errors import UserError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR)
 
 
 @contextmanager
@@ -27,16 +28,16 @@ def whole_file(path: str | Path, durable: bool = False) -> Iterator[IO[bytes]]:
         durable: it is on the disk, also after a loss of power, before this returns.
 
     Raises:
-        UserError: the disk is full; what had the name before is as it was.
+        UserError: the disk is full, or nothing can be written there; what had the name before is as it was.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for part in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        number = part.name.split(".")[-2]
-        if number.isdecimal() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
-            part.unlink(missing_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for part in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+            number = part.name.split(".")[-2]
+            if number.isdecimal() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
+                part.unlink(missing_ok=True)
         with temporary.open("wb") as file:
             yield file
             if durable:
@@ -44,14 +45,17 @@ def whole_file(path: str | Path, durable: bool = False) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         os.replace(temporary, target)
     except (OSError, RuntimeError) as error:
-        reason = _no_room(error)
+        reason, way_out = _no_room(error), "make room"
+        if not reason and isinstance(error, OSError) and error.errno in _NO_RIGHT:
+            reason, way_out = os.strerror(error.errno), "let its folder be written to"
         if not reason:
             raise
         raise UserError(
-            f"{str(path)!r} cannot be written: {reason}; make room (what had that name before is as it was)"
+            f"{str(path)!r} cannot be written: {reason}; {way_out} (what had that name before is as it was)"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that has become read-only keeps it
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.token_order import KEY, other_tokens, users_matter
+from recbole_mmm4rec.checkpoints.tree import plain_settings
 from recbole_mmm4rec.distributed import group
 
 
@@ -66,9 +67,9 @@ class Settings:
     def __init__(self, config: Any) -> None:
         self.config = config
 
-    def state_dict(self) -> Any:
-        """The configuration itself."""
-        return self.config
+    def state_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return plain_settings(self.config.final_config_dict)
 
     def load_state_dict(self, state: Any) -> None:
         """Change nothing; refuse a checkpoint whose ids stand for other tokens.

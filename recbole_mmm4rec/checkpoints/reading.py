@@ -1,8 +1,9 @@
 """Reading checkpoints that somebody else may have made, without running what they hold.
 
 A RecBole ``.pth`` is a pickle with the configuration as Python objects, and a pickle can name any function to be
-called. Here tensors are rebuilt by PyTorch; every other class or function that a checkpoint of RecBole may name becomes
-a stand-in that keeps what it is given and does nothing; a file that names anything else is refused.
+called. Here tensors are rebuilt by PyTorch, arrays and numbers of NumPy and matrices of SciPy from their bytes; every
+other class or function that a checkpoint of RecBole may name becomes a stand-in that keeps what it is given and does
+nothing; a file that names anything else is refused.
 
 What is trusted: PyTorch's reader of tensors, and Python's unpickler with the names that :data:`_REAL` lists. What is
 not guarded against: a file that is made to take much memory.
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ _REAL: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
 }
 _STAND_IN_ROOTS = (
-    *("recbole", "recbole_mmm4rec", "torch", "numpy", "yaml"),
+    *("recbole", "recbole_mmm4rec", "torch", "numpy", "scipy", "yaml"),
     *("collections", "pathlib", "datetime", "copyreg", "_codecs"),
 )
 _STAND_IN_BUILTINS = ("set", "frozenset", "complex", "bytearray", "object", "slice", "range")
@@ -62,12 +64,72 @@ class StandIn:
         """Of a list's kin; not kept."""
 
 
+class _Numbers(StandIn):
+    """An array of NumPy's on its way: kept are shape, kind of numbers, order and bytes."""
+
+    def array(self) -> np.ndarray:
+        """The array.
+
+        Raises:
+            ValueError: it holds objects, or other bytes than its shape says.
+        """
+        _, shape, kind, by_columns, content = self.state
+        numbers = np.frombuffer(content, _number_kind(kind)).reshape(shape, order="F" if by_columns else "C")
+        return numbers.copy(order="C")
+
+
+class _Kind(StandIn):
+    """What an array holds, as NumPy writes it: a word such as ``f8``, and the order of the bytes."""
+
+    def __init__(self, name: Any, *given: Any) -> None:
+        self.name = name
+
+    def dtype(self) -> np.dtype:
+        """NumPy's.
+
+        Raises:
+            ValueError: something else than numbers and words.
+        """
+        if not re.fullmatch(r"[biufSU]\d+", str(self.name)):
+            raise ValueError("an array holds more than numbers and words")
+        return np.dtype((">" if self.state and self.state[1] == ">" else "<") + str(self.name))
+
+
+def _number_kind(kind: Any) -> np.dtype:
+    if not isinstance(kind, _Kind):
+        raise ValueError("an array does not say what it holds")
+    return kind.dtype()
+
+
+def _number(kind: Any, content: Any = None) -> Any:
+    """A number of NumPy's, as Python's own."""
+    return np.frombuffer(content, _number_kind(kind))[0].item()
+
+
+def _array(*given: Any) -> _Numbers:
+    return _Numbers()
+
+
+def _bytes_of(text: str, coding: str = "latin1") -> bytes:
+    """Bytes, which old protocols of pickle write as text."""
+    return text.encode("latin1")
+
+
+_NUMPY = {"scalar": _number, "_reconstruct": _array}
+
+
 class _Unpickler(pickle.Unpickler):
-    """Python's unpickler with three functions and otherwise stand-ins."""
+    """Python's unpickler with a few functions and otherwise stand-ins."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _REAL:
             return _REAL[module, name]
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _NUMPY:
+            return _NUMPY[name]
+        if (module, name) == ("numpy", "dtype"):
+            return _Kind
+        if (module, name) == ("_codecs", "encode"):
+            return _bytes_of
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         builtin = module in ("builtins", "__builtin__") and name in _STAND_IN_BUILTINS
@@ -95,17 +157,55 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # PyTorch remarks on RecBole's version of pickle
             content = _read(file)
+            plain = _plain(dict(content)) if isinstance(content, Mapping) else None
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint {str(path)!r} is not read: {_first_line(error)}") from None
     except Exception as error:  # a damaged file may make zip, pickle and PyTorch's readers fail in any way
         raise UserError(f"checkpoint {str(path)!r} cannot be read: {_first_line(error)}") from None
-    if not isinstance(content, Mapping):
+    if plain is None:
         raise UserError(f"checkpoint {str(path)!r} holds a {type(content).__name__}, not a dictionary of weights")
-    content = dict(content)
+    return plain
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with ``config`` as its settings, and arrays in place of what stands for them."""
     if isinstance(content.get("config"), StandIn):
         state = content["config"].state
         content["config"] = dict(state.get("final_config_dict") or {}) if isinstance(state, dict) else {}
-    return content
+    return {name: part if name == "config" else _filled(part) for name, part in content.items()}
+
+
+def _filled(value: Any) -> Any:
+    """A value with arrays and matrices in place of what stands for them, in any nesting of plain containers.
+
+    Raises:
+        ValueError: one cannot be rebuilt.
+    """
+    if type(value) is dict:
+        return {key: _filled(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_filled(part) for part in value)
+    if isinstance(value, _Numbers):
+        return value.array()
+    matrix = re.fullmatch(r"(csr|csc|lil)_(matrix|array)", type(value).__name__)
+    return _matrix(matrix[1], value.state) if matrix and isinstance(value, StandIn) else value
+
+
+def _matrix(form: str, state: Any) -> Any:
+    """A matrix of SciPy's from what it was filled with."""
+    from scipy import sparse
+
+    parts = {name.lstrip("_"): part for name, part in state.items()}
+    if form == "lil":  # lists of columns and of numbers, one list a row
+        columns, numbers = (parts[name].state[4] for name in ("rows", "data"))
+        rows = [row for row, found in enumerate(columns) for _ in found]
+        data, places = ([one for found in part for one in found] for part in (numbers, columns))
+        return sparse.coo_matrix((data, (rows, places)), shape=parts["shape"]).tolil()
+    compressed = sparse.csr_matrix if form == "csr" else sparse.csc_matrix
+    given = tuple(_filled(parts[name]) for name in ("data", "indices", "indptr"))
+    matrix = compressed(given, shape=parts["shape"])
+    matrix.check_format(full_check=True)  # what lies outside would be read as it stands in memory
+    return matrix
 
 
 def _read(file: Path) -> Any:

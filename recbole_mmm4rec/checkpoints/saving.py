@@ -12,21 +12,46 @@ from recbole_mmm4rec.checkpoints.parts import parts_of
 
 _NEEDED = ("cur_step", "best_valid_score", "state_dict", "optimizer")
 """Parts that every trainer of RecBole has written."""
+_STOCK = ("epoch", "cur_step", "best_valid_score", "state_dict", "other_parameter", "optimizer")
 _MISFITS = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
 
 
-def save(trainer: Any, epoch: int, file: str | Path) -> None:
+def save(trainer: Any, epoch: int, file: str | Path, instead: Mapping[str, Any] | None = None) -> None:
     """Write all parts of a trainer.
 
     Args:
         trainer: any trainer of RecBole's kind.
         epoch: RecBole's number of the last finished one; -1 before the first.
         file: where to.
+        instead: states of parts that are written in place of what they are now.
 
     Raises:
         UserError: it cannot be written.
     """
-    files.write(file, {"epoch": epoch, **{name: part.state_dict() for name, part in parts_of(trainer)}})
+    parts = {name: part.state_dict() for name, part in parts_of(trainer)}
+    files.write(file, {"epoch": epoch, **parts, **(instead or {})})
+
+
+def save_stock(trainer: Any) -> str | None:
+    """Write the best model once more as RecBole without this package reads it: a pickle, with its configuration.
+
+    Args:
+        trainer: one that has kept a best model.
+
+    Returns:
+        the file, beside the best model's; None where there is no best model, or it is such a file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    best = Path(getattr(trainer, "saved_model_file", ""))
+    if not best.is_file() or best.suffix == files.STOCK:
+        return None
+    state = {name: part for name, part in files.read(best).items() if name in _STOCK}
+    state["optimizer"].pop("names", None)
+    stock = str(best.with_suffix(files.STOCK))
+    files.write(stock, {**state, "config": trainer.config})
+    return stock
 
 
 def load(trainer: Any, state: Mapping[str, Any], source: str) -> None:

@@ -96,7 +96,7 @@ class Runner:
 
     def checkpoint(self, identity: str) -> Path:
         """Where a pre-training's model lies."""
-        return self.out / "pretrained" / f"{identity}.pth"
+        return self.out / "pretrained" / f"{identity}.safetensors"
 
     def _is_lost(self, identity: str) -> bool:
         return not self.checkpoint(identity).is_file()

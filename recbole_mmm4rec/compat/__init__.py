@@ -25,100 +25,86 @@ INSTALL_RECBOLE = "pip install --no-deps recbole==1.2.1"
 
 _HERE = "recbole_mmm4rec.compat"
 
-REPAIRS: dict[str, tuple[str, ...]] = (
-    {
-        "recbole": (f"{_HERE}.environment:alias_numpy_names",),
-        "recbole.utils.utils": (
-            f"{_HERE}.config:name_unknown_models",
-            f"{_HERE}.environment:survive_failed_profiling",
-            f"{_HERE}.environment:make_folders_together",
-        ),
-        "recbole.utils.argument_list": (f"{_HERE}.caches:compare_data_files",),
-        "recbole.config.configurator": (
-            f"{_HERE}.config:read_literals",
-            f"{_HERE}.config:explain_config_files",
-            f"{_HERE}.config:settle_defaults",
-            f"{_HERE}.config:prefer_prepared_ml_100k",
-            f"{_HERE}.config:obey_use_gpu",
-            f"{_HERE}.caches:fingerprint_data_files",
-            f"{_HERE}.distributed:enter_group",
-        ),
-        "recbole.data.dataset.dataset": (
-            f"{_HERE}.data:read_atomic_files",
-            f"{_HERE}.data:name_unloaded_columns",
-            f"{_HERE}.data:fill_missing_values",
-            f"{_HERE}.data:sort_times_in_64_bits",
-            f"{_HERE}.data:measure_sequences",
-            f"{_HERE}.data:copy_read_only_columns",
-            f"{_HERE}.data:finish_downloads",
-            f"{_HERE}.caches:save_datasets_whole",
-        ),
-        "recbole.data.dataset.kg_dataset": (f"{_HERE}.data:measure_sequences",),
-        "recbole.data.dataset.sequential_dataset": (
-            f"{_HERE}.data:measure_sequences",
-            f"{_HERE}.data:keep_times_between_users",
-            f"{_HERE}.sequential:check_sequences",
-            f"{_HERE}.sequential:use_ready_made_splits",
-        ),
-        "recbole.data.interaction": (f"{_HERE}.data:sort_tensors",),
-        "recbole.data.dataloader.abstract_dataloader": (
-            f"{_HERE}.loading:number_samples",
-            f"{_HERE}.loading:shuffle_in_parts",
-            f"{_HERE}.distributed:split_batches",
-        ),
-        "recbole.sampler.sampler": (f"{_HERE}.loading:share_empty_sets",),
-        "recbole.data.utils": (
-            f"{_HERE}.caches:remake_unreadable_datasets",
-            f"{_HERE}.caches:save_dataloaders_whole",
-            f"{_HERE}.caches:load_dataloaders_of_any_model",
-        ),
-        "recbole.trainer.trainer": (
-            f"{_HERE}.training:load_and_save_checkpoints",
-            f"{_HERE}.training:use_current_amp",
-            f"{_HERE}.training:build_nadam",
-            f"{_HERE}.tensorboard:write_tensorboard_late",
-            f"{_HERE}.distributed:train_jointly",
-            f"{_HERE}.distributed:load_one_checkpoint",
-        ),
-        "recbole.trainer.hyper_tuning": (
-            f"{_HERE}.config:read_literals",
-            f"{_HERE}.tuning:draw_with_new_generator",
-            f"{_HERE}.tuning:find_every_combination",
-        ),
-        "recbole.evaluator.collector": (
-            f"{_HERE}.models:collect_numbers",
-            f"{_HERE}.distributed:merge_evaluations",
-        ),
-        "recbole.evaluator.evaluator": (f"{_HERE}.distributed:evaluate_once",),
-        "recbole.model.general_recommender.pop": (f"{_HERE}.models:count_every_interaction",),
-        "recbole.model.layers": (f"{_HERE}.models:embed_several_numbers",),
-        "recbole.model.sequential_recommender.sasrecf": (f"{_HERE}.models:count_each_feature_once",),
-        "recbole.model.sequential_recommender.sine": (f"{_HERE}.models:switch_anomaly_detection_off",),
-    }
-    | {
-        f"recbole.model.{name}": (f"{_HERE}.training:load_and_save_checkpoints",)
-        for name in (
-            "context_aware_recommender.kd_dagfm",
-            "general_recommender.convncf",
-            "general_recommender.nais",
-            "general_recommender.neumf",
-            "general_recommender.ract",
-            "sequential_recommender.s3rec",
-        )
-    }
-    | {
-        f"recbole.model.{name}": (f"{_HERE}.models:fill_sparse_matrices",)
-        for name in (
-            "general_recommender.gcmc",
-            "general_recommender.lightgcn",
-            "general_recommender.ncl",
-            "general_recommender.ngcf",
-            "general_recommender.spectralcf",
-            "knowledge_aware_recommender.kgin",
-            "knowledge_aware_recommender.mcclk",
-        )
-    }
-)
+REPAIRS: dict[str, tuple[str, ...]] = {
+    "recbole": (f"{_HERE}.environment:alias_numpy_names",),
+    "recbole.utils.utils": (
+        f"{_HERE}.config:name_unknown_models",
+        f"{_HERE}.environment:survive_failed_profiling",
+        f"{_HERE}.environment:make_folders_together",
+    ),
+    "recbole.utils.argument_list": (f"{_HERE}.caches:compare_data_files",),
+    "recbole.config.configurator": (
+        f"{_HERE}.config:read_literals",
+        f"{_HERE}.config:explain_config_files",
+        f"{_HERE}.config:settle_defaults",
+        f"{_HERE}.config:prefer_prepared_ml_100k",
+        f"{_HERE}.config:obey_use_gpu",
+        f"{_HERE}.caches:fingerprint_data_files",
+        f"{_HERE}.distributed:enter_group",
+    ),
+    "recbole.data.dataset.dataset": (
+        f"{_HERE}.data:read_atomic_files",
+        f"{_HERE}.data:name_unloaded_columns",
+        f"{_HERE}.data:fill_missing_values",
+        f"{_HERE}.data:sort_times_in_64_bits",
+        f"{_HERE}.data:measure_sequences",
+        f"{_HERE}.data:copy_read_only_columns",
+        f"{_HERE}.data:finish_downloads",
+        f"{_HERE}.caches:save_datasets_whole",
+    ),
+    "recbole.data.dataset.kg_dataset": (f"{_HERE}.data:measure_sequences",),
+    "recbole.data.dataset.sequential_dataset": (
+        f"{_HERE}.data:measure_sequences",
+        f"{_HERE}.data:keep_times_between_users",
+        f"{_HERE}.sequential:check_sequences",
+        f"{_HERE}.sequential:use_ready_made_splits",
+    ),
+    "recbole.data.interaction": (f"{_HERE}.data:sort_tensors",),
+    "recbole.data.dataloader.abstract_dataloader": (
+        f"{_HERE}.loading:number_samples",
+        f"{_HERE}.loading:shuffle_in_parts",
+        f"{_HERE}.distributed:split_batches",
+    ),
+    "recbole.sampler.sampler": (f"{_HERE}.loading:share_empty_sets",),
+    "recbole.data.utils": (
+        f"{_HERE}.caches:remake_unreadable_datasets",
+        f"{_HERE}.caches:save_dataloaders_whole",
+        f"{_HERE}.caches:load_dataloaders_of_any_model",
+    ),
+    "recbole.trainer.trainer": (
+        f"{_HERE}.training:use_current_amp",
+        f"{_HERE}.training:build_nadam",
+        f"{_HERE}.tensorboard:write_tensorboard_late",
+        f"{_HERE}.epochs:train_in_steps",
+        f"{_HERE}.distributed:train_jointly",
+        f"{_HERE}.distributed:load_one_checkpoint",
+    ),
+    "recbole.trainer.hyper_tuning": (
+        f"{_HERE}.config:read_literals",
+        f"{_HERE}.tuning:draw_with_new_generator",
+        f"{_HERE}.tuning:find_every_combination",
+    ),
+    "recbole.evaluator.collector": (
+        f"{_HERE}.models:collect_numbers",
+        f"{_HERE}.distributed:merge_evaluations",
+    ),
+    "recbole.evaluator.evaluator": (f"{_HERE}.distributed:evaluate_once",),
+    "recbole.model.general_recommender.pop": (f"{_HERE}.models:count_every_interaction",),
+    "recbole.model.layers": (f"{_HERE}.models:embed_several_numbers",),
+    "recbole.model.sequential_recommender.sasrecf": (f"{_HERE}.models:count_each_feature_once",),
+    "recbole.model.sequential_recommender.sine": (f"{_HERE}.models:switch_anomaly_detection_off",),
+} | {
+    f"recbole.model.{name}": (f"{_HERE}.models:fill_sparse_matrices",)
+    for name in (
+        "general_recommender.gcmc",
+        "general_recommender.lightgcn",
+        "general_recommender.ncl",
+        "general_recommender.ngcf",
+        "general_recommender.spectralcf",
+        "knowledge_aware_recommender.kgin",
+        "knowledge_aware_recommender.mcclk",
+    )
+}
 """The repairs of each RecBole module, run right after the module has been executed."""
 
 DURING_IMPORT = {

@@ -1,4 +1,8 @@
-"""Repairs of RecBole's cached data sets and loaders (``save_dataset``, ``save_dataloaders``)."""
+"""Repairs of RecBole's cached data sets and loaders (``save_dataset``, ``save_dataloaders``).
+
+They are pickles, and a pickle runs what it holds. So each one is marked with a key that lies in the folder of the user
+who has written it, and one that this user has not written is not read but made anew.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from typing import Any
 import torch
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.base.signed import key_file, read_signed, write_signed
 from recbole_mmm4rec.compat.tools import ModuleView, replace_function
 
 logger = logging.getLogger(__name__)
@@ -94,8 +98,7 @@ def save_datasets_whole(module: ModuleType) -> None:
     def save(self: Any) -> None:
         path = Path(self.config["checkpoint_dir"]) / f"{self.config['dataset']}-{type(self).__name__}.pth"
         logger.info("Saving filtered dataset into [%s]", path)
-        with whole_file(path) as file:
-            pickle.dump(self, file)
+        _write(path, self)
 
     module.Dataset.save = save
 
@@ -104,8 +107,8 @@ def remake_unreadable_datasets(module: ModuleType) -> None:
     """Make a cached data set anew that cannot be read, or is a link to a file in another folder.
 
     Broken: ``create_dataset`` (data/utils.py:58) ends in pickle's traceback on a file that is cut off or of other
-    versions. The module's own name ``pickle`` hides Python's. What is trusted: a pickle in ``checkpoint_dir`` runs what
-    it holds.
+    versions, and runs whatever a pickle holds. The module's own name ``pickle`` hides Python's. What is trusted: a
+    cache that the user's own key has marked, so a program that the user has run wrote it.
     """
 
     def load(file: Any) -> Any:
@@ -113,12 +116,16 @@ def remake_unreadable_datasets(module: ModuleType) -> None:
             path = Path(file.name)
             if path.resolve().parent != path.parent.resolve():
                 raise ValueError("a link to another folder")
-            found = pickle.load(file)
+            content = read_signed(path)
+            if content is None:
+                raise ValueError("this user has not written it on this machine")
+            found = pickle.loads(content)
             if not isinstance(found, list) and not hasattr(found, "config"):
                 raise ValueError("no data set")
             return found
-        except Exception as error:  # a damaged pickle raises anything
-            logger.warning("%s cannot be read and is made anew (%s)", file.name, type(error).__name__)
+        except Exception as error:  # a pickle of other versions raises anything
+            why = str(error) if isinstance(error, ValueError) else type(error).__name__
+            logger.warning("%s is not read and is made anew (%s)", file.name, " ".join(why.split()))
             return SimpleNamespace(config=defaultdict(object))  # it differs from every configuration
 
     vars(module)["pickle"] = ModuleView(pickle, load=load)
@@ -140,8 +147,7 @@ def save_dataloaders_whole(module: ModuleType) -> None:
         try:
             for part in parts:
                 part.generator = part.sampler.generator = None
-            with whole_file(path) as file:
-                pickle.dump(states, file)
+            _write(path, states)
         finally:
             for part, own, sampler in generators:
                 part.generator, part.sampler.generator = own, sampler
@@ -179,6 +185,12 @@ def load_dataloaders_of_any_model(module: ModuleType) -> None:
         return loaders
 
     replace_function(module.load_split_dataloaders, lambda _: load_split_dataloaders)
+
+
+def _write(path: Path, value: Any) -> None:
+    """Write a cache that this user alone reads again."""
+    if not write_signed(path, pickle.dumps(value)):
+        logger.warning("%s is not kept: there is no place for a key of this user's (%s)", path, key_file())
 
 
 def _dataloaders_file(config: Any) -> Path:

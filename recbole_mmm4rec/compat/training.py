@@ -1,38 +1,13 @@
-"""Repairs of RecBole's trainers and checkpoints."""
+"""Repairs of RecBole's trainers."""
 
 from __future__ import annotations
 
-import os
 from functools import partial, wraps
-from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
-from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.compat.tools import ModuleView
 from recbole_mmm4rec.settings.registry import settings_of
-
-
-def load_and_save_checkpoints(module: ModuleType) -> None:
-    """Load the checkpoints that RecBole writes, and write them whole.
-
-    Broken: since PyTorch 2.6 ``torch.load`` refuses RecBole's own files, which hold the configuration as Python objects
-    (trainer/trainer.py:323, 583; #2212 for NeuMF); ``torch.save`` writes over the best checkpoint in place (#1735).
-    Only this module's name ``torch`` is changed.
-
-    What is trusted: a ``.pth`` file is a pickle, and loading it runs whatever code it holds. Load only files that you
-    have written yourself.
-    """
-    torch = module.torch
-
-    def save(content: object, file: str | os.PathLike[str] | IO[bytes], *args: Any, **kwargs: Any) -> None:
-        if not isinstance(file, (str, os.PathLike)):
-            torch.save(content, file, *args, **kwargs)
-            return
-        with whole_file(Path(file)) as whole:
-            torch.save(content, whole, *args, **kwargs)
-
-    vars(module)["torch"] = ModuleView(torch, load=partial(torch.load, weights_only=False), save=save)
 
 
 def use_current_amp(module: ModuleType) -> None:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER
 
 DEFAULT_PORT = "5678"
 _OFTEN_SECONDS = 0.2
+_TIME_TO_WRITE = 60.0
+"""Seconds that processes have to make their step and write a checkpoint, when the training is ended."""
 
 
 def from_environment(nproc: int = 1) -> dict[str, Any] | None:
@@ -124,12 +126,24 @@ def start(function: Callable[..., None], arguments: tuple[Any, ...], place: Mapp
             raise LostProcessError(f"{told}; the others were stopped. {GO_ON}") from None
         print(f"warning: {told} after the result was known", file=sys.stderr)
     except BaseException:  # Ctrl-C for this process alone: the others would train on
-        for process in context.processes:
-            process.kill()
-        for process in context.processes:
-            process.join()
+        _end(context.processes)
         raise
     return results[-1] if results else None
+
+
+def _end(processes: Sequence[Any]) -> None:
+    """Let processes write what goes on, and end; what has not ended by then is killed."""
+    try:
+        for process in processes:
+            process.terminate()
+        until = time.monotonic() + _TIME_TO_WRITE
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+    finally:  # a second Ctrl-C does not wait
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
 
 
 def _beside_the_launcher(number: int, function: Callable[..., None], launcher: int, *arguments: Any) -> None:
@@ -171,7 +185,7 @@ def _what_happened(processes: list[Any], place: Mapping[str, Any], error: Except
     return f"process {number} of {size} {why}"
 
 
-GO_ON = "The same command with --resume=True goes on after the last finished epoch"
+GO_ON = "The same command with --resume=True goes on after the last checkpoint"
 
 
 def share_cores(nproc: int) -> None:

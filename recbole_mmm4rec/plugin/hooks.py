@@ -14,6 +14,7 @@ Hook = Callable[[ModuleType], None]
 """A function that gets the module."""
 
 _HERE = "recbole_mmm4rec.plugin"
+_FILES = "recbole_mmm4rec.checkpoints.recbole_files"
 
 HOOKS: dict[str, tuple[str, ...]] = {
     "recbole.utils.argument_list": (f"{_HERE}.offers:add_dataset_keys",),
@@ -31,7 +32,23 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "recbole.model.abstract_recommender": ("recbole_mmm4rec.scoring.beside:install",),
     "recbole.data.dataloader.abstract_dataloader": ("recbole_mmm4rec.scoring.beside:draw_negatives_alone",),
     "recbole.trainer": (f"{_HERE}.offers:offer_trainer",),
-    "recbole.trainer.trainer": ("recbole_mmm4rec.training.installed:watch_trainers",),
+    "recbole.trainer.trainer": (
+        f"{_FILES}:use_our_files",
+        f"{_FILES}:name_our_files",
+        "recbole_mmm4rec.training.installed:watch_trainers",
+    ),
     "recbole.quick_start.quick_start": (f"{_HERE}.offers:replace_quick_start",),
+    **{
+        f"recbole.model.{name}": (f"{_FILES}:use_our_files",)
+        for name in (
+            "context_aware_recommender.kd_dagfm",
+            "general_recommender.convncf",
+            "general_recommender.nais",
+            "general_recommender.neumf",
+            "general_recommender.ract",
+            "sequential_recommender.s3rec",
+        )
+    },
+    "recbole.model.general_recommender.ldiffrec": (f"{_FILES}:read_arrays_alone",),
 }
 """Module of RecBole to our hooks, as ``module:function``."""

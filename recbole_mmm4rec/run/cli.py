@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python run_recbole.py")
         return 0
     return ended(
         lambda: _told(parse_arguments(arguments)),
-        lambda: _after_a_break(parse_arguments(arguments)),
+        lambda: _after_a_break(prog, arguments),
         terminable="RANK" not in os.environ,  # torchrun ends its processes with SIGTERM, and has told why
     )
 
@@ -70,7 +70,7 @@ def _parser(prog: str) -> Parser:
     add("--neighbour_weight", metavar="W", help=(
         "beside the scores of a sequential model, W times what other users took together (default: 0)"
     ))  # fmt: skip
-    add("--resume", metavar="True", help="go on after the last finished epoch of the same run, where it was broken off")
+    add("--resume", metavar="True", help="go on where the same run was broken off, inside an epoch, too")
     ours = parser.add_argument_group("MMM4Rec")
     ours.add_argument("--stage", metavar="pretrain", help="train on merged shops, to start from later")
     ours.add_argument("--pretrained", metavar="FILE", help=(
@@ -91,13 +91,20 @@ def _parser(prog: str) -> Parser:
     return parser
 
 
-def _after_a_break(given: Mapping[str, str]) -> str:
-    """What to do after an interruption: epochs are noted with ``resume``, by several processes and in pre-training."""
-    if given.get("resume", "").lower() == "true" or given.get("stage") == "pretrain":
-        return "the same command goes on after the last finished epoch"
-    if given.get("nproc", "1") != "1" or "world_size" in given or "TORCHELASTIC_RESTART_COUNT" in os.environ:
-        return "with --resume=True the same command goes on after the last finished epoch"
-    return "a training with --resume=True can go on after such a break"
+def _after_a_break(prog: str, arguments: Sequence[str]) -> str:
+    """What to type after an interruption, and from where the training then goes on."""
+    given = parse_arguments(list(arguments))
+    pretrains = given.get("stage") == "pretrain" and "resume" not in given
+    goes_on = pretrains or given.get("resume", "").lower() == "true"
+    command = shlex.join([*prog.split(), *arguments, *([] if goes_on else ["--resume=True"])])
+    keeping = sys.modules.get("recbole_mmm4rec.training.keeping")
+    file = getattr(keeping, "noted", None)
+    several = given.get("nproc", "1") != "1" or "world_size" in given or "TORCHELASTIC_RESTART_COUNT" in os.environ
+    if file is not None:
+        return f"a checkpoint is in {str(file)!r}; go on with: {command}"
+    if goes_on or several:
+        return f"go on after the last checkpoint with: {command}"
+    return f"nothing was trained that could be kept; begin with: {command}"
 
 
 def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:

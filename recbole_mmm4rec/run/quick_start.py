@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from recbole.config import Config
 from recbole.utils import get_environment, init_seed, set_color
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.format import read_trusted
+from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.token_order import KEY, check_token_order
-from recbole_mmm4rec.compat.caches import refresh_fingerprint
 from recbole_mmm4rec.distributed import group, launch
 from recbole_mmm4rec.run.build import Start, build, build_data, build_model, check_data_files, make_config, start_log
 from recbole_mmm4rec.run.folder import wants_folder, write_model_folder
 from recbole_mmm4rec.run.measured import Ranks, measured, watch
+from recbole_mmm4rec.run.settings_again import config_again
 from recbole_mmm4rec.training.history import best_epoch
 
 
@@ -147,6 +147,7 @@ def _run_rank(
 ) -> None:
     """One process of several; being of this package, it makes the spawned process import the plug-in."""
     sys.argv = sys.argv[:1]  # RecBole would read the command line once more, and differently
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the process that has started this one tells the user
     launch.share_cores(config_dict["nproc"])
     try:
         run_recbole(model, dataset, config_file_list, {**config_dict, "local_rank": rank}, saved, queue)
@@ -201,28 +202,23 @@ def objective_function(
 
 
 def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, Any, Any]:
-    """What a checkpoint was trained on and the model it holds.
-
-    The file is a pickle, and loading it runs the code it holds: load only files that you have written yourself.
+    """What a checkpoint was trained on and the model it holds; nothing that the file holds is run.
 
     Args:
-        model_file: a ``.pth`` file that a RecBole trainer has written.
+        model_file: a checkpoint of ours, or a ``.pth`` of a RecBole trainer.
 
     Returns:
         Configuration, model, data set, training, validation and test loaders.
 
     Raises:
-        UserError: when the file is missing or is not such a checkpoint, or its data set cannot be used, or numbers its
-            items in another way than the checkpoint.
+        UserError: when the file is missing or is not such a checkpoint, its data set cannot be used or numbers its
+            items in another way than the checkpoint, or its settings come out otherwise.
     """
-    checkpoint = read_trusted(model_file)
-    config = checkpoint["config"]
-    trained_with = config[KEY]
-    refresh_fingerprint(config)
-    config["single_spec"], config["local_rank"] = True, 0  # also of a training on several processes
-    if not torch.cuda.is_available():
-        config["device"] = torch.device("cpu")
-    check_data_files(config)
+    checkpoint = read(model_file)
+    if not {"config", "state_dict"} <= checkpoint.keys() or not isinstance(checkpoint["config"], dict):
+        raise UserError(f"model file {str(model_file)!r} is not a checkpoint of a RecBole trainer")
+    trained_with = checkpoint["config"].get(KEY)
+    config = config_again(checkpoint["config"], f"model file {str(model_file)!r}")
     start_log(config)
     logging.getLogger().info(config)
     dataset, (train, valid, test) = build_data(config)

@@ -48,6 +48,14 @@ class Averaging(Observer):
         """What is validated, kept and scored with takes its place."""
         self.show()
 
+    def pausing(self, training: Training) -> None:
+        """What is written is the average, with what trains beside it."""
+        self.show()
+
+    def going_on(self, training: Training) -> None:
+        """What trains takes its place."""
+        self.hide()
+
     def step(self) -> None:
         """Take the weights in after an optimiser step."""
         self.averaged.update_parameters(self.network)

@@ -28,10 +28,10 @@ class LossSum:
         total: sum of those that were read; seen: how many.
     """
 
-    def __init__(self, every: int) -> None:
-        """Read ``every`` losses together, at least 1."""
+    def __init__(self, every: int, total: float = 0.0, seen: int = 0) -> None:
+        """Read ``every`` losses together, at least 1, and go on with a sum of so many."""
         self.every = every
-        self.total, self.seen = 0.0, 0
+        self.total, self.seen = total, seen
         self._waiting: list[Tensor] = []
 
     def add(self, losses: list[Tensor]) -> None:
@@ -44,16 +44,17 @@ class LossSum:
         if len(self._waiting) >= self.every:
             self.read()
 
-    def read(self) -> None:
-        """Read all that wait; raises as :meth:`add`."""
+    def read(self) -> float:
+        """Read all that wait, and give the sum; raises as :meth:`add`."""
         if not self._waiting:
-            return
+            return self.total
         values = torch.stack(self._waiting).tolist()
         self._waiting = []
         if any(value != value for value in values):
             raise ValueError("Training loss is nan")
         self.total += sum(values)
         self.seen += len(values)
+        return self.total
 
     def __str__(self) -> str:
         return f"loss {self.total / self.seen:.4f}" if self.seen else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from time import perf_counter
 from typing import Any, ClassVar
@@ -18,6 +18,9 @@ from recbole.utils import set_color
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.token_order import KEY, check_token_order
 from recbole_mmm4rec.distributed import group
+from recbole_mmm4rec.training.not_a_number import leaves_out
+from recbole_mmm4rec.training.steps import Steps
+from recbole_mmm4rec.training.stopping import Stopping
 
 ORDER = {
     "history": "a validation stands in the history before anybody else speaks of it",
@@ -56,6 +59,18 @@ class Observer:
 
     def epoch_begins(self, training: Training, epoch: int) -> None:
         """All that belongs to the epoch before is done."""
+
+    def stepped(self, training: Training) -> None:
+        """A step was made, where the loop tells of them; ``training.steps`` knows the place."""
+
+    def pausing(self, training: Training) -> None:
+        """In the middle of an epoch the state is about to be written."""
+
+    def going_on(self, training: Training) -> None:
+        """It was written."""
+
+    def broken_off(self, training: Training) -> None:
+        """Ctrl-C or SIGTERM is about to end the training, between two epochs or in a validation."""
 
     def epoch_trained(self, training: Training, epoch: int) -> None:
         """Its steps are done, its validation is not."""
@@ -98,6 +113,8 @@ class Training:
         loss: the last epoch's as RecBole reports it, of several parts their sum; None before training.
         valid_seconds: of the last validation.
         running: whether ``fit`` is at work.
+        steps: the place in the epoch.
+        stopping: hears Ctrl-C and SIGTERM.
         left: closed when ``fit`` is left, in whichever way.
     """
 
@@ -111,8 +128,11 @@ class Training:
         self.epoch, self.seconds, self.valid_seconds = 0, 0.0, 0.0
         self.loss: float | None = None
         self.running = False
+        self.steps = Steps(trainer)
+        self.stopping = Stopping(self._broken_off)
         self.left = ExitStack()
         self._unfinished: int | None = None
+        self._since = 0.0
         trainer.training = self
         around = {
             "fit": self._fit,
@@ -142,6 +162,28 @@ class Training:
         score, result = self.trainer._valid_epoch(self.valid_data, show_progress=self.show_progress)
         return score, result
 
+    def stepped(self, loss: Callable[[], Any], batches: int = 1) -> None:
+        """A trainer's loop has made a step.
+
+        Args:
+            loss: gives the sum of losses since the epoch began, as the loop keeps it.
+            batches: of the step.
+        """
+        if self.steps.counts:
+            self.steps.add(batches, loss)
+            now = perf_counter()
+            self.seconds, self._since = self.seconds + now - self._since, now
+            for observer in self.observers:
+                observer.stepped(self)
+
+    def leaves_out(self, loss: Any, batch: Any) -> bool:
+        """Whether a loop leaves out a batch whose loss is not a number; see :mod:`.not_a_number`."""
+        return leaves_out(self.trainer, loss, batch, self.epoch, self.steps.done)
+
+    def _broken_off(self) -> None:
+        for observer in self.observers:
+            observer.broken_off(self)
+
     def _fit(self, fit: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(fit)
 
@@ -155,6 +197,7 @@ class Training:
             self._unfinished, self.running = None, True
             with ExitStack() as self.left:
                 self.left.callback(setattr, self, "running", False)
+                self.left.enter_context(self.stopping.listening())
                 if hasattr(self.trainer, "tensorboard"):
                     self.left.callback(self.trainer.tensorboard.close)
                 return self._trained(lambda: fit(*args, **kwargs))
@@ -191,13 +234,16 @@ class Training:
             self._end_epoch()
             for observer in self.observers:
                 observer.epoch_begins(self, epoch)
-            start = perf_counter()
-            loss = train(train_data, epoch_idx, *args, **kwargs)
-            self.seconds += perf_counter() - start
-            self.epoch, self._unfinished = epoch + 1, epoch
-            self.loss = sum(loss) if isinstance(loss, tuple) else loss
-            for observer in self.observers:
-                observer.epoch_trained(self, epoch)
+            self.epoch = epoch
+            self.steps.begin()
+            with self.stopping.put_off() if self.steps.counts else nullcontext():
+                self._since = perf_counter()
+                loss = train(train_data, epoch_idx, *args, **kwargs)
+                self.seconds += perf_counter() - self._since
+                self.epoch, self._unfinished = epoch + 1, epoch
+                self.loss = sum(loss) if isinstance(loss, tuple) else loss
+                for observer in self.observers:
+                    observer.epoch_trained(self, epoch)
             return loss
 
         return watched
@@ -223,13 +269,14 @@ class Training:
             if self.running and "saved_model_file" not in kwargs:
                 for observer in self.observers:
                     file = observer.saving(self, epoch, file)
-            if group.is_main() and file == best:
-                save(epoch, *args, **kwargs)
-            elif group.is_main():
-                save(epoch, verbose=False, saved_model_file=file)
-                if kwargs.get("verbose", True):
-                    self.trainer.logger.info(set_color("Saving current", "blue") + f": {best}")
-            group.barrier()
+            with self.stopping.put_off():
+                if group.is_main() and file == best:
+                    save(epoch, *args, **kwargs)
+                elif group.is_main():
+                    save(epoch, verbose=False, saved_model_file=file)
+                    if kwargs.get("verbose", True):
+                        self.trainer.logger.info(set_color("Saving current", "blue") + f": {best}")
+                group.barrier()
 
         return watched
 

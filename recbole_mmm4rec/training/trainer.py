@@ -121,7 +121,8 @@ class MMM4RecTrainer(RanksInPieces):
         loss_func = loss_func or self.model.calculate_loss
         if self.scheduler is None:
             self.scheduler = self._build_scheduler(train_data)
-        losses = LossSum(1 if self.graphed is None else READ_EVERY)
+        steps = self.training.steps
+        losses = LossSum(1 if self.graphed is None else READ_EVERY, steps.loss() or 0.0, steps.done)
         bar = tqdm(
             total=train_data.sample_size,
             unit=" samples",
@@ -134,14 +135,17 @@ class MMM4RecTrainer(RanksInPieces):
                 losses.add(self._step(group, loss_func))
                 bar.update(self._samples_done)
                 bar.set_postfix_str(f"{losses}{self._memory(show_progress)}", refresh=False)
+                self.training.stepped(losses.read, len(group))
             losses.read()
         self.tensorboard.add_scalar("Learning_rate", self.optimizer.param_groups[0]["lr"], epoch_idx)
         return float(processes.total(losses.total)) / processes.world()
 
+    vars()["_train_epoch"].in_steps = True  # it tells of each
+
     def _counted(self, train_data: Any) -> Iterator[Interaction]:
         """The loader's batches, their tokens noted for CUDA graphs while the lengths are on the processor."""
         self._tokens.clear()
-        for batch in train_data:
+        for batch in self.training.steps.of(train_data):
             if self.graphed is not None:
                 self._tokens.append(count_tokens(batch[self.model.ITEM_SEQ_LEN], self.model.network.config.max_len))
             yield batch
@@ -167,6 +171,8 @@ class MMM4RecTrainer(RanksInPieces):
         self.optimizer.zero_grad()
         self._samples_done = sum(len(interaction) for interaction in group)
         means = self._replayed(group) or self._gradients(group, loss_func)
+        if not means:
+            return means
         if self.clip_grad_norm:
             self.scaler.unscale_(self.optimizer)  # clipping scaled gradients would clip to an arbitrary norm
             clip_grad_norm_(clippable(self.model.parameters()), **self.clip_grad_norm)
@@ -201,7 +207,8 @@ class MMM4RecTrainer(RanksInPieces):
             own = parts[processes.rank()]
             with self._autocast(), joint.batch_of(parts):
                 loss = loss_func(interaction.to(self.device))
-            self._check_nan(loss)
+            if self.training.leaves_out(loss, interaction):
+                continue
             means.append(loss.detach() * (own * len(parts) / sum(parts)))
             self.scaler.scale(loss * (own / samples)).backward()
         if processes.active():

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.reading import read_checkpoint, tensors
+from recbole_mmm4rec.checkpoints.format import read
+from recbole_mmm4rec.checkpoints.reading import tensors
 from recbole_mmm4rec.features.made_by import ENCODERS
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
@@ -89,7 +90,7 @@ def open_source(path: str) -> Source:
     Raises:
         UserError: it cannot be read, or holds no weights of MMM4Rec.
     """
-    content = read_checkpoint(path)
+    content = read(path)
     ours = tensors(content.get("state_dict"))
     config = content.get("config")
     settings = config if isinstance(config, dict) else {}

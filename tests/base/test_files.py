@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import file_hash, whole_file
 
 
@@ -23,6 +25,26 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
         write(b"half", OSError("disk full"))
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["file"]
     assert (tmp_path / "new" / "file").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_folder_that_takes_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """As a file system says it that has become read-only under a running command."""
+    (tmp_path / "file").write_bytes(b"old")
+
+    def refusing(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", refusing)
+    told = "make room" if number == errno.ENOSPC else "let its folder be written to"
+    with (
+        pytest.raises(UserError, match=rf"^'.*file' cannot be written: {os.strerror(number)}; {told} \(what") as caught,
+        whole_file(tmp_path / "file"),
+    ):
+        raise AssertionError("it was opened")
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_bytes() == b"old"
 
 
 def test_parts_that_a_killed_process_left_are_removed(tmp_path: Path) -> None:

@@ -227,4 +227,4 @@ def test_the_runs_of_a_plan() -> None:
         ("food", 2),
     }
     assert [run.after for run in runs if run.source == "food-and-home"] == [1, 1, 1]
-    assert transfer.checkpoint_of("food", 7, 2, Path("out")).name == "food-seed7-epoch0002.pth"
+    assert transfer.checkpoint_of("food", 7, 2, Path("out")).name == "food-seed7-epoch0002.safetensors"

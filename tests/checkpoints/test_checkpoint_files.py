@@ -16,6 +16,7 @@ from pattern_shop import prepared
 from torch import nn
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.reading import StandIn, read_checkpoint, tensors
 
 WEIGHTS = {"a": torch.arange(6.0).view(2, 3)}
@@ -77,13 +78,13 @@ def test_objects_that_recbole_saves_are_stand_ins(tmp_path: Path) -> None:
 def test_a_checkpoint_of_the_trainer(tmp_path: Path) -> None:
     run = prepared(tmp_path, epochs=1)
     run.trainer.fit(run.train, run.valid)
-    content = read_checkpoint(run.trainer.saved_model_file)
+    content = read(run.trainer.saved_model_file)
     assert content["config"]["hidden_size"] == 16
     assert content["config"]["model"] == "MMM4Rec"
-    read = tensors(content["state_dict"])
-    assert read is not None
+    weights = tensors(content["state_dict"])
+    assert weights is not None
     for name, weight in run.model.state_dict().items():
-        assert torch.equal(read[name], weight)
+        assert torch.equal(weights[name], weight)
     assert content["valid_history"] == [tuple(entry) for entry in run.trainer.valid_history]
 
 

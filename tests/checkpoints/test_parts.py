@@ -27,7 +27,7 @@ def test_the_parts_of_our_trainer(tmp_path: Path) -> None:
     assert set(names) == {
         *("config", "cur_step", "best_valid_score", "best_valid_result", "train_loss_dict", "optimizer_step"),
         *("state_dict", "other_parameter", "optimizer", "scaler", "random", "valid_history", "saved_model_file"),
-        "averaging",
+        *("averaging", "steps"),
     }  # and, once a training has begun, the order of its samples
 
 
@@ -53,7 +53,7 @@ def test_an_optimiser_in_another_order_finds_its_own(
     changes = {"weight_decay": 0.1, "train_batch_size": 32}
     whole = prepared(tmp_path, **changes)
     whole.trainer._train_epoch(whole.train, 0)
-    save(whole.trainer, 0, tmp_path / "state.pth")
+    save(whole.trainer, 0, tmp_path / "state.safetensors")
     order = whole.train.generator.get_state()
     whole.trainer._train_epoch(whole.train, 1)
 
@@ -67,14 +67,14 @@ def test_an_optimiser_in_another_order_finds_its_own(
 
     monkeypatch.setattr(optim, "parameter_groups", reversed_groups)
     resumed = prepared(tmp_path, **changes)
-    load(resumed.trainer, files.read(tmp_path / "state.pth"), "state.pth")
+    load(resumed.trainer, files.read(tmp_path / "state.safetensors"), "state.safetensors")
     resumed.train.generator.set_state(order)
     resumed.trainer._train_epoch(resumed.train, 1)
     for name, weight in whole.model.named_parameters():
         assert torch.equal(dict(resumed.model.named_parameters())[name], weight), name
     monkeypatch.setattr(optim, "parameter_groups", lambda *a, **k: [{**original(*a, **k)[0]}])
-    with pytest.raises(UserError, match=r"state\.pth .*optimizer: its groups hold other parameters"):
-        load(prepared(tmp_path, **changes).trainer, files.read(tmp_path / "state.pth"), "state.pth")
+    with pytest.raises(UserError, match=r"state\.safetensors .*optimizer: its groups hold other parameters"):
+        load(prepared(tmp_path, **changes).trainer, files.read(tmp_path / "state.safetensors"), "state.safetensors")
 
 
 def test_epochs_count_only_with_a_schedule(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_an_older_note_is_read(tmp_path: Path) -> None:
     """Its parts stood in groups."""
     run = prepared(tmp_path, weight_average=0.5, epochs=2)
     run.trainer.fit(run.train, run.valid, verbose=False)
-    save(run.trainer, 1, tmp_path / "new.pth")
-    state = files.read(tmp_path / "new.pth")
+    save(run.trainer, 1, tmp_path / "new.safetensors")
+    state = files.read(tmp_path / "new.safetensors")
     noted = ("cur_step", "best_valid_score", "best_valid_result", "train_loss_dict", "saved_model_file")
     old = {name: state[name] for name in ("epoch", "valid_history", "state_dict", "other_parameter", "scaler", "order")}
     old["optimizer"] = {name: state["optimizer"][name] for name in ("state", "param_groups")}
@@ -133,21 +133,21 @@ def test_an_older_note_is_read(tmp_path: Path) -> None:
 )
 def test_other_contents_end_in_one_line(tmp_path: Path, name: str, value: Any) -> None:
     run = prepared(tmp_path)
-    save(run.trainer, 0, tmp_path / "state.pth")
-    state = {**files.read(tmp_path / "state.pth"), name: value}
+    save(run.trainer, 0, tmp_path / "state.safetensors")
+    state = {**files.read(tmp_path / "state.safetensors"), name: value}
     if value is None:
         del state[name]
-    with pytest.raises(UserError, match=rf"^state\.pth is .*{name}") as caught:
-        load(run.trainer, state, "state.pth")
+    with pytest.raises(UserError, match=rf"^state\.safetensors is .*{name}") as caught:
+        load(run.trainer, state, "state.safetensors")
     assert "\n" not in str(caught.value)
 
 
 def test_a_best_models_file_stays_in_the_folder(tmp_path: Path) -> None:
     run = prepared(tmp_path)
     part = dict(parts_of(run.trainer))["saved_model_file"]
-    for path in ("/etc/MMM4Rec-x.pth", "..\\MMM4Rec-x.pth", "MMM4Rec-x.pth"):
+    for path in ("/etc/MMM4Rec-x.safetensors", "..\\MMM4Rec-x.safetensors", "MMM4Rec-x.safetensors"):
         part.load_state_dict(path)
-        assert run.trainer.saved_model_file == str(tmp_path / "saved" / "MMM4Rec-x.pth")
-    for path in ("victim.pth", "MMM4Rec-x.txt", "MMM4Rec-shop-00000000-last.pth", ""):
+        assert run.trainer.saved_model_file == str(tmp_path / "saved" / "MMM4Rec-x.safetensors")
+    for path in ("victim.pth", "MMM4Rec-x.txt", "MMM4Rec-shop-00000000-last.safetensors", "MMM4Rec-last.pth", ""):
         with pytest.raises(ValueError, match="is no best model's file"):
             part.load_state_dict(path)

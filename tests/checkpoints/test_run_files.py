@@ -66,7 +66,7 @@ def test_what_a_kill_leaves_is_removed(tmp_path: Path, way: dict[str, object]) -
     left = [files.folder / f".{file.name}.1.tmp" for file in (files.last, files.of_epoch(2), files.waiting(7))]
     for file in (*left, files.waiting(7)):
         file.write_bytes(b"half")
-    other = files.folder / ".MMM4Rec-other-last.pth.1.tmp"
+    other = files.folder / ".MMM4Rec-other-last.safetensors.1.tmp"
     other.write_bytes(b"half")
     again = prepared(tmp_path, **changes)
     again.trainer.fit(again.train, again.valid)

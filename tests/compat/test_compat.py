@@ -107,12 +107,13 @@ def test_trainers_load_what_they_save(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
-    target = tmp_path / "model.pth"
-    recbole.trainer.trainer.torch.save({"epoch": 1}, target)
-    with pytest.raises((pickle.PicklingError, AttributeError)):
-        recbole.trainer.trainer.torch.save({"epoch": 2, "broken": lambda: None}, target)
-    assert torch.load(target) == {"epoch": 1}
-    assert [file.name for file in tmp_path.iterdir()] == ["model.pth"]
+    for name in ("model.pth", "model.safetensors"):
+        target = tmp_path / name
+        recbole.trainer.trainer.torch.save({"epoch": 1}, target)
+        with pytest.raises((pickle.PicklingError, AttributeError, UserError)):
+            recbole.trainer.trainer.torch.save({"epoch": 2, "broken": lambda: None}, target)
+        assert recbole.trainer.trainer.torch.load(target) == {"epoch": 1}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.pth", "model.safetensors"]
 
 
 def test_nadam_is_nadam_with_weight_decay_and_unknown_names_are_refused(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
 def test_a_killed_process_ends_the_others_and_the_training_goes_on(folder: Path, monkeypatch: Any) -> None:
     changed = write_settings(folder)
     run = started(folder, SCRIPT, "-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--epochs=100000", "--nproc=2")
-    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
+    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.safetensors")), run)
     workers = workers_of(run)
     assert len(workers) == 2
     workers[1].kill()
@@ -110,13 +110,15 @@ def test_ctrl_c_for_the_parent_alone_ends_all(folder: Path) -> None:
     """As a stop button, or ``timeout -s INT``, sends it."""
     write_settings(folder)
     run = started(folder, SCRIPT, "-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--epochs=100000", "--nproc=2")
-    wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
+    wait_for(lambda: list((folder / "saved").glob("*-last.safetensors")), run)
     workers = workers_of(run)
     assert len(workers) == 2
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate(timeout=600)
     assert run.returncode == 130
-    assert output.strip().splitlines()[-1].startswith("interrupted; with --resume=True the same command goes on")
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("interrupted; go on after the last checkpoint with: python run_recbole.py")
+    assert last.endswith("--nproc=2 --resume=True")
     assert all(map(is_gone, workers))
 
 
@@ -135,7 +137,7 @@ def test_a_launcher_that_is_killed_takes_its_processes_along(folder: Path) -> No
         for worker in workers:
             worker.kill()
         raise AssertionError("they train on")
-    assert not list((folder / "saved").glob("*.pth"))
+    assert not list((folder / "saved").glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("more", [(), ("--nproc=2",)], ids=["one", "two"])
@@ -144,12 +146,13 @@ def test_sigterm_ends_a_training_that_can_go_on(folder: Path, more: tuple[str, .
     changed = write_settings(folder)
     command = ["-m", "SASRec", "-d", "shop", "--config_files=s.yaml", "--resume=True", *more]
     run = started(folder, SCRIPT, *command, "--epochs=100000")
-    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.pth")), run)
+    (file,) = wait_for(lambda: list((folder / "saved").glob("*-last.safetensors")), run)
     workers = workers_of(run)
     run.terminate()
     output, _ = run.communicate(timeout=600)
     assert run.returncode == 143
-    assert output.strip().splitlines()[-1] == "interrupted; the same command goes on after the last finished epoch"
+    where = "after the last checkpoint with" if more else "with"
+    assert re.match(rf"interrupted; .*go on {where}: python run_recbole\.py", output.strip().splitlines()[-1])
     assert all(map(is_gone, workers))
     assert [path for path in (folder / "saved").iterdir() if path.name.startswith(".")] in ([], [lock_of(file)])
     done = read(file)["epoch"] + 1
@@ -157,12 +160,12 @@ def test_sigterm_ends_a_training_that_can_go_on(folder: Path, more: tuple[str, .
     again = started(folder, SCRIPT, *command, f"--epochs={done + 1}")
     output, _ = again.communicate(timeout=600)
     assert again.returncode == 0, output
-    assert f"goes on after epoch {done}, from" in output
+    assert re.search(rf"goes on after epoch {done}( and \d of \d batches)?, from", output)
 
 
 def lock_of(note: Path) -> Path:
     """What a process of several that was killed leaves of its claim, which the next one takes."""
-    return note.with_name(f".{note.name.removesuffix('-last.pth')}.lock")
+    return note.with_name(f".{note.name.removesuffix('-last.safetensors')}.lock")
 
 
 @pytest.mark.usefixtures("own_folder")
@@ -173,7 +176,7 @@ def test_a_model_that_only_counts_leaves_no_note(tmp_path: Path) -> None:
         config = make_config(model, "shop", config_dict=settings(tmp_path, resume=True))
         run = build(config, count_flops=False)
         run.trainer.fit(run.train, run.valid, verbose=False, show_progress=False)
-        assert len(list((tmp_path / "saved").glob("*-last.pth"))) == noted
+        assert len(list((tmp_path / "saved").glob("*-last.safetensors"))) == noted
 
 
 DYING = """
@@ -205,7 +208,7 @@ def test_torchrun_starts_again_after_the_last_epoch(folder: Path) -> None:
     run = started(folder, *launcher, "dying.py", *arguments)
     output, _ = run.communicate(timeout=600)
     assert run.returncode == 0, output
-    numbers = re.findall(r"goes on after epoch (\d+), from", output)
+    numbers = re.findall(r"goes on after epoch (\d+)[ ,]", output)
     assert len(numbers) == 1, output
     (done,) = numbers
     assert done in ("4", "5")  # process 0 may have been about to note its fifth
@@ -213,7 +216,7 @@ def test_torchrun_starts_again_after_the_last_epoch(folder: Path) -> None:
     assert re.findall(r"epoch (\d+) training", again) == [str(number) for number in range(int(done), 30)]
     assert output.count("SASRec on shop") == 1
     assert [file.name for file in (folder / "saved").glob("*")] != []
-    assert not list((folder / "saved").glob("*-last.pth"))
+    assert not list((folder / "saved").glob("*-last.safetensors"))
 
 
 def test_what_becomes_of_a_process_that_was_started(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ print(recbole.trainer.trainer.torch.load.keywords)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "get_model model='SASRek' is not a model of RecBole or of this plug-in; did you mean 'SASRec'?",
-        "load_data_and_model model file 'no.pth' does not exist",
+        "load_data_and_model checkpoint 'no.pth' does not exist, or is no file",
         "recbole_mmm4rec.model recbole_mmm4rec.compat.data",
         "literal True",
         "{'weights_only': False}",

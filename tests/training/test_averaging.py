@@ -11,6 +11,7 @@ from pattern_shop import prepared, train_and_be_killed, write_pattern_shop
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.format import read
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -47,7 +48,7 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
     name = "layers.0.ssd.in_proj.weight"
     assert not torch.allclose(validated[-1][name], after[-1][name], atol=1e-5)
     best = max(trainer.valid_history, key=lambda entry: (entry.result["hit@10"], entry.epoch)).epoch
-    kept = torch.load(trainer.saved_model_file, weights_only=False)["state_dict"]
+    kept = read(trainer.saved_model_file)["state_dict"]
     assert torch.equal(kept[f"network.{name}"], validated[best - 1][name])
     trainer.evaluate(run.test)  # of the best one, which is put into the model
     assert torch.equal(weights_of(network)[name], validated[best - 1][name])

@@ -34,8 +34,7 @@ def trained(run: Run) -> list[int]:
 
 
 def checkpoint(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(run.trainer.saved_model_file, weights_only=False)
-    return found
+    return read(run.trainer.saved_model_file)
 
 
 def test_what_goes_on_is_the_undisturbed_training(tmp_path: Path) -> None:
@@ -72,7 +71,9 @@ def test_another_dictionary_is_told(tmp_path: Path, content: dict[str, Any]) -> 
     run = prepared(tmp_path, epochs=3)
     note = RunFiles(run.trainer.config).last
     write(note, content)
-    with pytest.raises(UserError, match=r"-last\.pth is no state of a training.*; remove it to begin anew") as caught:
+    with pytest.raises(
+        UserError, match=r"-last\.safetensors is no state of a training.*; remove it to begin anew"
+    ) as caught:
         run.trainer.fit(run.train, run.valid)
     assert "\n" not in str(caught.value)
 
@@ -188,5 +189,5 @@ def test_a_damaged_note_is_told(tmp_path: Path) -> None:
     run = prepared(tmp_path, epochs=3)
     note = RunFiles(run.trainer.config).last
     note.write_bytes(note.read_bytes()[:-2000])
-    with pytest.raises(UserError, match=r"-last\.pth is damaged; remove it to begin anew"):
+    with pytest.raises(UserError, match=r"-last\.safetensors is damaged; remove it to begin anew"):
         trained(run)

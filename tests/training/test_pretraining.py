@@ -12,6 +12,7 @@ from breaking import broken_off
 from pattern_shop import NAME, pattern_settings, prepared, train_and_be_killed, write_pattern_shop
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.losses.objectives import InBatch
 from recbole_mmm4rec.run import cli, quick_start
 
@@ -24,7 +25,7 @@ def pretraining(folder: Path, **changes: Any) -> Any:
 
 def names(folder: Path) -> list[str]:
     """Checkpoints, without the part that all have in common."""
-    return sorted(file.stem.partition(f"{NAME}-")[2][8:] for file in (folder / "saved").glob("*.pth"))
+    return sorted(file.stem.partition(f"{NAME}-")[2][8:] for file in (folder / "saved").glob("*.safetensors"))
 
 
 def test_defaults_and_what_wins(tmp_path: Path) -> None:
@@ -56,13 +57,13 @@ def test_checkpoints_by_epoch(tmp_path: Path) -> None:
     run = pretraining(tmp_path, epochs=5, pretrain_checkpoint_every=2, pretrain_on="all")
     run.trainer.fit(run.train, run.valid)
     assert names(tmp_path) == ["", "-epoch0002", "-epoch0004", "-last"]
-    by_epoch = {file.stem[-9:]: torch.load(file, weights_only=False) for file in (tmp_path / "saved").glob("*.pth")}
+    by_epoch = {file.stem[-9:]: read(file) for file in (tmp_path / "saved").glob("*.safetensors")}
     assert by_epoch["epoch0002"]["epoch"] == 1
     assert by_epoch["epoch0004"]["epoch"] == 3
     weights = run.model.state_dict()
     kept_files = run.trainer.training.at("keeping").files
     for file in (run.trainer.saved_model_file, kept_files.last):
-        kept = torch.load(file, weights_only=False)
+        kept = read(file)
         assert kept["epoch"] == 4
         assert all(torch.equal(kept["state_dict"][name], weight) for name, weight in weights.items())
     files = kept_files.by_epoch()
@@ -155,7 +156,7 @@ def test_epoch_0_stays_the_best_where_the_training_begins_anew(tmp_path: Path) -
     scores = iter([0.9, 0.1])
     run.trainer._valid_epoch = lambda *args, **kwargs: ((score := next(scores)), {"hit@10": score})
     run.trainer.fit(run.train, run.valid)
-    assert torch.load(run.trainer.saved_model_file, weights_only=False)["epoch"] == -1
+    assert read(run.trainer.saved_model_file)["epoch"] == -1
 
 
 def test_processes_that_torchrun_starts_again_never_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +209,10 @@ def test_the_command_says_what_to_type_next(tmp_path: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out
     lines = shown[shown.index(f"MMM4Rec on {NAME}") :].splitlines()
     assert not any(line.startswith("test") for line in lines)
-    assert [line.split()[-1][-13:] for line in lines if "-epoch" in line] == ["epoch0001.pth", "epoch0002.pth"]
+    assert [Path(line.split()[-1]).name[-21:] for line in lines if "-epoch" in line] == [
+        "epoch0001.safetensors",
+        "epoch0002.safetensors",
+    ]
     command = shlex.split(lines[-1])
     assert command[:4] == ["python", "run_recbole.py", "--model=MMM4Rec", "--dataset=NAME"]
     shaping = {"--hidden_size=16", "--MAX_ITEM_LIST_LENGTH=6", "--d_state=4", "--n_groups=2", "--head_dim=8"}

@@ -15,6 +15,7 @@ from shop import settings, write_shop
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.format import read, write
 from recbole_mmm4rec.run import quick_start
 from recbole_mmm4rec.run.build import Run
 from recbole_mmm4rec.transfer.published import our_name
@@ -50,10 +51,10 @@ def refusal(folder: Path, **changes: Any) -> str:
 
 def changed(path: Path, change: Any) -> str:
     """A copy of a checkpoint with something changed."""
-    content = torch.load(path, weights_only=False)
+    content = read(path)
     change(content)
-    copy = path.with_name("changed.pth")
-    torch.save(content, copy, pickle_protocol=4)
+    copy = path.with_name("changed.safetensors")
+    write(copy, content)
     return str(copy)
 
 
@@ -102,8 +103,8 @@ def test_zero_shot_reports_the_new_shop(tmp_path: Path) -> None:
     assert (before.epoch, before.loss, result["best_epoch"]) == (0, None, 0)
     assert dict(result["best_valid_result"]) == before.result
     assert result["test_result"]["hit@10"] >= 0
-    kept = torch.load(result["saved_model_file"], weights_only=False)["state_dict"]
-    wanted = torch.load(path, weights_only=False)["state_dict"]
+    kept = read(result["saved_model_file"])["state_dict"]
+    wanted = read(path)["state_dict"]
     assert all(torch.equal(kept[name], weight) for name, weight in wanted.items())
 
 

@@ -150,6 +150,13 @@ ROWS = (
         "Validate and keep an average of the weights that forgets 1 - this at a step; 0: off.",
         0.0,
     ),
+    Setting(
+        "nan_policy",
+        optional(word("stop", "skip")),
+        "A loss that is not a number: stop the training, or skip the batch; either way it is saved.",
+        "stop",
+        Counts.RESUMED | Counts.FIXED,
+    ),
     Setting("seed", whole(0, 2**32 - 1), "Of all random numbers.", counts=Counts.COMMAND),
     Setting("reproducibility", switch(), "Whether kernels are deterministic.", counts=Counts.COMMAND),
     Setting("shuffle", switch(), "Whether training samples are shuffled before each epoch."),

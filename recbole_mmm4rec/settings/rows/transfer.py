@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from recbole_mmm4rec.settings.kinds import is_number, mapping, of, optional, typed_names, whole, word
+from recbole_mmm4rec.settings.kinds import is_number, mapping, number, of, optional, typed_names, whole, word
 from recbole_mmm4rec.settings.setting import Counts, Setting
 
 _row = partial(Setting, ours=True)
@@ -33,14 +33,21 @@ ROWS = (
     Setting(
         "resume",
         optional(word("auto", flag=True)),
-        "Go on after the last finished epoch of the same run; auto: in pretrain.",
+        "Go on where the same run was broken off; auto: in pretrain.",
         "auto",
+        Counts.FIXED | Counts.RESUMED,
+    ),
+    Setting(
+        "checkpoint_every_minutes",
+        optional(number(low=0)),
+        "With resume, or several processes: minutes between checkpoints inside an epoch; 0: epochs alone.",
+        5,
         Counts.FIXED | Counts.RESUMED,
     ),
     Setting(
         "pretrained",
         optional(of(lambda value: isinstance(value, str) and value != "", "the path of a checkpoint", "text")),
-        "A checkpoint to start from: a .pth of ours, or a published .ckpt.",
+        "A checkpoint to start from: one of ours, or a published .ckpt.",
         None,
         Counts.ELSEWHERE,
     ),

@@ -1,0 +1,205 @@
+"""Trainings that are broken off inside an epoch, or in a validation, and end as the undisturbed ones, bit for bit."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from breaking import KilledError
+from pattern_shop import NAME, pattern_settings, write_pattern_shop
+from shop import settings, write_shop
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.format import read
+from recbole_mmm4rec.checkpoints.run_files import RunFiles
+from recbole_mmm4rec.run.build import Run, build, make_config
+from recbole_mmm4rec.training.observers import Observer, Training
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+OFTEN = {"checkpoint_every_minutes": 1e-9, "resume": True, "stopping_step": 100}
+"""A checkpoint after every step."""
+DROPS = {"dropout_prob": 0.2, "embedding_drop_prob": 0.2, "time_dropout_prob": 0.2, "train_batch_size": 32, "epochs": 3}
+CE = {"train_neg_sample_args": None}
+
+
+def ours(folder: Path, **changes: Any) -> Run:
+    if not (folder / NAME).exists():
+        write_pattern_shop(folder)
+    return build(make_config("MMM4Rec", NAME, config_dict=pattern_settings(folder, **changes)), count_flops=False)
+
+
+def recboles(folder: Path, model: str, **changes: Any) -> Run:
+    if not (folder / "shop").exists():
+        write_shop(folder)
+    given = settings(folder, epochs=3, train_batch_size=64, **changes)
+    return build(make_config(model, "shop", config_dict=given), count_flops=False)
+
+
+WAYS: dict[str, Any] = {
+    "MMM4Rec": lambda folder, **changes: ours(folder, **DROPS, **changes),
+    "averaged": lambda folder, **changes: ours(folder, **DROPS, weight_average=0.9, **changes),
+    "accumulated": lambda folder, **changes: ours(
+        folder, **DROPS, accumulation_steps=2, lr_schedule="cosine", **changes
+    ),
+    "users": lambda folder, **changes: ours(folder, **DROPS, train_unit="user", row_wise_ids=True, **changes),
+    "sampled": lambda folder, **changes: ours(folder, **DROPS, loss_type="sampled", **changes),
+    "pre-training": lambda folder, **changes: ours(folder, **DROPS, stage="pretrain", **changes),
+    "SASRec": lambda folder, **changes: recboles(folder, "SASRec", **CE, **changes),
+    "GRU4Rec": lambda folder, **changes: recboles(folder, "GRU4Rec", **CE, **changes),
+    "BERT4Rec": lambda folder, **changes: recboles(folder, "BERT4Rec", **CE, **changes),
+    "BPR": lambda folder, **changes: recboles(folder, "BPR", **changes),
+    "LightGCN": lambda folder, **changes: recboles(folder, "LightGCN", **changes),
+}
+
+
+class Breaking(Observer):
+    """Does something after so many steps, or so many validations, of this process."""
+
+    def __init__(self, what: Any, steps: int = -1, validations: int = -1) -> None:
+        self.what, self.steps, self.validations = what, steps, validations
+
+    def stepped(self, training: Training) -> None:
+        self.steps -= 1
+        if self.steps == 0:
+            self.what()
+
+    def validated(self, training: Training, score: float, result: dict[str, Any]) -> None:
+        self.validations -= 1
+        if self.validations == 0:
+            self.what()
+
+
+def die() -> None:
+    raise KilledError
+
+
+def trained(run: Run, *breaks: Observer) -> Run:
+    for one in breaks:
+        run.trainer.training.add(one)
+    run.trainer.fit(run.train, run.valid, verbose=False, show_progress=False)
+    return run
+
+
+def outcome(run: Run) -> tuple[Any, ...]:
+    """What must not differ: metrics, losses, the test and the files of the best model without their times."""
+    trainer = run.trainer
+    metrics = [(entry.epoch, entry.result, entry.loss) for entry in trainer.valid_history]
+    weights = {name: weight.clone() for name, weight in run.model.state_dict().items()}
+    test = trainer.evaluate(run.test) if run.test else None
+    best = read(trainer.saved_model_file)
+    return metrics, dict(trainer.train_loss_dict), test, best["epoch"], best["state_dict"], weights
+
+
+def assert_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    assert one[:4] == other[:4]
+    for mine, theirs in zip(one[4:], other[4:], strict=True):
+        assert mine.keys() == theirs.keys()
+        for name, weight in mine.items():
+            assert torch.equal(weight, theirs[name]), name
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_broken_off_anywhere_it_ends_as_the_undisturbed_one(tmp_path: Path, way: str) -> None:
+    make = WAYS[way]
+    whole = trained(make(tmp_path / "whole"))
+    steps = len(whole.train)
+    accumulated = 2 if way == "accumulated" else 1
+    breaks = [{"steps": 1}, {"steps": 2}, {"validations": 1}, {"steps": max(1, steps // accumulated - 1)}]
+    for one in breaks:
+        with pytest.raises(KilledError):
+            trained(make(tmp_path / "broken", **OFTEN), Breaking(die, **one))
+    run = trained(make(tmp_path / "broken", **OFTEN))
+    assert run.trainer.start_epoch > 0
+    assert_same(outcome(run), outcome(whole))
+
+
+def interrupt(number: int) -> Any:
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("moment", [{"steps": 2}, {"validations": 2}], ids=["step", "validation"])
+@pytest.mark.parametrize("resume", [True, None], ids=["kept", "plain"])
+def test_ctrl_c_writes_a_checkpoint(tmp_path: Path, moment: dict[str, int], resume: bool | None) -> None:
+    """Also of a training that would have written none; in a validation the epoch before it is not lost."""
+    whole = trained(WAYS["averaged"](tmp_path / "whole"))
+    run = WAYS["averaged"](tmp_path / "broken", resume=resume)
+    with pytest.raises(KeyboardInterrupt):
+        trained(run, Breaking(interrupt(signal.SIGINT), **moment))
+    note = read(RunFiles(run.config).last)
+    place = note["steps"]["batches"]
+    assert (note["epoch"], place) == ((-1, 3) if "steps" in moment else (0, len(run.train)))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    again = trained(WAYS["averaged"](tmp_path / "broken", resume=True))
+    assert_same(outcome(again), outcome(whole))
+
+
+def test_a_step_is_ended_before_the_interruption(tmp_path: Path) -> None:
+    run = ours(tmp_path, **DROPS, resume=True)
+    step = run.trainer._step
+
+    def interrupted(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(*args)
+
+    run.trainer._step = interrupted
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: (heard.append(number), die()))
+    try:
+        with pytest.raises(KilledError):
+            trained(run)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert read(RunFiles(run.config).last)["steps"]["batches"] == 1
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
+    run = ours(tmp_path, **DROPS, resume=True)
+
+    def interrupted(*args: Any) -> Any:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("it waited")
+
+    run.trainer._step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        trained(run)
+    assert not RunFiles(run.config).last.exists()
+
+
+def poisoned(run: Run, numbers: set[int]) -> Run:
+    """A run whose loss is not a number at some batches, counted from 0 over all epochs."""
+    loss, seen = run.model.calculate_loss, iter(range(10**6))
+    run.model.calculate_loss = lambda batch: loss(batch) * (math.nan if next(seen) in numbers else 1.0)
+    return run
+
+
+@pytest.mark.parametrize("way", ["MMM4Rec", "accumulated", "SASRec"])
+def test_a_loss_that_is_no_number_stops(tmp_path: Path, way: str) -> None:
+    run = poisoned(WAYS[way](tmp_path), {1})
+    with torch.no_grad():
+        name, weight = next(iter(run.model.named_parameters()))
+        weight.view(-1)[0] = math.nan
+    with pytest.raises(UserError, match=r"the loss of batch \d of epoch 1 is not a number; neither are") as caught:
+        trained(run)
+    told = str(caught.value)
+    assert name in told
+    assert "\n" not in told
+    (file,) = (tmp_path / "saved").glob("*-nan-epoch1-batch*")
+    assert str(file) in told
+    assert "item_id_list" in read(file)["interaction"]
+
+
+@pytest.mark.parametrize("way", ["MMM4Rec", "accumulated", "SASRec"])
+def test_such_a_batch_can_be_left_out(tmp_path: Path, way: str) -> None:
+    run = trained(poisoned(WAYS[way](tmp_path, nan_policy="skip"), {1, 2}))
+    assert len(run.trainer.valid_history) == 3
+    assert all(torch.isfinite(weight).all() for weight in run.model.parameters())
+    assert all(math.isfinite(entry.loss) for entry in run.trainer.valid_history)
+    assert len(list((tmp_path / "saved").glob("*-nan-*"))) == 2
