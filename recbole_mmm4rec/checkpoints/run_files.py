@@ -20,7 +20,8 @@ from recbole_mmm4rec.settings.stage import is_pretraining
 class RunFiles:
     """Names in ``checkpoint_dir``: ``STEM-last.safetensors``, and what belongs to a run that is not finished.
 
-    A pre-training also has ``STEM.safetensors``, its best model, and ``STEM-epochNNNN.safetensors``. What an epoch has found to be the
+    A pre-training also has ``STEM.safetensors``, its best model, and ``STEM-epochNNNN.safetensors``. What an epoch has
+    found to be the
     best model waits in ``STEM-best.epochN`` until that epoch is noted, so that a kill between the two leaves the best
     one of the epochs that are noted.
     """
