@@ -192,6 +192,8 @@ def die_before_the_sixth(trainer, train_data, epoch_idx, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return train(trainer, train_data, epoch_idx, *args, **kwargs)
 
+die_before_the_sixth.in_steps = True  # as the loop that it goes on to; all processes count the same steps
+
 if __name__ == "__main__":
     if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "1":
         Trainer._train_epoch = die_before_the_sixth

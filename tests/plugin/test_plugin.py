@@ -65,7 +65,7 @@ for function, argument in ((get_model, "SASRek"), (load_data_and_model, "no.pth"
         print(function.__name__, error)
 print(importlib.util.find_spec("{MODULE}").origin, Dataset._fill_nan.__module__)
 print(configurator.eval.__name__, hasattr(lightgcn.sp.dok_matrix, "_update"))
-print(recbole.trainer.trainer.torch.load.keywords)
+print(recbole.trainer.trainer.Trainer._train_epoch.__module__)
 """
     done = python("-c", program, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -74,7 +74,7 @@ print(recbole.trainer.trainer.torch.load.keywords)
         "load_data_and_model checkpoint 'no.pth' does not exist, or is no file",
         "recbole_mmm4rec.model recbole_mmm4rec.compat.data",
         "literal True",
-        "{'weights_only': False}",
+        "recbole_mmm4rec.compat.epochs",
     ]
 
 

@@ -213,10 +213,10 @@ def test_training_errors_keep_their_traceback(tmp_path: Path, monkeypatch: pytes
     write_shop(tmp_path)
     monkeypatch.chdir(tmp_path)
 
-    def fail(*_: object) -> None:
-        raise ValueError("Training loss is nan")
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("the loss of this validation is nan")
 
-    monkeypatch.setattr("recbole.trainer.Trainer._check_nan", fail)
+    monkeypatch.setattr("recbole.trainer.Trainer._valid_epoch", fail)
     arguments = [f"--{key}={value}" for key, value in settings(tmp_path).items()]
     with pytest.raises(ValueError, match="loss is nan") as caught:
         cli.main(["--model=BPR", "--dataset=shop", *arguments])
@@ -275,10 +275,10 @@ def test_gpus_stay_visible_to_processes_that_start_later(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({}, "a training with --resume=True can go on"),
-        ({"resume": "True"}, "the same command goes on"),
-        ({"stage": "pretrain"}, "the same command goes on"),
-        ({"nproc": "2"}, "with --resume=True the same command goes on"),
+        ({}, "nothing was trained that could be kept; begin with: python run_recbole.py --resume=True"),
+        ({"resume": "True"}, "go on after the last checkpoint with: python run_recbole.py --resume=True"),
+        ({"stage": "pretrain"}, "go on after the last checkpoint with: python run_recbole.py --stage=pretrain"),
+        ({"nproc": "2"}, "go on after the last checkpoint with: python run_recbole.py --nproc=2 --resume=True"),
     ],
 )
 def test_what_to_do_after_an_interruption(
@@ -288,8 +288,9 @@ def test_what_to_do_after_an_interruption(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_run", interrupted)
+    monkeypatch.setattr("recbole_mmm4rec.training.keeping.noted", None)
     assert cli.main([f"--{key}={value}" for key, value in given.items()]) == 130
-    assert capsys.readouterr().err.startswith(f"interrupted; {told}")
+    assert capsys.readouterr().err == f"interrupted; {told}\n"
 
 
 @pytest.mark.parametrize("key", ["whitening", "contrastive_epochs", "chunk_size"])
