@@ -214,7 +214,7 @@ def test_training_errors_keep_their_traceback(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
 
     def fail(*_: object, **__: object) -> None:
-        raise ValueError("the loss of this validation is nan")
+        raise ValueError("the validation's loss is nan")
 
     monkeypatch.setattr("recbole.trainer.Trainer._valid_epoch", fail)
     arguments = [f"--{key}={value}" for key, value in settings(tmp_path).items()]
