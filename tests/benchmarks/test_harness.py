@@ -247,7 +247,7 @@ def test_a_scripts_output_goes_into_the_page(
     found = script.measure(Options(), script.cells(Options())[0])
     assert found == {"output": "12 s\n", "bound": bound}
     text = script.report({"it.py": found})
-    assert text.startswith("```\n12 s\n```")
+    assert text.startswith("```text\n12 s\n```")
     assert ("misses" in text) is not bound
 
 
