@@ -209,7 +209,7 @@ def test_a_wrong_argument_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_is_not_installed_is_told_at_once(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recbole_mmm4rec.run.command.find_spec", lambda name: None if name == "matplotlib" else True)
+    monkeypatch.setattr("recbole_mmm4rec.base.installed.find_spec", lambda name: None if name == "matplotlib" else True)
     assert main(command()) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said == "error: matplotlib is not installed: pip install 'recbole-mmm4rec[tune]'"
