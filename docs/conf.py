@@ -41,6 +41,7 @@ napoleon_google_docstring = True
 OUTSIDE = {
     "CHANGELOG.md": "changes",
     "CONTRIBUTING.md": "contributing",
+    "SECURITY.md": "security",
     "README.md": "readme",
     "examples/README.md": "examples",
 }
