@@ -48,9 +48,8 @@ def again(readers: list[Reader], log: Log, corpus: Path) -> int:
             continue
         reader = by_name[record["reader"]]
         case = cases.files_of(Path(record["input"]))
-        one = Reader(**{**vars(reader), "cases": [case]})
         trial = Log(Path(tempfile.mkdtemp()) / "again.jsonl", log.seed)
-        feed(one, range(0, 1), trial, time.monotonic() + 600, tqdm(disable=True))
+        feed(reader, range(0, 1), trial, time.monotonic() + 600, given=case)
         still = [f"{one['kind']}: {one['what'][:160]} {one['where']}" for one in trial.found]
         left += bool(still)
         print(f"{record['reader']} {record['number']}: {'; '.join(still) or 'mended'}", flush=True)

@@ -79,7 +79,14 @@ def outcome(reader: Reader, read: Any, place: Place, case: Case, watch: Watch) -
 
 
 def work(
-    reader: Reader, numbers: Iterator[int], told: int, seed: int, deadline: float, now: mmap.mmap, base: Path
+    reader: Reader,
+    numbers: Iterator[int],
+    told: int,
+    seed: int,
+    deadline: float,
+    now: mmap.mmap,
+    base: Path,
+    given: Case | None,
 ) -> None:
     """Read inputs, in a process of its own; a line of JSON each chunk, and each finding, to ``told``."""
     inside = base / "inside"
@@ -106,7 +113,7 @@ def work(
 
     for number in numbers:
         now[:8] = struct.pack("<q", number)
-        case = input_of(reader, seed, number)
+        case = input_of(reader, seed, number) if given is None else given
         word, found = outcome(reader, read, place, case, watch)
         if sorted(os.listdir(base)) != ["inside"]:
             found.append(("outside", f"beside its folder: {sorted(os.listdir(base))}", ""))
@@ -126,8 +133,17 @@ def work(
     os._exit(0)
 
 
-def feed(reader: Reader, numbers: Any, log: Log, deadline: float, bar: Any) -> None:
-    """Give a reader its inputs, in as many processes as it takes; one that dies has found something."""
+def feed(reader: Reader, numbers: Any, log: Log, deadline: float, bar: Any = None, given: Case | None = None) -> None:
+    """Give a reader its inputs, in as many processes as it takes; one that dies has found something.
+
+    Args:
+        reader: who reads.
+        numbers: of the inputs, a range.
+        log: takes what is told.
+        deadline: of ``time.monotonic``.
+        bar: to be moved on.
+        given: the input to read instead of the numbered ones.
+    """
     now = mmap.mmap(-1, 8)
     while numbers and time.monotonic() < deadline:
         begin = numbers[0]
@@ -139,7 +155,7 @@ def feed(reader: Reader, numbers: Any, log: Log, deadline: float, bar: Any) -> N
             os.close(ours)
             try:
                 os.setsid()
-                work(reader, iter(numbers), theirs, log.seed, deadline, now, base)
+                work(reader, iter(numbers), theirs, log.seed, deadline, now, base, given)
             except BaseException:
                 os.write(theirs, json.dumps({"broken": traceback.format_exc()}).encode() + b"\n")
                 os._exit(70)
@@ -152,7 +168,8 @@ def feed(reader: Reader, numbers: Any, log: Log, deadline: float, bar: Any) -> N
             log.add(reader, {"end": last + 1, "tripped": 1})
             end = last + 1
         shutil.rmtree(base, ignore_errors=True)
-        bar.update(max(0, end - begin))
+        if bar is not None:
+            bar.update(max(0, end - begin))
         numbers = range(max(end, begin), numbers.stop)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from fuzzing.cases import Case, Reader, pictures
+from fuzzing.watch import mistakes
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.recommend.recommender import Recommender
@@ -108,7 +109,10 @@ def _service(model: Path, adding: bool) -> Callable[[Path], Callable[[Path], Non
             if status >= 500 or not status:
                 raise AssertionError(f"status {status}: {said[:200]!r}")
             if status >= 400:
-                raise UserError(json.loads(said)["error"])
+                line = json.loads(said)["error"]
+                if mistakes(line, ""):
+                    raise AssertionError(f"status {status}: {line[:200]}")
+                raise UserError(line)
 
         return read
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from fuzzing.cases import ROOT, Case, Reader, lines, parquet
 from fuzzing.data import ITEMS, TABLE, user_files
+from fuzzing.watch import mistakes
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.checks import parts_of
@@ -168,6 +169,9 @@ def _command(model: Path) -> Callable[[Path], Callable[[Path], None]]:
             except ValueError:  # no shell gives this to a program
                 return
             words = [word.replace("\0", "") for word in words]
+            own = (str(model), str(folder))
+            if any(".." in word or ("/" in word and not word.startswith(own)) for word in words):
+                return  # whoever types a place elsewhere wants it
             if words[:1] not in (["recommend"], ["explain"], ["prep"]) or words[1:2] in (["images"], ["embed"]):
                 return
             out, told = io.StringIO(), io.StringIO()
@@ -179,9 +183,9 @@ def _command(model: Path) -> Callable[[Path], Callable[[Path], None]]:
             out.getvalue().encode("utf-8", "surrogateescape")
             if code:
                 said = told.getvalue()
-                if code != 2:
+                if code != 2 or len(said.splitlines()) != 1 or mistakes(said.removesuffix("\n"), ""):
                     raise AssertionError(f"exit {code}: {said[-200:]}")
-                raise UserError(said.splitlines()[-1].removeprefix("error: ") if said.strip() else "")
+                raise UserError(said.removeprefix("error: "))
 
         return read
 

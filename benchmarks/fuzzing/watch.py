@@ -20,7 +20,7 @@ SECONDS = 10.0
 """Of one input; on a busy machine up to three times as many pass as long as the process gets less than half of them."""
 MEMORY = 2**30
 """Bytes that one input may add to the most that the process has held."""
-LINE = 4_000
+LINE = 4_200
 """Characters of a message, at most."""
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

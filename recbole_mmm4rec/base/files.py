@@ -145,6 +145,14 @@ def writable_folder(path: str | Path, named: str) -> None:
         raise UserError(f"{named}: no folder to write to ({error.strerror})") from None
 
 
+def names_a_file(path: Path) -> bool:
+    """Whether there is a file of that name; False for a name that no file can have, such as one of 1,000 characters."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def file_hash(path: str | Path) -> str:
     """The hash of a file's bytes."""
     total = hashlib.sha256()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -73,7 +74,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle, safetensors and torch each have errors of their own
+    except pickle.UnpicklingError:  # PyTorch's words are how to read it all the same
+        raise UserError(f"{path}: no checkpoint of tensors: it holds more than tensors and plain values") from None
+    except Exception as error:  # zip, safetensors and torch each have errors of their own
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: no checkpoint of tensors ({reason})") from None
     for key in ("state_dict", "model"):
