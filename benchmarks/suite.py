@@ -21,6 +21,7 @@ from benchmarks.machine import ROOT
 # the order of docs/benchmarks.md; a module, or a module and a name in it
 SUITES = {
     "steps": "benchmarks.steps",
+    "busy": "benchmarks.busy",
     "floor": "benchmarks.floor",
     "scan": "benchmarks.scan",
     "data_path": "benchmarks.scripts:DATA_PATH",

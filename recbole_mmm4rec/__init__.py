@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.openmp import rest_soon
 from recbole_mmm4rec.plugin.finder import register
 
 if TYPE_CHECKING:
@@ -79,4 +80,5 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
+rest_soon()
 register()

@@ -227,11 +227,15 @@ class Folder:
         )
 
 
+_OF_ONE_SHAPE = {"normal_", "uniform_", "log", "exp", "expm1", "neg", "add"}
+"""What initial weights are made with."""
+
+
 class _NothingDrawn(TorchFunctionMode):
-    """Within it initial weights are not drawn: of tensors without memory that would import PyTorch's compiler."""
+    """Within it initial weights are not computed: of tensors without memory that would import PyTorch's compiler."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+        if getattr(func, "__name__", "") in _OF_ONE_SHAPE:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
 

@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import pkgutil
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -43,6 +44,8 @@ def register() -> None:
     """Make RecBole know our classes and settings, and repair it; calling it twice changes nothing."""
     if any(isinstance(finder, PluginFinder) for finder in sys.meta_path):
         return
+    # from Python 3.12 on its doc strings' backslashes are told of wherever its files cannot be kept compiled
+    warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*[\\/]recbole[\\/]")
     loaded = [name for name in list(sys.modules) if name.partition(".")[0] == "recbole"]
     sys.meta_path.insert(0, PluginFinder())
     for name in loaded:

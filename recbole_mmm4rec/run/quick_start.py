@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from recbole.config import Config
 from recbole.utils import get_environment, init_seed, set_color
 
+from recbole_mmm4rec.base import openmp
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.token_order import KEY, check_token_order
@@ -60,6 +62,8 @@ def run_recbole(
     logger = logging.getLogger()
     logger.info(sys.orig_argv)
     logger.info(config)
+    if config["device"].type == "cpu":
+        logger.info(set_color("Threads", "blue") + f": {torch.get_num_threads()}, waiting: {openmp.told()}")
 
     run = build(config, start=start)
     show_progress = config["show_progress"]

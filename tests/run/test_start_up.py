@@ -55,3 +55,11 @@ def test_a_run_imports_nothing_large_that_it_does_not_use(tmp_path: Path) -> Non
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert json.loads(run.stdout.splitlines()[-1]) == [0, []], run.stderr
+
+
+def test_a_model_is_loaded_without_pytorchs_compiler(model_folder: Path) -> None:
+    """Its import takes longer than a recommendation; initial weights of tensors without memory would ask for it."""
+    program = f"import sys\nfrom recbole_mmm4rec import Recommender\nRecommender.load({str(model_folder)!r})\n"
+    program += "print([name for name in ('torch._dynamo', 'sympy') if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
