@@ -41,7 +41,8 @@ _CHANGES = {
 _RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pty.spawn")
 _NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.bind", "urllib.Request")
 _NO_ROOM = re.compile(
-    r"can.?t allocate|unable to allocate|not enough memory|out of memory|bad_alloc|failed.{0,20}malloc", re.I
+    r"memory ?error|can.?t allocate|unable to allocate|not enough memory|out of memory|bad_alloc|failed.{0,20}malloc",
+    re.I,
 )
 
 

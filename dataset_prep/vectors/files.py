@@ -15,6 +15,7 @@ from recbole_mmm4rec.base.arrays import array_of, read_array
 from recbole_mmm4rec.base.atomic_files import read_header, read_rows
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.parquet_files import arrow_mistakes
+from recbole_mmm4rec.base.torch_files import load_tensors
 
 ID_NAMES = ("item_id", "item_ids", "ids", "id", "items", "item", "iid", "asin", "parent_asin", "tokens", "token")
 WANTED = "one table of (items, numbers) is wanted, with ids beside it, or a vector by id"
@@ -74,7 +75,7 @@ def _torch(path: Path) -> Brought:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except pickle.UnpicklingError:  # PyTorch's words are how to read it all the same
         raise UserError("no file of tensors alone; save tensors, or a dictionary of them, and nothing else") from None
     except Exception as error:  # zip and torch have errors of their own

@@ -48,8 +48,8 @@ def ended(
             imports would take the interruption for a package that is missing, or go on without it.
 
     Returns:
-        What ``run`` returns; 2 after a user's mistake or where the system refuses a file, 1 after the loss of one of several processes, 130 when
-        interrupted, 143 when ended by SIGTERM.
+        What ``run`` returns; 2 after a user's mistake or where the system refuses a file, 1 after the loss of one of
+        several processes, 130 when interrupted, 143 when ended by SIGTERM.
     """
     arguments, sys.argv = sys.argv, sys.argv[:1]
     stop = _Stop(interrupted, kill_safe)
