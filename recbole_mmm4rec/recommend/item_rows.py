@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,10 +116,12 @@ def _item(place: str, row: dict[str, Any], folder: Path | None, files: Mapping[s
 
 def _below(folder: Path, name: str, place: str) -> Path:
     file = folder / name
+    if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder)):
+        raise UserError(f"{place}: image {name!r} is outside of {folder}; give a file's name below it")
     if not names_a_file(file):
         raise UserError(f"{place}: image {name!r}: there is no such file in {folder}")
     if not file.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{place}: image {name!r} is outside of {folder}; give a file's name below it")
+        raise UserError(f"{place}: image {name!r} leads out of {folder}; give a file's name below it")
     return file
 
 
