@@ -38,6 +38,6 @@ def load_tensors(path: Path, mapped: bool = False) -> Any:
     """
     import torch
 
-    if not isinstance(torch.serialization.re, _ShortSighted):  # type: ignore[attr-defined]
+    if not isinstance(torch.serialization.re, _ShortSighted):
         vars(torch.serialization)["re"] = _ShortSighted()
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
