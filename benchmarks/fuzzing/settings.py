@@ -126,6 +126,7 @@ def _runs(folder: Path) -> None:
     if done:
         max(done["peak_bytes"], done["gpu_peak_bytes"] or 0)
         sum(entry["result"]["hit@10"] for entry in done["history"])
+        done["test"]["hit@10"] / max(1, done["epochs"])
     if failed:
         failed["error"].encode()
 
