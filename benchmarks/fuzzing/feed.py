@@ -22,7 +22,7 @@ from typing import Any
 from fuzzing.cases import Case, Reader
 from fuzzing.damage import input_of
 from fuzzing.log import Log
-from fuzzing.watch import MEMORY, Hang, Watch, allowed_memory, mistakes, where
+from fuzzing.watch import ASKED, Hang, Watch, allowed_memory, mistakes, where
 
 from recbole_mmm4rec.base.errors import UserError
 
@@ -104,7 +104,7 @@ def work(
         with suppress(UserError):
             read(place.folder)
     watch = Watch(inside)
-    allowed_memory(2 * MEMORY)
+    allowed_memory(ASKED)
     counted: Counter[str] = Counter()
     began = time.process_time()
 
