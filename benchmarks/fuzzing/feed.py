@@ -28,6 +28,8 @@ from recbole_mmm4rec.base.errors import UserError
 
 CHUNK = 500
 """Inputs of a line in the log."""
+MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where inputs lie."""
 DEAF = 60.0
 """Seconds without a sign after which a reader is ended from outside."""
 
@@ -149,7 +151,7 @@ def feed(reader: Reader, numbers: Any, log: Log, deadline: float, bar: Any = Non
         begin = numbers[0]
         now[:8] = struct.pack("<q", begin - 1)
         ours, theirs = os.pipe()
-        base = Path(tempfile.mkdtemp(prefix="fuzz-"))
+        base = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY_DISK))
         child = os.fork()
         if not child:
             os.close(ours)

@@ -122,7 +122,8 @@ def _check_metrics(record: Record) -> None:
 
 def _counts(record: Record, job: Job) -> bool:
     """Whether a record is of a job: it ended well, under its limit, and has the metrics of its protocol."""
-    return record["status"] == "done" and record["protocol"] == job.protocol and _within(record, job)
+    same = record["kind"] == job.kind and record["protocol"] == job.protocol
+    return record["status"] == "done" and same and _within(record, job)
 
 
 def _within(record: Record, job: Job) -> bool:
