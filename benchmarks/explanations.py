@@ -34,7 +34,7 @@ from tqdm import tqdm
 from benchmarks import machine
 from benchmarks.standing import standing_in
 from benchmarks.suite import say
-from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.run.quick_start import run_recbole
@@ -203,23 +203,8 @@ def _cell(figure: list[Any] | None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is missing, write the table.
-
-    Returns:
-        0; 2 after a user's mistake, told in one line; 130 when interrupted.
-    """
-    arguments = _parser().parse_args(argv)
-    before, sys.argv = sys.argv, sys.argv[:1]  # RecBole would read them once more, and differently
-    try:
-        return _run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
-    finally:
-        sys.argv = before
+    """Run what is missing, write the table; status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(), _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -238,13 +223,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.explanations",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m benchmarks.explanations", description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, default=Path("dataset"), metavar="PATH", help="folder of the data sets (%(default)s)")
     add("--sets", nargs="+", required=True, metavar="SET", help="with feature stores")

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.recommend.search import cosines, standardised
 
@@ -151,32 +151,22 @@ def _rate(hits: np.ndarray) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the tables.
-
-    Returns:
-        0; 2 after a user's mistake, told in one line.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.searching",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    """Print the tables; status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    parser = Parser(prog="python -m benchmarks.searching", description=__doc__)
     parser.add_argument("--folders", nargs="+", type=Path, required=True, metavar="DIR", help="model folders")
     parser.add_argument("--count", type=int, default=500, metavar="N", help="items and users of each (%(default)s)")
-    arguments = parser.parse_args(argv)
-    try:
-        models = [Recommender.load(folder) for folder in arguments.folders]
-        print("| folder, query | space | first | among ten | items |\n|---|---|---|---|---|")
-        for model in models:
-            print("\n".join(own_items(model, arguments.count)), flush=True)
-        print("\n| folder, next items of | weight | first | among ten | MRR | users |\n|---|---|---|---|---|---|")
-        for model in models:
-            if "text" in model.modalities:
-                print("\n".join(with_history(model, arguments.count)), flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return command(parser, _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    models = [Recommender.load(folder) for folder in arguments.folders]
+    print("| folder, query | space | first | among ten | items |\n|---|---|---|---|---|")
+    for model in models:
+        print("\n".join(own_items(model, arguments.count)), flush=True)
+    print("\n| folder, next items of | weight | first | among ten | MRR | users |\n|---|---|---|---|---|---|")
+    for model in models:
+        if "text" in model.modalities:
+            print("\n".join(with_history(model, arguments.count)), flush=True)
     return 0
 
 

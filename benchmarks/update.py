@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from benchmarks import machine
 from benchmarks.cold_split import HEADER, write_part
@@ -36,11 +35,13 @@ from benchmarks.standing import standing_in
 from benchmarks.suite import say
 from benchmarks.transfer.sets import set_hashes
 from dataset_prep.files.set_files import SetFiles
-from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.command_line import Parser, command
+from recbole_mmm4rec.base.files import writable_folder
 from recbole_mmm4rec.features.store import FeatureStore
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.recommend.update import update
 from recbole_mmm4rec.run.quick_start import run_recbole
+from recbole_mmm4rec.settings.reading import read_yaml
 
 SMALL = machine.ROOT / "properties" / "model" / "MMM4Rec-small.yaml"
 COMMON: dict[str, Any] = {
@@ -144,27 +145,14 @@ def report(name: str, sizes: dict[str, int], found: dict[str, dict[str, Any]]) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is missing, write the tables; 0, 2 after a user's mistake, 130 when interrupted."""
-    arguments = _parser().parse_args(argv)
-    before, sys.argv = sys.argv, sys.argv[:1]  # RecBole would read them once more, and differently
-    try:
-        return _run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
-    finally:
-        sys.argv = before
+    """Run what is missing, write the tables; status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(), _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out.resolve()
-    why = machine.unwritable(out / "runs")
-    if why:
-        raise UserError(f"--out {arguments.out}: nothing can be written there ({why})")
-    settings = dict(yaml.safe_load(arguments.settings.read_text(encoding="utf-8"))) if arguments.settings else {}
+    writable_folder(out, f"--out {arguments.out}")
+    settings = read_yaml(arguments.settings, "--settings") if arguments.settings else {}
     settings = {**COMMON, **settings, "seed": arguments.seed}
     where = machine.stamp("cpu")
     for name in arguments.sets:
@@ -199,13 +187,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.update",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m benchmarks.update", description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, default=Path("dataset"), metavar="PATH", help="folder of the data sets (%(default)s)")
     add("--sets", nargs="+", required=True, metavar="SET", help="with feature stores")

@@ -24,8 +24,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks import machine
 from benchmarks.results_log import RunLog
 from benchmarks.standing import standing_in
@@ -35,8 +33,10 @@ from benchmarks.transfer.plot import draw
 from benchmarks.transfer.report import Found, report
 from benchmarks.transfer.sets import prepare_sources, set_hashes
 from dataset_prep.files.set_files import SetFiles
-from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.command_line import Parser, command
+from recbole_mmm4rec.base.files import writable_folder
 from recbole_mmm4rec.run.quick_start import run_recbole
+from recbole_mmm4rec.settings.reading import read_yaml
 
 COMMON: dict[str, Any] = {
     "modalities": ["text"],
@@ -124,37 +124,20 @@ def _is_kept(run: Run, out: Path) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is missing, write table and plot.
-
-    Args:
-        argv: arguments without the program's name; ``sys.argv``'s by default.
-
-    Returns:
-        0; 2 after a user's mistake, told in one line; 130 when interrupted.
-    """
-    arguments = _parser().parse_args(argv)
-    before, sys.argv = sys.argv, sys.argv[:1]  # RecBole would read them once more, and differently
-    try:
-        return _run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
-    finally:
-        sys.argv = before
+    """Run what is missing, write table and plot; status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(), _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     out = arguments.out.resolve()
-    why = machine.unwritable(out / "runs.jsonl")
-    if why:
-        raise UserError(f"--out {arguments.out}: nothing can be written there ({why})")
+    writable_folder(out, f"--out {arguments.out}")
     single, merged, shares = (
         tuple(sorted(set(given))) for given in (arguments.checkpoints, arguments.merged_checkpoints, arguments.shares)
     )
-    options = {"stopping_step": arguments.patience, **_read_settings(arguments.settings)}
+    options = {
+        "stopping_step": arguments.patience,
+        **(read_yaml(arguments.settings, "--settings") if arguments.settings else {}),
+    }
     sources = prepare_sources(arguments.data, arguments.target, arguments.sources, shares, out / "sets")
     runs = plan(sources, Checkpoints(single, merged), arguments.seeds)
     hashes = set_hashes([SetFiles(name, out / "sets" / name) for name in (arguments.target, *arguments.sources)])
@@ -176,25 +159,8 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read_settings(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--settings {path}: cannot be read ({' '.join(str(error).split())})") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"--settings {path}: holds no settings; lines such as 'hidden_size: 64' are needed")
-    return settings
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.transfer",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m benchmarks.transfer", description=__doc__)
     add = parser.add_argument
     add("--data", type=Path, default=Path("dataset"), metavar="PATH", help="folder of the data sets (%(default)s)")
     add("--target", required=True, metavar="SET", help="the shop to transfer to")

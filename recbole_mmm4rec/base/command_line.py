@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
@@ -71,6 +71,24 @@ def ended(
         raise
     finally:
         sys.argv = arguments
+
+
+def command(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None, **how: Any
+) -> int:
+    """Read a command's arguments and do its work: all that the ``main`` of most commands does.
+
+    Args:
+        parser: of the arguments.
+        run: the work, given the arguments.
+        argv: arguments without the program's name; None: ``sys.argv``'s.
+        how: ``interrupted``, ``terminable`` and ``kill_safe`` of :func:`ended`.
+
+    Returns:
+        The exit status, see :func:`ended`.
+    """
+    arguments = parser.parse_args(argv)
+    return ended(lambda: run(arguments), **how)
 
 
 class _Stop:

@@ -34,10 +34,8 @@ def whole_file(path: str | Path, durable: bool = False) -> Iterator[IO[bytes]]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for part in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-            number = part.name.split(".")[-2]
-            if number.isdecimal() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
-                part.unlink(missing_ok=True)
+        for part in _left(target):
+            part.unlink(missing_ok=True)
         with temporary.open("wb") as file:
             yield file
             if durable:
@@ -76,10 +74,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     aside = target.with_name(f".{target.name}.old")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for part in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-            number = part.name.split(".")[-2]
-            if number.isdecimal() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
-                shutil.rmtree(part, ignore_errors=True)
+        for part in _left(target):
+            shutil.rmtree(part, ignore_errors=True)
         if aside.exists() and not target.exists():  # a kill between the two renames
             os.replace(aside, target)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -104,6 +100,14 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
             f"{str(path)!r} cannot be written: {reason}; make room, or name another place (what had that name before "
             "is as it was)"
         ) from error
+
+
+def _left(target: Path) -> Iterator[Path]:
+    """Parts that processes of this machine have left when they were killed."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        number = part.name.split(".")[-2]
+        if number.isdecimal() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
+            yield part
 
 
 def exchanged(one: Path, other: Path) -> bool:
@@ -146,18 +150,14 @@ def writable_folder(path: str | Path, named: str) -> None:
 
 
 def file_hash(path: str | Path) -> str:
-    """The hash of a file's bytes."""
-    total = hashlib.sha256()
-    with open(path, "rb") as content:
-        while part := content.read(2**20):
-            total.update(part)
-    return total.hexdigest()[:16]
+    """The first 16 digits of :func:`hash_file`."""
+    return hash_file(path)[:16]
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: str | Path) -> str:
     """sha256 of a file's bytes."""
     digest = hashlib.sha256()
-    with path.open("rb") as handle:
+    with open(path, "rb") as handle:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

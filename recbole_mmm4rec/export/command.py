@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.installed import check_installed
 
@@ -32,17 +32,8 @@ same command does what is missing."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec export") -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments without the program's name; ``sys.argv``'s by default.
-        prog: what the user has typed before them.
-
-    Returns:
-        0; 2 after a user's mistake, told in one line; 130 when interrupted.
-    """
-    chosen = _parser(prog).parse_args(argv)
-    return ended(lambda: _run(chosen), terminable=True)
+    """Run the command; arguments and status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(prog), _run, argv, terminable=True)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import MissingPackageError, UserError
 
 _EXAMPLES = """\
@@ -98,21 +98,12 @@ def _told(repo: str) -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec push") -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments without the program's name.
-        prog: what the user has typed before them.
-
-    Returns:
-        Exit status: 0; 2 after a mistake of the user's, told in one line; 130 when interrupted.
-    """
+    """Run the command; arguments and status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
     parser = Parser(prog=prog, description="Put a model folder into a repository of a model hub.", epilog=_EXAMPLES)
     parser.add_argument("folder", metavar="DIR", help="a model folder")
     parser.add_argument("repo", metavar="REPO", help="OWNER/NAME; it is made where there is none")
     parser.add_argument("--private", action="store_true", help="a repository that is made is for its owner alone")
-    arguments = parser.parse_args(argv)
-    return ended(lambda: _run(arguments), lambda: "the same command sends what is missing")
+    return command(parser, _run, argv, interrupted=lambda: "the same command sends what is missing")
 
 
 def _run(arguments: argparse.Namespace) -> int:

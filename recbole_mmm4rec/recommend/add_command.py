@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
 
 _EXAMPLES = """\
@@ -20,17 +20,8 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec add") -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments without the program's name.
-        prog: what the user has typed before them.
-
-    Returns:
-        Exit status: 0; 2 after a mistake of the user's, told in one line; 130 when interrupted.
-    """
-    arguments = _parser(prog).parse_args(argv)
-    return ended(lambda: _run(arguments), lambda: "nothing was added", kill_safe=True)
+    """Run the command; arguments and status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(prog), _run, argv, interrupted=lambda: "nothing was added", kill_safe=True)
 
 
 def _parser(prog: str) -> Parser:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.recommend.results import Recommendations
 
@@ -26,17 +26,8 @@ A file has the columns user_id and history (item ids, in CSV separated by blanks
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec recommend") -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments without the program's name.
-        prog: what the user has typed before them.
-
-    Returns:
-        Exit status: 0; 2 after a mistake of the user's, told in one line; 130 when interrupted.
-    """
-    arguments = _parser(prog).parse_args(argv)
-    return ended(lambda: _run(arguments), kill_safe=True)
+    """Run the command; arguments and status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(prog), _run, argv, kill_safe=True)
 
 
 def _parser(prog: str) -> Parser:

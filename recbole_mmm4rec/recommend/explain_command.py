@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.recommend.command import modalities_in, short, times_in
 from recbole_mmm4rec.recommend.explanation import NEIGHBOURS, Explanation, lasting
@@ -23,17 +23,8 @@ left out; "changes by", what it changes when a time is 0.
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec explain") -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments without the program's name.
-        prog: what the user has typed before them.
-
-    Returns:
-        Exit status: 0; 2 after a mistake of the user's, told in one line; 130 when interrupted.
-    """
-    arguments = _parser(prog).parse_args(argv)
-    return ended(lambda: _run(arguments), kill_safe=True)
+    """Run the command; arguments and status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(prog), _run, argv, kill_safe=True)
 
 
 def _parser(prog: str) -> Parser:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.model_folder.hub import fetch
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.write import write_folder
-from recbole_mmm4rec.network.ops.tables.frozen import pieces
 from recbole_mmm4rec.recommend.explanation import Explanation
-from recbole_mmm4rec.recommend.histories import Encoded, encode, is_one
+from recbole_mmm4rec.recommend.histories import encode, is_one
 from recbole_mmm4rec.recommend.items import Items
-from recbole_mmm4rec.recommend.results import Recommendations, Recommended
-from recbole_mmm4rec.recommend.scorer import NO_TIMES, Scorer, batches
-from recbole_mmm4rec.scoring.recommend import best_items, best_of
+from recbole_mmm4rec.recommend.lists import all_scores, best_lists, list_of, told_lists
+from recbole_mmm4rec.recommend.results import Recommendations
+from recbole_mmm4rec.recommend.scorer import Scorer
+from recbole_mmm4rec.recommend.similar import likeness
 
 if TYPE_CHECKING:
     from recbole_mmm4rec.recommend.new_items import Added
@@ -109,8 +108,18 @@ class Recommender(Scorer):
         count = self._count(k)
         allowed, notes = self.items.allowed(only, exclude, where)
         encoded = encode(given, times, self.items, self.max_len, self.has_time)
-        found = self._best(encoded, count, exclude_seen, allowed, modalities, neighbours, names, batch_size)
-        lists = self._lists(encoded, found, count, allowed, notes)
+        found = best_lists(
+            self,
+            encoded,
+            count,
+            exclude_seen=exclude_seen,
+            allowed=allowed,
+            modalities=modalities,
+            neighbours=neighbours,
+            users=names,
+            size=batch_size,
+        )
+        lists = told_lists(self, encoded, found, count, allowed, notes)
         return lists[0] if one else lists
 
     def scores(
@@ -137,21 +146,9 @@ class Recommender(Scorer):
         if is_one(histories):
             histories, timestamps, users = _of_one(histories, timestamps, users)
         encoded = encode(histories, timestamps, self.items, self.max_len, self.has_time)
-        if not bool((encoded.lengths > 0).all()):
-            row = int((encoded.lengths == 0).nonzero()[0])
-            raise UserError(f"history[{row}]: the shop has none of its items, so that there is nothing to score by")
-        rows = list(range(len(histories)))
-        sides = self.sides(modalities)
-        with torch.no_grad():
-            vectors = self._vectors(encoded, rows, modalities)
-            scores = self.network.scores(vectors, sides.side.fused)
-            added = self._addition(encoded, rows, neighbours, users)
-            if added is not None:
-                added.add_to(scores)
-        found: np.ndarray = scores[:, 1:].cpu().numpy()
+        found: np.ndarray = all_scores(self, encoded, modalities, neighbours, users)[:, 1:].cpu().numpy()
         return found
 
-    @torch.no_grad()
     def similar(
         self,
         item: str,
@@ -172,31 +169,13 @@ class Recommender(Scorer):
         """
         number, count = self.items.known(item), self._count(k)
         allowed, notes = self.items.allowed(only, exclude, where)
-        likeness = self.likeness(number, modalities)
-        likeness[[0, number]] = -torch.inf
-        if allowed is not None:
-            likeness[~allowed.to(self.device)] = -torch.inf
-        scores, numbers = next(_kept(*best_of(likeness.unsqueeze(0), count)))
-        ids, texts = self.items.ids, self.items.texts(numbers)
-        entries = zip(scores, numbers, texts, strict=True)
-        found = tuple(Recommended(ids[number - 1], score, text) for score, number, text in entries)
-        return Recommendations(found, notes=(*notes, *([_few(len(found))] if len(found) < count else [])))
+        scores = self.likeness(number, modalities)
+        scores[[0, number]] = -torch.inf
+        return list_of(self, scores, count, allowed, notes)
 
     def likeness(self, number: int, modalities: Any = None) -> Tensor:
         """(I+1,) how much each item is like one of them, between −1 and 1."""
-        names, tables = self.chosen(modalities), self.side.tables
-        items = self.network.items
-        withheld = [name for name in self.modalities if name not in names]
-        found = torch.empty(items.rows, device=self.device)
-        with items.without(withheld):
-            for piece in pieces(items.rows, self.network.config.hidden_size):
-                weights = items.coefficients(piece)
-                total: Tensor | float = 0.0
-                for name in names:
-                    cosine = F.cosine_similarity(tables[name][piece].float(), tables[name][number].float(), dim=1)
-                    total = total + (cosine if weights is None else cosine * weights[:, self.modalities.index(name)])
-                found[piece] = total / (len(names) if weights is None else weights.sum(1))
-        return found
+        return likeness(self, number, modalities)
 
     def search(
         self,
@@ -230,7 +209,7 @@ class Recommender(Scorer):
         from recbole_mmm4rec.recommend.search import search
 
         count, (allowed, notes) = self._count(k), self.items.allowed(only, exclude, where)
-        return search(self, text, image, count, history, timestamps, allowed, notes, self.scores)
+        return search(self, text, image, count, history, timestamps, allowed, notes)
 
     def explain(
         self,
@@ -318,110 +297,6 @@ class Recommender(Scorer):
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= len(self.items):
             raise UserError(f"k={k}: must be 1 to {len(self.items)}, the number of the shop's items")
         return int(k)
-
-    def _vectors(self, encoded: Encoded, rows: list[int], modalities: Any) -> Tensor:
-        stamps = None if encoded.stamps is None else encoded.stamps[rows]
-        return self.user_vectors(encoded.numbers[rows], encoded.lengths[rows], stamps, modalities)
-
-    def _addition(
-        self, encoded: Encoded, rows: list[int], wanted: bool | None, users: Sequence[str | None] | None
-    ) -> Any:
-        """What the neighbours add to the scores of some users; None for nothing."""
-        counts = self.neighbours_of(wanted)
-        if counts is None:
-            return None
-        numbers = torch.tensor([0 if users is None else self.content.user(users[row]) for row in rows])
-        histories = encoded.numbers[rows].to(self.device)
-        return counts.addition(numbers, histories, encoded.lengths[rows])
-
-    @torch.no_grad()
-    def _best(
-        self,
-        encoded: Encoded,
-        count: int,
-        exclude_seen: bool,
-        allowed: Tensor | None,
-        modalities: Any,
-        neighbours: bool | None,
-        users: Sequence[str | None] | None,
-        size: int,
-    ) -> dict[int, tuple[list[float], list[int]]]:
-        """At most K scores and item numbers of each user of whom the shop knows an item."""
-        sides = self.sides(modalities)
-        allowed = None if allowed is None else allowed.to(self.device)
-        known = (encoded.lengths > 0).nonzero().flatten().tolist()
-        found: dict[int, tuple[list[float], list[int]]] = {}
-        for rows in batches(known, size):
-            vectors = self._vectors(encoded, rows, modalities)
-            added = self._addition(encoded, rows, neighbours, users)
-            history = self._seen(encoded, rows) if exclude_seen else None
-            scores, numbers = best_items(
-                vectors,
-                sides.side.fused,
-                count,
-                history=history,
-                allowed=allowed,
-                addition=added,
-                mapped=sides.mapped,
-            )
-            found.update(zip(rows, _kept(scores, numbers), strict=True))
-        return found
-
-    def _seen(self, encoded: Encoded, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Whole histories of some users: places in the batch and item numbers."""
-        place = torch.full((len(encoded.lengths),), -1)
-        place[rows] = torch.arange(len(rows))
-        row = place[encoded.seen[0]]
-        return row[row >= 0].to(self.device), encoded.seen[1][row >= 0].to(self.device)
-
-    def _popular(self, count: int, allowed: Tensor | None) -> tuple[list[float], list[int]]:
-        """At most K numbers of interactions and item numbers, most popular first."""
-        popular = torch.from_numpy(np.concatenate([[-np.inf], self.items.popularity.astype(np.float64)]))
-        if allowed is not None:
-            popular[~allowed] = -torch.inf
-        return next(_kept(*best_of(popular.unsqueeze(0), count)))
-
-    def _lists(
-        self,
-        encoded: Encoded,
-        found: Mapping[int, tuple[list[float], list[int]]],
-        count: int,
-        allowed: Tensor | None,
-        notes: Sequence[str],
-    ) -> list[Recommendations]:
-        """The list of each user with what there is to say about it."""
-        rows = range(len(encoded.lengths))
-        popular = None if len(found) == len(rows) else self._popular(count, allowed)
-        chosen = {number for _, numbers in (*found.values(), *([popular] if popular else [])) for number in numbers}
-        ids, texts = self.items.ids, dict(zip(chosen, self.items.texts(chosen), strict=True))
-        made = []
-        for row in rows:
-            unknown, told = encoded.unknown[row], [*notes]
-            best = found.get(row)
-            if best is None:
-                assert popular is not None
-                why = "the shop has none of the history's items" if unknown else "the history is empty"
-                told.append(f"{why}: these are the shop's popular items")
-            elif self.has_time and not encoded.stamped[row]:
-                told.append(NO_TIMES)
-            scores, numbers = best or popular or ([], [])
-            if len(scores) < count:
-                told.append(_few(len(scores)))
-            entries = zip(scores, numbers, strict=True)
-            items = tuple(Recommended(ids[number - 1], score, texts[number]) for score, number in entries)
-            made.append(Recommendations(items, unknown, best is None, tuple(told)))
-        return made
-
-
-def _few(left: int) -> str:
-    return f"only {left} items are left to choose from" if left else "no item is left to choose from"
-
-
-def _kept(scores: Tensor, numbers: Tensor) -> Iterator[tuple[list[float], list[int]]]:
-    """The lists of a batch (B, K) without what is not to be chosen."""
-    left = (scores > -torch.inf).sum(1).tolist()
-    for count, values, items in zip(left, scores.tolist(), numbers.tolist(), strict=True):
-        yield values[:count], items[:count]
 
 
 def _of_one(history: Any, times: Any, user: Any) -> tuple[list[Any], list[Any] | None, list[Any] | None]:

@@ -11,19 +11,18 @@ More of any summand never lowers an item: the sum grows with each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network.ops.tables.frozen import pieces
 from recbole_mmm4rec.recommend.histories import encode, ids_of
-from recbole_mmm4rec.recommend.results import Recommendations, Recommended
+from recbole_mmm4rec.recommend.lists import all_scores, list_of
+from recbole_mmm4rec.recommend.results import Recommendations
 from recbole_mmm4rec.recommend.scorer import NO_TIMES, Scorer
-from recbole_mmm4rec.scoring.recommend import best_of
 
 _ASKED = {"text": "texts", "image": "pictures"}
 
@@ -37,7 +36,6 @@ def search(
     timestamps: Sequence[Any] | None,
     allowed: Tensor | None,
     notes: Sequence[str],
-    scores_of: Callable[..., np.ndarray],
 ) -> Recommendations:
     """The items that fit; arguments as for :meth:`~.recommender.Recommender.search`, checked, and
 
@@ -45,7 +43,6 @@ def search(
         count: K.
         allowed: (I+1,) bool, items that may be found; None: all.
         notes: what there is to say already.
-        scores_of: gives the model's scores for histories.
 
     Raises:
         UserError: see :func:`fits`; a history that cannot be used.
@@ -55,20 +52,11 @@ def search(
     encoded = encode([names], times, scorer.items, scorer.max_len, scorer.has_time)
     scores = fits(scorer, text, image)
     if encoded.lengths[0]:
-        scores = beside_history(scores, torch.from_numpy(scores_of([names], timestamps=times)[0]))
+        scores = beside_history(scores, all_scores(scorer, encoded)[0, 1:].cpu())
         told += [NO_TIMES] if scorer.has_time and times is None else []
     elif names:
         told.append("the shop has none of the history's items: the query alone counts")
-    if allowed is not None:
-        scores[~allowed] = -torch.inf
-    values, numbers = (part[0] for part in best_of(scores.unsqueeze(0), count))
-    left = int((values > -torch.inf).sum())
-    if left < count:
-        told.append(f"only {left} items are left to choose from" if left else "no item is left to choose from")
-    chosen = numbers[:left].tolist()
-    entries = zip(chosen, values[:left].tolist(), scorer.items.texts(chosen), strict=True)
-    items = tuple(Recommended(scorer.items.ids[number - 1], score, text) for number, score, text in entries)
-    return Recommendations(items, encoded.unknown[0], notes=tuple(told))
+    return list_of(scorer, scores, count, allowed, told, encoded.unknown[0])
 
 
 def fits(scorer: Scorer, text: str | None, image: Any) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from recbole_mmm4rec.base.command_line import Parser, ended
+from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.recommend.command import add_choice, choice_of, times_in, told
 
@@ -24,17 +24,8 @@ picture together, or either with a history, are sums of standardised scores.
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec search") -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments without the program's name.
-        prog: what the user has typed before them.
-
-    Returns:
-        Exit status: 0; 2 after a mistake of the user's, told in one line; 130 when interrupted.
-    """
-    arguments = _parser(prog).parse_args(argv)
-    return ended(lambda: _run(arguments), kill_safe=True)
+    """Run the command; arguments and status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(prog), _run, argv, kill_safe=True)
 
 
 def _parser(prog: str) -> Parser:

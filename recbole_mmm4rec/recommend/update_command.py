@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_mmm4rec.base.command_line import Parser, ended, whole
+from recbole_mmm4rec.base.command_line import Parser, command, whole
 from recbole_mmm4rec.recommend.add_command import pairs
 
 _EXAMPLES = """\
@@ -19,17 +19,8 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "mmm4rec update") -> int:
-    """Run the command.
-
-    Args:
-        argv: arguments without the program's name.
-        prog: what the user has typed before them.
-
-    Returns:
-        Exit status: 0; 2 after a mistake of the user's, told in one line; 130 when interrupted.
-    """
-    arguments = _parser(prog).parse_args(argv)
-    return ended(lambda: _run(arguments))
+    """Run the command; arguments and status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(prog), _run, argv)
 
 
 def _parser(prog: str) -> Parser:

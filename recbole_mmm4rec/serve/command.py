@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_mmm4rec.base.command_line import Parser, ended, whole
+from recbole_mmm4rec.base.command_line import Parser, command, whole
 from recbole_mmm4rec.base.errors import MissingPackageError, UserError
 
 if TYPE_CHECKING:
@@ -33,18 +33,8 @@ DRAIN = 30
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m recbole_mmm4rec.serve.command") -> int:
-    """Serve until told to end.
-
-    Args:
-        argv: arguments without the program's name; ``sys.argv``'s by default.
-        prog: what the user has typed before them.
-
-    Returns:
-        The exit status.
-    """
-    parser = _parser(prog)
-    given = parser.parse_args(argv)
-    return ended(lambda: _serve(given), lambda: "nothing was written")
+    """Serve until told to end; arguments and status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
+    return command(_parser(prog), _serve, argv, interrupted=lambda: "nothing was written")
 
 
 def _parser(prog: str) -> Parser:

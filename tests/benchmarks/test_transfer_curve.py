@@ -88,7 +88,7 @@ def test_sources_grow_and_hold_one_another(data: Path, tmp_path: Path) -> None:
         (["--sources", "food", "food"], "'food' is named twice"),
         (["--sources", "shop"], "'shop' is named twice, or is the target"),
         (["--target", "shops"], "shops.inter: no such file"),
-        (["--settings", "none.yaml"], "--settings none.yaml: cannot be read"),
+        (["--settings", "none.yaml"], "--settings 'none.yaml' does not exist"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
