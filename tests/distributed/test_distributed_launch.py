@@ -152,9 +152,7 @@ def test_sigterm_ends_a_training_that_can_go_on(folder: Path, more: tuple[str, .
     output, _ = run.communicate(timeout=600)
     assert run.returncode == 143
     # a validation, in which one process may be struck, writes none
-    where = (
-        "after the last checkpoint with" if more else "(after the last checkpoint )?with"
-    )
+    where = "after the last checkpoint with" if more else "(after the last checkpoint )?with"
     assert re.match(rf"interrupted; .*go on {where}: python run_recbole\.py", output.strip().splitlines()[-1])
     assert all(map(is_gone, workers))
     assert [path for path in (folder / "saved").iterdir() if path.name.startswith(".")] in ([], [lock_of(file)])
