@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from recbole_mmm4rec.base.command_names import typed
-from recbole_mmm4rec.base.errors import LostProcessError, UserError
+from recbole_mmm4rec.base.errors import LostProcessError, UserError, one_line
 
 INTERRUPTED = 130
 """Exit status of a command that was interrupted."""
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {one_line(message)} (see {self.prog} --help)\n")
 
 
 def ended(
@@ -51,8 +51,8 @@ def ended(
         prog: what the user has typed for the command; hints name other commands likewise.
 
     Returns:
-        What ``run`` returns; 2 after a user's mistake, 1 after the loss of one of several processes, 130 when
-        interrupted, 143 when ended by SIGTERM.
+        What ``run`` returns; 2 after a user's mistake or where the system refuses a file, 1 after the loss of one of
+        several processes, 130 when interrupted, 143 when ended by SIGTERM.
     """
     arguments, sys.argv = sys.argv, sys.argv[:1]
     stop = _Stop(interrupted, kill_safe)
@@ -71,6 +71,9 @@ def ended(
         if isinstance(error, LostProcessError):
             print(f"error: {error}", file=sys.stderr)
             return 1
+        if isinstance(error, OSError) and error.filename is not None:  # no right to read it, a name too long for a file
+            print(f"error: {one_line(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            return 2
         raise
     finally:
         sys.argv = arguments

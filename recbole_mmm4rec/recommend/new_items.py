@@ -19,7 +19,6 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.locks import claimed
 from recbole_mmm4rec.encoders.batches import encode_shard
 from recbole_mmm4rec.encoders.pictures import BadPictureError
-from recbole_mmm4rec.model_folder import layout
 from recbole_mmm4rec.model_folder.contents import OURS, Contents
 from recbole_mmm4rec.model_folder.grown import grown
 from recbole_mmm4rec.model_folder.read import Folder
@@ -85,7 +84,7 @@ def add_in_memory(scorer: Scorer, table: Any, **how: Any) -> tuple[Contents, Add
         network=scorer.network,
         side=scorer.side,
         items=scorer.items.table,
-        encoders=folder.json(layout.ENCODERS),
+        encoders=folder.encoders,
         counts=scorer.counts,
         pictures=scorer.items.pictures,
     )

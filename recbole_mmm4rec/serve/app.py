@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 import recbole_mmm4rec
-from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.errors import UserError, one_line
 from recbole_mmm4rec.serve import answers, page
 from recbole_mmm4rec.serve.adding import check as check_added
 from recbole_mmm4rec.serve.adding import with_vectors
@@ -214,7 +214,7 @@ def _tell_mistakes(api: FastAPI) -> None:
 
     def handler(kind: type[Exception], status: int, line: Callable[[Any], str]) -> None:
         async def told(request: Request, error: Exception) -> JSONResponse:
-            return JSONResponse({"error": line(error)}, getattr(error, "status", status))
+            return JSONResponse({"error": one_line(line(error))}, getattr(error, "status", status))
 
         api.exception_handler(kind)(told)
 
@@ -228,5 +228,5 @@ def _tell_mistakes(api: FastAPI) -> None:
         path = request.url.path[:100]
         words = {404: f"{path}: there is no such address; /api lists them", 405: f"{path}: not by {request.method}"}
         return JSONResponse(
-            {"error": words.get(error.status_code, str(error.detail))}, error.status_code, error.headers
+            {"error": one_line(words.get(error.status_code, str(error.detail)))}, error.status_code, error.headers
         )
