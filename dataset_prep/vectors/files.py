@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import numpy as np
 from recbole_mmm4rec.base.arrays import array_of, read_array
 from recbole_mmm4rec.base.atomic_files import read_header, read_rows
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.parquet_files import arrow_mistakes
+from recbole_mmm4rec.base.torch_files import load_tensors
 
 ID_NAMES = ("item_id", "item_ids", "ids", "id", "items", "item", "iid", "asin", "parent_asin", "tokens", "token")
 WANTED = "one table of (items, numbers) is wanted, with ids beside it, or a vector by id"
@@ -72,8 +75,10 @@ def _torch(path: Path) -> Brought:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and torch each have errors of their own
+        content = load_tensors(path)
+    except pickle.UnpicklingError:  # PyTorch's words are how to read it all the same
+        raise UserError("no file of tensors alone; save tensors, or a dictionary of them, and nothing else") from None
+    except Exception as error:  # zip and torch have errors of their own
         raise UserError(f"no file of tensors alone ({_first_line(error)})") from None
     if isinstance(content, list | tuple):
         if not content or not all(isinstance(part, torch.Tensor) and part.ndim == 1 for part in content):
@@ -99,13 +104,15 @@ def _safetensors(path: Path) -> Brought:
 
 
 def _parquet(path: Path) -> Brought:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with arrow_mistakes(path):
+        import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"no Parquet file, or cut off ({_first_line(error)})") from None
+        return _of_table(pq.read_table(path))
+
+
+def _of_table(table: Any) -> Brought:
+    import pyarrow as pa
+
     lists = [f.name for f in table.schema if pa.types.is_list(f.type) or pa.types.is_fixed_size_list(f.type)]
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     named = [name for name in ID_NAMES if name in table.column_names]

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-from recbole_mmm4rec.base.errors import LostProcessError, UserError
+from recbole_mmm4rec.base.command_names import typed
+from recbole_mmm4rec.base.errors import LostProcessError, UserError, one_line
 
 INTERRUPTED = 130
 """Exit status of a command that was interrupted."""
@@ -28,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {one_line(message)} (see {self.prog} --help)\n")
 
 
 def ended(
@@ -36,6 +37,7 @@ def ended(
     interrupted: Callable[[], str] = lambda: "the same command goes on where it was",
     terminable: bool = False,
     kill_safe: bool = False,
+    prog: str = "",
 ) -> int:
     """The exit status of a command: each mistake and interruption is told in one line on stderr.
 
@@ -46,15 +48,16 @@ def ended(
         terminable: whether SIGTERM ends the command as Ctrl-C does, so that everything is written before.
         kill_safe: whether the command may end anywhere. In the middle of an import it then does so at once: what
             imports would take the interruption for a package that is missing, or go on without it.
+        prog: what the user has typed for the command; hints name other commands likewise.
 
     Returns:
-        What ``run`` returns; 2 after a user's mistake, 1 after the loss of one of several processes, 130 when
-        interrupted, 143 when ended by SIGTERM.
+        What ``run`` returns; 2 after a user's mistake or where the system refuses a file, 1 after the loss of one of
+        several processes, 130 when interrupted, 143 when ended by SIGTERM.
     """
     arguments, sys.argv = sys.argv, sys.argv[:1]
     stop = _Stop(interrupted, kill_safe)
     try:
-        with stop.listening(terminable):
+        with typed(prog), stop.listening(terminable):
             return run()
     except BaseException as error:
         # Whatever became of the interruption on its way through other people's code, it was one.
@@ -68,6 +71,9 @@ def ended(
         if isinstance(error, LostProcessError):
             print(f"error: {error}", file=sys.stderr)
             return 1
+        if isinstance(error, OSError) and error.filename is not None:  # no right to read it, a name too long for a file
+            print(f"error: {one_line(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            return 2
         raise
     finally:
         sys.argv = arguments
@@ -88,7 +94,7 @@ def command(
         The exit status, see :func:`ended`.
     """
     arguments = parser.parse_args(argv)
-    return ended(lambda: run(arguments), **how)
+    return ended(lambda: run(arguments), prog=parser.prog, **how)
 
 
 class _Stop:

@@ -149,6 +149,14 @@ def writable_folder(path: str | Path, named: str) -> None:
         raise UserError(f"{named}: no folder to write to ({error.strerror})") from None
 
 
+def names_a_file(path: Path) -> bool:
+    """Whether there is a file of that name; False for a name that no file can have, such as one of 1,000 characters."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def file_hash(path: str | Path) -> str:
     """The first 16 digits of :func:`hash_file`."""
     return hash_file(path)[:16]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.parquet_files import arrow_mistakes
 
 SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
@@ -160,23 +161,16 @@ def _records(path: Path, handle: IO[str]) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _parquet_columns(path: Path) -> list[str]:
-    try:
+    with arrow_mistakes(path):
         import pyarrow.parquet
-    except ImportError as error:
-        raise UserError(f"{path}: reading Parquet needs pyarrow ({error}): pip install 'pyarrow<26'") from None
-    try:
+
         return list(pyarrow.parquet.read_schema(path).names)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: no Parquet file, or cut off ({str(error).splitlines()[0]})") from None
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    try:
-        import pyarrow
+    with arrow_mistakes(path):
         import pyarrow.parquet
-    except ImportError as error:  # absent, or a release that refuses this NumPy
-        raise UserError(f"{path}: reading Parquet needs pyarrow ({error}): pip install 'pyarrow<26'") from None
-    try:
+
         with pyarrow.parquet.ParquetFile(path) as file:
             names = [field.name for field in file.schema_arrow]
             for name in columns:
@@ -187,8 +181,6 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                     number += 1
                     place = f"{path} row {number}"
                     yield place, [_as_text(v, name, place) for v, name in zip(values, columns, strict=True)]
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path}: no Parquet file, or cut off ({str(error).splitlines()[0]})") from None
 
 
 def _as_text(value: Any, column: str, place: str) -> str:

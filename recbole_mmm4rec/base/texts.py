@@ -31,6 +31,7 @@ READ_AS_MISSING = frozenset(
         "null",
     )
 )
+_LONGEST_NAME = 200  # files add their endings
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # How a program begins that a crawler took for a title: `var aPageStart = (new Date()).getTime();`.
 _SCRIPT = re.compile(
@@ -88,9 +89,11 @@ def check_set_name(name: str) -> str:
     """Returns a data set's name unchanged if it can name a folder and files everywhere.
 
     Raises:
-        UserError: it has other characters than letters, digits, dot, dash and underscore, or begins with none of the
-            first two.
+        UserError: it has other characters than letters, digits, dot, dash and underscore, begins with none of the
+            first two, or is longer than 200 characters.
     """
+    if len(name) > _LONGEST_NAME:
+        raise UserError(f"--name '{name[:40]}…': {len(name):,} characters; no file can have a longer name than 255")
     if not _NAME.fullmatch(name):
         raise UserError(f"--name '{name}': use letters, digits, '.', '-' and '_', beginning with a letter or digit")
     return name

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.torch_files import load_tensors
 
 _REAL: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -217,7 +218,7 @@ def _read(file: Path) -> Any:
             if any(name.endswith("constants.pkl") for name in archive.namelist()):
                 raise pickle.UnpicklingError("it is a TorchScript program, not a checkpoint")
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+        return load_tensors(file, mapped=zipped)
     except pickle.UnpicklingError as error:
         if not zipped:
             raise pickle.UnpicklingError(f"it holds more than tensors and plain values ({_reason(error)})") from None

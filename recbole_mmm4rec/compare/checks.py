@@ -11,6 +11,7 @@ from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.json_lines import check_fields, is_table, is_text, list_of, read_line
+from recbole_mmm4rec.base.texts import check_set_name
 from recbole_mmm4rec.compare.config import METRICS
 
 
@@ -32,7 +33,7 @@ def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) ->
         if told.get("source") == "merge":
             check_fields(told, {"options": is_table})
             check_fields(told["options"], {"sets": list_of(is_text)})
-            parts = told["options"]["sets"]
+            parts = [check_set_name(part) for part in told["options"]["sets"]]
     except ValueError:
         raise UserError(f"{record} is damaged; prepare the data set again") from None
     known |= {name}

@@ -39,9 +39,10 @@ class Located:
     def _note_lines(self, node: Any, place: Place) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                inner, line = (*place, key.value), key.start_mark.line + 1
+                name = key.value if isinstance(key.value, str) else str(key.value)  # of one that is no text
+                inner, line = (*place, name), key.start_mark.line + 1
                 if inner in self._lines:
-                    raise UserError(f"{self.path}, line {line}: {key.value!r} stands there twice; keep one")
+                    raise UserError(f"{self.path}, line {line}: {name!r} stands there twice; keep one")
                 self._lines[inner] = line
                 self._note_lines(value, inner)
         elif isinstance(node, yaml.SequenceNode):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.parquet_files import arrow_mistakes
 from recbole_mmm4rec.compare.config import Row
 from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.plan import Plan
@@ -20,6 +21,8 @@ from recbole_mmm4rec.compare.runs import users_file
 from recbole_mmm4rec.compare.statistics import holm, sign_flip_test
 from recbole_mmm4rec.scoring.intervals import bootstrap_interval
 from recbole_mmm4rec.training.user_ranks import user_metric
+
+_RANKS = pa.schema([("user", pa.string()), ("rank", pa.int32())])
 
 
 @dataclass(frozen=True)
@@ -163,15 +166,21 @@ def _check_same_targets(dataset: str, cells: Sequence[Cell]) -> None:
 
 
 def read_ranks(out: Path, record: Record) -> pa.Table:
-    """Users (by token) and ranks of a run.
+    """Users (by token) and ranks of a run: ``user`` text, ``rank`` int32.
 
     Raises:
-        UserError: the file is gone.
+        UserError: the file is gone, or damaged.
     """
     file = users_file(out, record["id"], record["max_seconds"])
     if not file.is_file():
         raise UserError(f"{file}: missing, though runs.jsonl has its run; put it back, or remove the run's line there")
-    return pq.read_table(file)
+    way_out = "damaged; remove it and the run's line in runs.jsonl, and the run is made again"
+    with arrow_mistakes(file, way_out):
+        found = pq.ParquetFile(file).read()
+        found.validate(full=True)
+        if not found.schema.equals(_RANKS) or found["user"].null_count or found["rank"].null_count:
+            raise ValueError("other columns than user and rank")
+    return found
 
 
 def user_values(out: Path, cell: Cell, metric: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.torch_files import load_tensors
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -72,8 +74,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
             content: Any = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle, safetensors and torch each have errors of their own
+            content = load_tensors(path)
+    except pickle.UnpicklingError:  # PyTorch's words are how to read it all the same
+        raise UserError(f"{path}: no checkpoint of tensors: it holds more than tensors and plain values") from None
+    except Exception as error:  # zip, safetensors and torch each have errors of their own
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: no checkpoint of tensors ({reason})") from None
     for key in ("state_dict", "model"):

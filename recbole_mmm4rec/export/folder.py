@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.base.json_lines import check_fields, is_table, read_line
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.export import index as indexes
 from recbole_mmm4rec.export.histories import real_histories, real_items
@@ -120,7 +121,7 @@ def _check_target(target: Path, force: bool) -> None:
     if not force:
         raise UserError(f"--output {target}: is there already; --force replaces it, --output names another folder")
     try:
-        known = "export" in json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+        known = "export" in read_line((target / MANIFEST).read_bytes())
     except (OSError, ValueError):
         known = False
     if not known:
@@ -140,9 +141,10 @@ class _Steps:
         self.files, self._notes, self._tell = work / "files", work / "notes.json", tell
         self.notes: dict[str, Any] = {}
         try:
-            found = json.loads(self._notes.read_text(encoding="utf-8"))
+            found = read_line(self._notes.read_bytes())
+            check_fields(found, {"notes": is_table, "job": is_table})
             self.notes = found["notes"] if found["job"] == job else {}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             pass
         self._job = job
         if not self.notes:

@@ -32,7 +32,7 @@ def real_histories(recommender: Recommender, users: int = USERS) -> Histories:
     Raises:
         UserError: the folder has no interactions.
     """
-    table = recommender.content.table(layout.INTERACTIONS)
+    table = recommender.content.interactions
     items = table["item"].to_numpy()
     if not len(items):
         raise UserError(f"{recommender.folder / layout.INTERACTIONS}: no interactions to check with; train again")

@@ -13,6 +13,7 @@ from typing import Any
 
 from recbole_mmm4rec.base import json_lines as kind
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import names_a_file
 from recbole_mmm4rec.model_folder.layout import FORMAT, MANIFEST
 
 _PACKAGES = ("recbole-mmm4rec", "torch", "numpy", "recbole", "pyarrow", "safetensors")
@@ -99,7 +100,7 @@ def _check_size(folder: Path, name: str, wanted: int) -> None:
     place = folder / name
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:  # links to a cache elsewhere are fine
         raise UserError(f"{folder / MANIFEST}: names {name!r}, which is outside of the folder; get the folder again")
-    if not place.is_file():
+    if not names_a_file(place):
         raise UserError(f"{place}: missing; copy the model folder again, or train again")
     found = place.stat().st_size
     if found != wanted:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.model_folder import layout
+from recbole_mmm4rec.base.json_lines import read_line
+from recbole_mmm4rec.base.parquet_files import arrow_mistakes
+from recbole_mmm4rec.model_folder import checks, layout
 from recbole_mmm4rec.model_folder.contents import Contents
 from recbole_mmm4rec.model_folder.manifest import check_file, read_manifest
 from recbole_mmm4rec.model_folder.tensors import read_tensors
@@ -50,6 +53,8 @@ class Folder:
         self.manifest = read_manifest(self.path)
         self._checked: set[str] = set()
         self.settings: dict[str, Any] = self.json(layout.SETTINGS)
+        with self._as_written(layout.SETTINGS):
+            checks.check_settings(self.settings)
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""
@@ -68,36 +73,78 @@ class Folder:
             self._checked.add(name)
         return self.path / name
 
-    def json(self, name: str) -> Any:
+    @contextmanager
+    def _as_written(self, name: str) -> Iterator[None]:
+        """Within it what is wrong with a file becomes one line."""
+        try:
+            yield
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"{self.path / name}: it {error}; copy the model folder again, or train again") from None
+
+    def json(self, name: str) -> dict[str, Any]:
         """What a JSON file holds."""
         file = self.file(name)
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{file}: cannot be read ({error})") from None
+        with self._as_written(name):
+            return read_line(file.read_bytes())
 
     def table(self, name: str) -> pa.Table:
         """What a Parquet file holds."""
         file = self.file(name)
-        try:
-            return pq.ParquetFile(file, memory_map=True).read()
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
+        with arrow_mistakes(file, "cannot be read"):
+            found = pq.ParquetFile(file, memory_map=True).read()
+            found.validate(full=True)
+        return found
 
     @cached_property
     def items(self) -> pa.Table:
         """One row an item, in the order of its number."""
-        return self.table(layout.ITEMS)
+        found = self.table(layout.ITEMS)
+        with self._as_written(layout.ITEMS):
+            checks.check_items(found)
+        return found
+
+    @cached_property
+    def interactions(self) -> pa.Table:
+        """All interactions by user and time."""
+        found = self.table(layout.INTERACTIONS)
+        with self._as_written(layout.INTERACTIONS):
+            checks.check_interactions(found, self.items.num_rows)
+        return found
+
+    @cached_property
+    def encoders(self) -> dict[str, Any]:
+        """Modality to what its feature store says about itself."""
+        found = self.json(layout.ENCODERS)
+        with self._as_written(layout.ENCODERS):
+            checks.check_encoders(found, self.settings["modalities"])
+        return found
+
+    @property
+    def _rows(self) -> int:
+        """I + 1."""
+        return int(self.items.num_rows) + 1
 
     def side(self) -> ItemSide:
         """What scoring needs of the items, on the processor; large tables are mapped."""
         read = {name: in_memory(value) for name, value in read_tensors(self.file(layout.SIDE)).items()}
         names = self.settings["modalities"]
+        shape = (self._rows, self.settings["network"].get("hidden_size"))
+        with self._as_written(layout.SIDE):
+            checks.check_tables(read, {"fused": shape})
+            checks.check_tables(read, {f"table.{name}": shape for name in names})
         return ItemSide({name: read[f"table.{name}"] for name in names}, read["fused"])
 
     def features(self, modality: str) -> FrozenTable:
         """The raw features (I+1, F) of a modality, mapped; the hash is not looked at here."""
-        return FrozenTable(read_tensors(self.path / layout.features(modality))["values"], finite=True)
+        name = layout.features(modality)
+        if not self.has(name):
+            raise UserError(f"{self.path}: a model folder without {name}; copy it again, or train again")
+        found = read_tensors(self.path / name)
+        with self._as_written(name):
+            checks.check_tables(found, {"values": (self._rows, None)})
+        return FrozenTable(found["values"], finite=True)
 
     def present(self, modality: str) -> Tensor:
         """(I+1,) bool: the items that have a modality; True for padding."""
@@ -107,12 +154,17 @@ class Folder:
     def network(self) -> MMM4RecNetwork:
         """The network with its weights, on the processor, in evaluation mode; large tables are mapped."""
         names = self.settings["modalities"]
-        config = NetworkConfig(**self.settings["network"])
         weights = read_tensors(self.file(layout.WEIGHTS))
+        with self._as_written(layout.SETTINGS):
+            config = NetworkConfig.from_mapping(self.settings["network"])
+            if config.num_layers > len(weights):
+                raise ValueError(f"has a wrong 'num_layers': {config.num_layers}")
         features = {name: self.features(name) for name in names}
         present = {name: self.present(name) for name in names}
         with torch.device("meta"), _NothingDrawn():  # nothing takes memory before the weights are there
             network = MMM4RecNetwork(config, features, present)
+        with self._as_written(layout.WEIGHTS):
+            checks.check_weights(weights, network.state_dict())
         network.load_state_dict({name: in_memory(value) for name, value in weights.items()}, assign=True)
         return network.requires_grad_(False).eval()
 
@@ -123,15 +175,24 @@ class Folder:
             return None
         from recbole_mmm4rec.scoring.neighbours import Counts
 
-        arrays = {name: value.numpy() for name, value in read_tensors(self.file(layout.NEIGHBOURS)).items()}
+        read = read_tensors(self.file(layout.NEIGHBOURS))
+        with self._as_written(layout.NEIGHBOURS):
+            arrays = checks.arrays_of(read)
+            checks.check_counts(arrays, self._rows)
         return Counts.of_arrays(arrays, settings["decay"], settings["weight"])
 
     def pictures(self) -> pa.Array | None:
         """(I,) JPEGs, mapped, null where an item has none; None without pictures."""
         if not self.has(layout.PICTURES):
             return None
-        with pa.memory_map(str(self.file(layout.PICTURES))) as source:
-            return pa.ipc.open_file(source).read_all()["picture"].combine_chunks()
+        file = self.file(layout.PICTURES)
+        with arrow_mistakes(file, "cannot be read"), pa.memory_map(str(file)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            table.validate(full=True)
+            found = table["picture"].combine_chunks()
+        if len(found) != self.items.num_rows or not pa.types.is_large_binary(found.type):
+            raise UserError(f"{file}: it has other pictures than the items; copy the model folder again")
+        return found
 
     def user(self, name: str | None) -> int:
         """The number that a user had in training; 0 for one that it did not know."""
@@ -139,8 +200,14 @@ class Folder:
 
     @cached_property
     def _users(self) -> dict[str, int]:
-        names = pc.unique(self.table(layout.INTERACTIONS)["user_id"]).to_pylist()  # in the order of their numbers
+        names = pc.unique(self.interactions["user_id"]).to_pylist()  # in the order of their numbers
         return {name: number for number, name in enumerate(names, 1)}
+
+    def _metrics(self) -> dict[str, Any]:
+        found = self.json(layout.METRICS)
+        with self._as_written(layout.METRICS):
+            checks.check_metrics(found)
+        return found
 
     def contents(self) -> Contents:
         """All of it, to be changed and written again."""
@@ -150,13 +217,13 @@ class Folder:
             network=self.network(),
             side=self.side(),
             items=self.items,
-            interactions=self.table(layout.INTERACTIONS) if self.has(layout.INTERACTIONS) else None,
+            interactions=self.interactions if self.has(layout.INTERACTIONS) else None,
             run=self.settings["run"],
-            encoders=self.json(layout.ENCODERS),
+            encoders=self.encoders,
             counts=self.counts(),
             neighbours=self.settings["neighbours"],
             pictures=self.pictures(),
-            metrics=self.json(layout.METRICS),
+            metrics=self._metrics(),
         )
 
 

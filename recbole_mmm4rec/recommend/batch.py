@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import file_hash, whole_file
+from recbole_mmm4rec.base.json_lines import check_fields, is_count, read_line
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.recommend.results import Recommendations
@@ -37,6 +38,7 @@ _SCHEMA = pa.schema(
     ]
 )
 HEADER = _SCHEMA.names
+_COUNTS = {"users": is_count, "popular": is_count, "unknown": is_count}
 
 
 @dataclass(frozen=True)
@@ -116,15 +118,15 @@ def _mark(recommender: Recommender) -> str:
 
 def _claim(parts: Path, job: Mapping[str, Any]) -> None:
     """Keep the parts of the same job, and remove those of another one."""
-    text = json.dumps(job, sort_keys=True)
+    text = json.dumps(job, sort_keys=True).encode()
     file = parts / _JOB
-    if file.is_file() and file.read_text(encoding="utf-8") == text:
+    if file.is_file() and file.read_bytes() == text:
         return
     for old in parts.iterdir():
         if old.name != ".lock":
             old.unlink()
     with whole_file(file) as out:
-        out.write(text.encode())
+        out.write(text)
 
 
 def _lists(recommender: Recommender, some: Sequence[User], k: int, asked: Mapping[str, Any]) -> list[Recommendations]:
@@ -176,8 +178,12 @@ def _counted(file: Path) -> dict[str, int] | None:
     note = file.with_suffix(".json")
     if not (file.is_file() and note.is_file()):
         return None
-    count = json.loads(note.read_bytes())
-    return {**count, "kept": count["users"]}
+    try:
+        count = read_line(note.read_bytes())
+        check_fields(count, _COUNTS)
+    except ValueError:  # damaged since: the part is made again
+        return None
+    return {**{name: count[name] for name in _COUNTS}, "kept": count["users"]}
 
 
 def _rows(some: Sequence[User], lists: Sequence[Recommendations]) -> Iterator[tuple[Any, ...]]:

@@ -44,6 +44,10 @@ class Encoders:
         """
         with self._lock:
             if modality not in self.loaded:
+                if modality not in self.made:
+                    raise UserError(
+                        f"{modality}: the model folder does not say which encoder made its vectors; give vectors"
+                    )
                 self.loaded[modality] = encoder_of(self.made[modality], name, self.device)
             return self.loaded[modality]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from recbole_mmm4rec.base.arrays import read_array
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.files import names_a_file
 from recbole_mmm4rec.base.table_files import columns_of, read_rows
 from recbole_mmm4rec.base.texts import check_id, clean_text
 
@@ -113,10 +116,12 @@ def _item(place: str, row: dict[str, Any], folder: Path | None, files: Mapping[s
 
 def _below(folder: Path, name: str, place: str) -> Path:
     file = folder / name
-    if not file.resolve().is_relative_to(folder.resolve()):
+    if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder)):
         raise UserError(f"{place}: image {name!r} is outside of {folder}; give a file's name below it")
-    if not file.is_file():
+    if not names_a_file(file):
         raise UserError(f"{place}: image {name!r}: there is no such file in {folder}")
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{place}: image {name!r} leads out of {folder}; give a file's name below it")
     return file
 
 
@@ -146,9 +151,9 @@ def _array(modality: str, given: Any, rows: int) -> np.ndarray:
     if isinstance(given, (str, Path)):
         where = f"{given}"
         try:
-            given = np.load(given, allow_pickle=False)
+            given = read_array(Path(given))
         except (OSError, ValueError) as error:
-            raise UserError(f"{given}: no .npy file of numbers ({' '.join(str(error).split())})") from None
+            raise UserError(f"{where}: no .npy file of numbers ({error})") from None
     try:
         array = np.asarray(given, dtype=np.float32)
     except (TypeError, ValueError):

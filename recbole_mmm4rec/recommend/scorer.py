@@ -128,7 +128,7 @@ class Scorer:
     @cached_property
     def encoders(self) -> Encoders:
         """The encoders that made the features, each loaded when it is first asked for, and kept."""
-        return Encoders(self.content.json(layout.ENCODERS), str(self.device))
+        return Encoders(self.content.encoders, str(self.device))
 
     @torch.no_grad()
     def user_vectors(

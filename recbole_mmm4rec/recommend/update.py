@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.json_lines import read_line
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.data.prefixes import PrefixInteraction
 from recbole_mmm4rec.model_folder import layout
@@ -162,7 +163,7 @@ def _job(source: Path, files: list[Any], epochs: int) -> dict[str, Any]:
 
 def _is_same(work: Path, job: dict[str, Any]) -> bool:
     try:
-        return bool(json.loads((work / "job.json").read_text(encoding="utf-8")) == job)
+        return read_line((work / "job.json").read_bytes()) == job
     except (OSError, ValueError):
         return False
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.parquet_files import arrow_mistakes
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 USER, HISTORY, TIMES = "user_id", "history", "timestamps"
@@ -126,10 +127,9 @@ def _read_lines(path: Path) -> Iterator[User]:
 
 
 def _read_parquet(path: Path) -> Iterator[User]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with arrow_mistakes(path):
+        import pyarrow.parquet as pq
 
-    try:
         content = pq.ParquetFile(path)
         names = content.schema_arrow.names
         _require(str(path), names)
@@ -139,5 +139,3 @@ def _read_parquet(path: Path) -> Iterator[User]:
             for row in batch.to_pylist():
                 done += 1
                 yield _user(f"{path}, row {done}", row)
-    except pa.ArrowException as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None

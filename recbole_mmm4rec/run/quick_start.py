@@ -229,8 +229,12 @@ def load_data_and_model(model_file: str | Path) -> tuple[Config, Any, Any, Any, 
     check_token_order(trained_with, config, f"model file {str(model_file)!r}")
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train)
-    model.load_state_dict(checkpoint["state_dict"])
-    model.load_other_parameter(checkpoint.get("other_parameter"))
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+        model.load_other_parameter(checkpoint.get("other_parameter"))
+    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:  # PyTorch's, and each model's own
+        named = f"model file {str(model_file)!r}"
+        raise UserError(f"{named} holds other weights than {config['model']} has here: {error}") from None
     return config, model, dataset, train, valid, test
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.errors import UserError, one_line
 from recbole_mmm4rec.serve.limits import FAILED, Limits, RefusedError
 from recbole_mmm4rec.serve.schemas import in_one_line
 
@@ -98,6 +98,8 @@ class Front:
         try:
             headers = {name: value for name, value in scope["headers"] if name in _LOOKED_AT}
             self._check_host(headers)
+            if not scope.get("query_string", b"").isascii():
+                raise RefusedError(400, "the address holds bytes beyond ASCII; write them as %XX")
             post = self._posts.get(path) if scope["method"] == "POST" else None
             if post is None:
                 await self._app(scope, receive, sent)
@@ -166,7 +168,7 @@ def _host(header: str) -> str:
 
 async def answer(send: Send, status: int, line: str) -> None:
     """An answer that is one line."""
-    body = json.dumps({"error": line}, ensure_ascii=False).encode()
+    body = json.dumps({"error": one_line(line)}, ensure_ascii=False).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status in (408, 413):
         headers.append((b"connection", b"close"))  # what is still coming is not read

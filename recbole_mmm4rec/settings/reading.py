@@ -133,9 +133,10 @@ def _size(node: Any, sizes: dict[int, float]) -> float:
 
 
 def key_lines(node: Any) -> Mapping[str, int]:
-    """The line of each key at the top level of a YAML file, counted from 1.
+    """The line of each key at the top level of a YAML file, or of a part of it, counted from 1.
 
     Args:
-        node: what :func:`read_located_yaml` gives.
+        node: what :func:`read_located_yaml` gives, or a part of that.
     """
-    return {str(key.value): key.start_mark.line + 1 for key, _ in node.value} if node is not None else {}
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return {str(key.value): key.start_mark.line + 1 for key, _ in pairs}

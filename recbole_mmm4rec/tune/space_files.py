@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.settings.defaults import properties_dir
-from recbole_mmm4rec.settings.reading import literal, read_located_yaml
+from recbole_mmm4rec.settings.reading import key_lines, literal, read_located_yaml
 from recbole_mmm4rec.tune.space import Parameter, make_parameter
 
 KINDS = ("choice", "uniform", "quniform", "loguniform")
@@ -88,25 +89,28 @@ def _check_kind(kind: str, where: str) -> None:
 def _read_yaml(path: Path) -> list[Parameter]:
     content, root = read_located_yaml(path, "space file")
     found = []
-    twice: set[str] = set()
-    for node, inner in root.value if root is not None else ():
-        where = f"space file {str(path)!r}, line {node.start_mark.line + 1}"
-        key, told = node.value, content.get(node.value)
-        if key in twice:
-            raise UserError(f"{where}: {key} stands there twice; keep one")
-        twice.add(key)
+    lines: dict[str, int] = {}
+    inner: dict[str, Mapping[str, int]] = {}
+    for node, value in root.value if root is not None else ():
+        name, line = str(node.value), node.start_mark.line + 1
+        if name in lines:
+            raise UserError(f"space file {str(path)!r}, line {line}: {name} stands there twice; keep one")
+        lines[name], inner[name] = line, key_lines(value)
+    for key, told in content.items():
+        where = f"space file {str(path)!r}, line {lines.get(str(key), 1)}"
         if key in KINDS and isinstance(told, dict):  # RecBole's dictionary by kind
-            found += _by_kind(key, told, {one.value: one.start_mark.line + 1 for one, _ in inner.value}, path)
+            found += _by_kind(key, told, inner.get(key, {}), where, path)
             continue
         kind, values = _kind_and_values(key, told, where)
-        found.append(make_parameter(key, kind, values, where))
+        found.append(make_parameter(str(key), kind, values, where))
     return found
 
 
-def _by_kind(kind: str, told: dict[str, Any], lines: dict[str, int], path: Path) -> list[Parameter]:
+def _by_kind(kind: str, told: dict[str, Any], lines: Mapping[str, int], above: str, path: Path) -> list[Parameter]:
     found = []
     for key, values in told.items():
-        where = f"space file {str(path)!r}, line {lines[str(key)]}"
+        line = lines.get(str(key))
+        where = above if line is None else f"space file {str(path)!r}, line {line}"
         found.append(make_parameter(str(key), kind, _read_again(kind, values), where, exponents=True))
     return found
 

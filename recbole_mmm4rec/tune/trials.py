@@ -65,8 +65,7 @@ class Trials:
 
     def _check(self, record: Record) -> None:
         check_fields(record, _ALWAYS)
-        if record["status"] != "failed":
-            check_fields(record, _SCORED)
+        check_fields(record, {} if record["status"] == "failed" else _SCORED, _SCORED)
         params = record["params"]
         if params.keys() != {one.key for one in self._space} or not all(
             one.has(params[one.key]) for one in self._space

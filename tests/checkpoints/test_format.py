@@ -252,13 +252,12 @@ def test_a_table_of_vectors_is_no_pickle(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 ALLOWED = {
-    # the reader that knows which names a file may ask for; the second call is the one with that unpickler
-    ("recbole_mmm4rec/checkpoints/reading.py", "torch.load"): 2,
+    # the reader with the unpickler that knows which names a file may ask for
+    ("recbole_mmm4rec/checkpoints/reading.py", "torch.load"): 1,
     # after the user's own mark was found right
     ("recbole_mmm4rec/compat/caches.py", "pickle.loads"): 1,
     # weights_only=True
-    ("dataset_prep/vectors/files.py", "torch.load"): 1,
-    ("recbole_mmm4rec/encoders/torch_tools.py", "torch.load"): 1,
+    ("recbole_mmm4rec/base/torch_files.py", "torch.load"): 1,
     # a pipe between the service and the process that it has started itself
     ("recbole_mmm4rec/serve/process.py", "pickle.loads"): 2,
 }

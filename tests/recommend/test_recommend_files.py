@@ -132,7 +132,7 @@ BAD: list[tuple[str, str, str]] = [
     ("users.jsonl", "[1]\n", "users.jsonl, line 1: is no JSON object"),
     ("users.jsonl", '{"user_id": "a", "history": 5}\n', "line 1: history is no list of item ids: '5'"),
     ("users.jsonl", '{"user_id": "a", "items": []}\n', "users.jsonl, line 1: no column 'history'"),
-    ("users.parquet", "none", "users.parquet: cannot be read"),
+    ("users.parquet", "none", "users.parquet: no Parquet file, or cut off"),
     ("users.txt", "a", "the name must end with .csv, .jsonl, .parquet"),
 ]
 
