@@ -10,7 +10,7 @@ import time
 import traceback
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -63,6 +63,7 @@ class Watch:
         self.seen: list[tuple[str, str, str]] = []
         self._began = self._used = 0.0
         self._again = 0
+        forget_peak()
         self._peak = peak()
         signal.signal(signal.SIGALRM, self._late)
         sys.addaudithook(self._audit)
@@ -144,8 +145,16 @@ def _benign(kind: str, what: str, frames: traceback.StackSummary) -> bool:
 
 
 def peak() -> int:
-    """Bytes that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes that this process has held at most, since :func:`forget_peak`."""
+    told = Path("/proc/self/status").read_bytes()
+    at = told.index(b"VmHWM:") + 6
+    return int(told[at : told.index(b"kB", at)]) * 1024
+
+
+def forget_peak() -> None:
+    """Let the most that this process has held be what it holds now; the process that it is a copy of may have held more."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_bytes(b"5")
 
 
 def allowed_memory(more: int) -> None:
