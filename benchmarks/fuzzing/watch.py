@@ -152,7 +152,7 @@ def peak() -> int:
 
 
 def forget_peak() -> None:
-    """Let the most that this process has held be what it holds now; the process that it is a copy of may have held more."""
+    """Let the most that this process has held be what it holds now: what it is a copy of may have held more."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_bytes(b"5")
 
