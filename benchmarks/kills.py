@@ -68,7 +68,7 @@ QUICK = ("train", "pretrain", "SASRec", "BPR", "amazon")
 _TIMES = ("seconds", "date", "time", "duration", "bytes", "environment", "peak")
 _THERE = "it is there already"
 _OF_TIMES = ("made", "sha256", "files", "model_file", "data_fingerprint", "port")
-"""Keys of manifests and settings: when, where, hashes and names of files that hold times; those are compared themselves."""
+"""Keys of manifests and settings: when, where, and hashes and names of files with times, which are compared anyway."""
 
 
 def make_data(folder: Path) -> None:
