@@ -94,7 +94,7 @@ def dataset_folder(options: Options) -> Path:
             return folder
     raise UserError(
         f"--data-path {options.data_path}: neither 'scientific' nor 'ml-100k' lies there with text vectors; "
-        "`python -m dataset_prep recbole ml-100k` and `python -m dataset_prep embed ml-100k` make the latter"
+        "`mmm4rec prep recbole ml-100k` and `mmm4rec prep embed ml-100k` make the latter"
     )
 
 

@@ -15,13 +15,13 @@ from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.base.texts import check_set_name
 
 EXAMPLES = """examples:
-  python -m dataset_prep recbole ml-100k
-  python -m dataset_prep table --interactions ratings.csv --items movies.csv --name movies \\
+  %(prog)s recbole ml-100k
+  %(prog)s table --interactions ratings.csv --items movies.csv --name movies \\
       --columns user_id=userId,item_id=movieId,text=title
-  python -m dataset_prep sequences --sequences sequences.tsv.gz --items items.tsv.gz --name scientific
-  python -m dataset_prep amazon --reviews Office_Products.json.gz --meta meta_Office_Products.json.gz --name office
-  python -m dataset_prep embed ml-100k
-  python -m dataset_prep images shop && python -m dataset_prep embed shop --image-encoder
+  %(prog)s sequences --sequences sequences.tsv.gz --items items.tsv.gz --name scientific
+  %(prog)s amazon --reviews Office_Products.json.gz --meta meta_Office_Products.json.gz --name office
+  %(prog)s embed ml-100k
+  %(prog)s images shop && %(prog)s embed shop --image-encoder
 """
 COMMANDS = {
     "recbole": ("dataset_prep.sources.recbole_sets", "copy a data set that comes with recbole, with item texts"),
@@ -69,7 +69,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m dataset_prep"
         Exit status: 0, 2 for a mistake of the user's, 130 when interrupted, 143 when ended by SIGTERM.
     """
     given = list(sys.argv[1:] if argv is None else argv)
-    return ended(lambda: _run(given, prog), lambda: "the same command goes on", terminable=True, kill_safe=True)
+    return ended(
+        lambda: _run(given, prog), lambda: "the same command goes on", prog=prog, terminable=True, kill_safe=True
+    )
 
 
 def _run(given: Sequence[str], prog: str) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dataset_prep.files.set_files import SetFiles
 from dataset_prep.sources.merge.command import merge_sets
+from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
 
@@ -61,7 +62,7 @@ def prepare_sources(data: Path, target: str, names: Sequence[str], shares: Seque
             raise UserError(f"--sources {' '.join(names)}: '{name}' is named twice, or is the target; name each once")
         SetFiles(name, data / name).require()
         if not (data / name / STORE).is_file():
-            raise UserError(f"{data / name / STORE}: no such file; run 'python -m dataset_prep embed {name}' first")
+            raise UserError(f"{data / name / STORE}: no such file; run '{prepare('embed', data / name)}' first")
         _link(data / name, folder / name)
     first = SetFiles(names[0], folder / names[0])
     sources = [_share(first, share, folder) for share in shares]

@@ -15,9 +15,9 @@ EPILOG = f"""encoders:
   {DEFAULT_IMAGE_ENCODER:<40} packaged, without a model hub (image)
 
 examples:
-  python -m dataset_prep embed ml-100k --text-encoder intfloat/e5-small-v2 --dtype float16
-  python -m dataset_prep embed shop --text-encoder {DEFAULT_TEXT_ENCODER} --image-encoder {DEFAULT_IMAGE_ENCODER}
-  python -m dataset_prep embed shop --image-encoder open_clip:ViT-B-16-SigLIP/webli --precision fp16
+  %(prog)s ml-100k --text-encoder intfloat/e5-small-v2 --dtype float16
+  %(prog)s shop --text-encoder {DEFAULT_TEXT_ENCODER} --image-encoder {DEFAULT_IMAGE_ENCODER}
+  %(prog)s shop --image-encoder open_clip:ViT-B-16-SigLIP/webli --precision fp16
 """
 
 

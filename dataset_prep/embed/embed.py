@@ -16,6 +16,7 @@ from dataset_prep.embed.cache import VectorCache
 from dataset_prep.embed.engines import Encoded, RayCluster, encode_locally, encode_on_ray
 from dataset_prep.embed.inputs import Inputs, absent_line, read_pictures, read_texts, report_pictures
 from dataset_prep.files.set_files import SetFiles
+from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.encoders.load import load_encoder
 from recbole_mmm4rec.encoders.spec import DEFAULT_TEXT_ENCODER, Encoder, EncoderSpec, Load, Source
@@ -89,9 +90,7 @@ def embed(name: str, out: Path, options: EmbedOptions, load: Load = load_encoder
             raise UserError(f"{flag} {count}: must be at least 1")
     item_file = out / name / f"{name}.item"
     if not item_file.is_file():
-        raise UserError(
-            f"{item_file}: no such data set; see 'ls {out}', --out, or make it: python -m dataset_prep --help"
-        )
+        raise UserError(f"{item_file}: no such data set; see 'ls {out}', --out, or make it: {called('prep')} --help")
     lines = [_embed(name, out, options, modality, encoder, load) for modality, encoder in options.wanted()]
     files = SetFiles(name, out / name)
     absent = absent_line(files, files.tokens())

@@ -11,6 +11,7 @@ from dataset_prep.files.set_files import SetFiles
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem
 from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, report_path, write_report
 from recbole_mmm4rec.base.atomic_files import read_item_column
+from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.encoders.spec import Source
@@ -61,8 +62,8 @@ def read_pictures(item_file: Path) -> Inputs:
     there = find_pictures(folder)
     files = [there.get(picture_stem(item)) for item in items]
     if not any(files):
-        name = item_file.stem
-        raise UserError(f"{folder}: no picture of any item; bring them with 'python -m dataset_prep images {name}'")
+        bring = prepare("images", item_file.parent)
+        raise UserError(f"{folder}: no picture of any item; bring them with '{bring}'")
     hashes: list[str] = []
     unreadable: dict[str, str] = {}
     for row, file in enumerate(files):

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Fetches the pictures that column 'image' of a data set's items names; a second run fetches only what is "
         "missing."
     )
-    parser.epilog = "example:\n  python -m dataset_prep images shop --concurrency 32 --rate 50\n"
+    parser.epilog = "example:\n  %(prog)s shop --concurrency 32 --rate 50\n"
     add_set(parser)
     parser.add_argument("--images", type=Path, metavar="DIR", help="where the column's local file names are looked up")
     parser.add_argument("--concurrency", type=int, default=16, metavar="N", help="fetches at a time (default: 16)")

@@ -24,6 +24,7 @@ from dataset_prep.images.files import (
 )
 from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, report_path, write_report
 from recbole_mmm4rec.base.atomic_files import read_item_column
+from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.encoders.pictures import DEFAULT_MAX_PIXELS, BadPictureError, check_picture, need_pillow
 
@@ -181,8 +182,7 @@ def _summary(name: str, items: int, new: int, missing: dict[str, Missing], repor
         lines.append(f"  {again:,} of these may come with another run")
     if missing:
         lines.append(f"every reason: {report}")
-    out = "" if str(report.parent.parent) == "dataset" else f" --out {report.parent.parent}"
-    lines.append(f"next: python -m dataset_prep embed {name} --image-encoder{out}")
+    lines.append(f"next: {prepare('embed', report.parent, '--image-encoder')}")
     return "\n".join(lines)
 
 

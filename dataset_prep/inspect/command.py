@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Counts, gaps and duplicates of a data set, and a page to look at: NAME/inspect.html, one file that loads "
         "nothing."
     )
-    parser.epilog = "example:\n  python -m dataset_prep inspect shop --cards 40\n"
+    parser.epilog = "example:\n  %(prog)s shop --cards 40\n"
     add_set(parser)
     parser.add_argument("--cards", type=int, default=CARDS, metavar="N", help=f"items shown (default: {CARDS})")
     parser.set_defaults(run=_run)

@@ -10,6 +10,7 @@ from typing import Any
 from dataset_prep.files.atomic import publish
 from dataset_prep.filters.filters import Step
 from dataset_prep.filters.interactions import Interactions
+from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
 
 ITEM_HEADER = "item_id:token\ttext:token_seq"
@@ -65,8 +66,7 @@ class Prepared:
         lines += [f"  {note}" for note in self.notes]
         lines += self._filter_table()
         lines.append(f"{'written to' if self.changed else 'already up to date in'} {self.folder}")
-        out = "" if str(self.folder.parent) == "dataset" else f" --out {self.folder.parent}"
-        lines.append(f"next: python -m dataset_prep embed {self.name}{out}")
+        lines.append(f"next: {prepare('embed', self.folder)}")
         return "\n".join(lines)
 
     def _filter_table(self) -> list[str]:

@@ -151,7 +151,7 @@ def _filtered(lines: list[str], filters: Filters, texts: dict[str, str]) -> tupl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``recbole`` is told."""
-    parser.epilog = "example:\n  python -m dataset_prep recbole ml-100k\n"
+    parser.epilog = "example:\n  %(prog)s ml-100k\n"
     parser.add_argument("set", help="name in the recbole package, for example ml-100k")
     add_images(parser)
     add_output(parser, "name of the copy (default: the same)", required=False)

@@ -84,7 +84,7 @@ def _read_sequences(path: Path, columns: dict[str, str]) -> tuple[Interactions, 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``sequences`` is told."""
     parser.epilog = (
-        f"files: {TABLE_FILES}\n\nexample:\n  python -m dataset_prep sequences --sequences sequences.tsv.gz "
+        f"files: {TABLE_FILES}\n\nexample:\n  %(prog)s --sequences sequences.tsv.gz "
         "--items items.tsv.gz --name scientific\n"
     )
     parser.add_argument("--sequences", type=Path, required=True, metavar="FILE", help="user_id, item_ids, oldest first")

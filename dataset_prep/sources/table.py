@@ -139,7 +139,7 @@ def _parse_rating(text: str, place: str) -> float:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``table`` is told."""
     parser.epilog = (
-        f"files: {TABLE_FILES}\n\nexample:\n  python -m dataset_prep table --interactions sales.parquet "
+        f"files: {TABLE_FILES}\n\nexample:\n  %(prog)s --interactions sales.parquet "
         "--items products.csv.gz --name shop \\\n      --columns user_id=customer,item_id=sku,timestamp=ts,text=title\n"
     )
     parser.add_argument("--interactions", type=Path, required=True, metavar="FILE", help="user_id, item_id, timestamp")

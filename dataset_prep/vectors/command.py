@@ -29,8 +29,8 @@ EPILOG = """files:
 A file without ids: row N is item N; else --ids says which item a row is.
 
 examples:
-  python -m dataset_prep vectors baby --text text_feat.npy --image image_feat.npy --ids i_id_mapping.csv
-  python -m dataset_prep vectors shop --text mine.parquet --text-encoder my-model
+  %(prog)s baby --text text_feat.npy --image image_feat.npy --ids i_id_mapping.csv
+  %(prog)s shop --text mine.parquet --text-encoder my-model
 """
 
 

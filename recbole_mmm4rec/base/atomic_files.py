@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 
 TYPES = ("token", "float", "token_seq", "float_seq")
@@ -186,7 +187,7 @@ def _opened(path: Path, encoding: str) -> Iterator[TextIO]:
         with path.open(encoding=known, newline="\n") as lines:
             yield lines
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; make the data set with 'python -m dataset_prep'") from None
+        raise UserError(f"{path}: no such file; make the data set with '{called('prep')}'") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeError:

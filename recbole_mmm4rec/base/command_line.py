@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
+from recbole_mmm4rec.base.command_names import typed
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, one_line
 
 INTERRUPTED = 130
@@ -36,6 +37,7 @@ def ended(
     interrupted: Callable[[], str] = lambda: "the same command goes on where it was",
     terminable: bool = False,
     kill_safe: bool = False,
+    prog: str = "",
 ) -> int:
     """The exit status of a command: each mistake and interruption is told in one line on stderr.
 
@@ -46,6 +48,7 @@ def ended(
         terminable: whether SIGTERM ends the command as Ctrl-C does, so that everything is written before.
         kill_safe: whether the command may end anywhere. In the middle of an import it then does so at once: what
             imports would take the interruption for a package that is missing, or go on without it.
+        prog: what the user has typed for the command; hints name other commands likewise.
 
     Returns:
         What ``run`` returns; 2 after a user's mistake or where the system refuses a file, 1 after the loss of one of
@@ -54,7 +57,7 @@ def ended(
     arguments, sys.argv = sys.argv, sys.argv[:1]
     stop = _Stop(interrupted, kill_safe)
     try:
-        with stop.listening(terminable):
+        with typed(prog), stop.listening(terminable):
             return run()
     except BaseException as error:
         # Whatever became of the interruption on its way through other people's code, it was one.
@@ -91,7 +94,7 @@ def command(
         The exit status, see :func:`ended`.
     """
     arguments = parser.parse_args(argv)
-    return ended(lambda: run(arguments), **how)
+    return ended(lambda: run(arguments), prog=parser.prog, **how)
 
 
 class _Stop:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m recbole_mmm4r
     """
     given = list(sys.argv[1:] if argv is None else argv)
     chosen = _parser(prog).parse_args(given)
-    return ended(lambda: _run(chosen, f"{prog} {shlex.join(given)}"), terminable=True)
+    return ended(lambda: _run(chosen, f"{prog} {shlex.join(given)}"), prog=prog, terminable=True)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_mmm4rec.base.atomic_files import line_of, read_header, require_columns
+from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.ready_made import has_histories, history_field
 
@@ -29,8 +30,8 @@ def require_files(folder: Path, names: Sequence[str], dataset: str) -> None:
     """
     way_out = (
         f"set data_path to the folder that holds '{dataset}', or prepare it: "
-        "`python -m dataset_prep table --interactions FILE --items FILE --name "
-        f"{dataset}` (`python -m dataset_prep --help` lists the other sources)"
+        f"`{called('prep')} table --interactions FILE --items FILE --name {dataset}` (`{called('prep')} --help` lists "
+        "the other sources)"
     )
     if not folder.is_dir():
         raise UserError(f"data set '{dataset}': no folder {folder}; {way_out}")

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_mmm4rec.base.arrays import read_array
+from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.writer import aside, first_three, settle, write_store
@@ -207,7 +208,6 @@ def _read_items(file: Path, manifest: Manifest) -> list[str]:
 
 
 def _remake(path: Path, force: bool = False) -> str:
-    dataset_dir = path.parent.parent
-    out = "" if str(dataset_dir.parent) == "dataset" else f" --out {dataset_dir.parent}"
-    options = (" --image-encoder" if path.name == "image" else "") + (" --force" if force else "")
-    return f"make it again with 'python -m dataset_prep embed {dataset_dir.name}{out}{options}'"
+    options = ["--image-encoder"] if path.name == "image" else []
+    again = prepare("embed", path.parent.parent, *options, *(["--force"] if force else []))
+    return f"make it again with '{again}'"

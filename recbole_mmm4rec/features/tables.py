@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.atomic_files import read_header, read_item_column
+from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
 from recbole_mmm4rec.features.store import FeatureStore
@@ -104,8 +105,9 @@ class FeatureSource:
         """The command that makes the text store."""
         root = self.item_file.parent.parent
         if root.name == "dataset_example":  # inside RecBole's package, no place for a user's files
-            return f"python -m dataset_prep recbole {self.dataset} && python -m dataset_prep embed {self.dataset}"
-        return f"python -m dataset_prep embed {self.dataset}" + ("" if str(root) == "dataset" else f" --out {root}")
+            there = Path("dataset", self.dataset)
+            return f"{prepare('recbole', there)} && {prepare('embed', there)}"
+        return prepare("embed", root / self.dataset)
 
 
 def choose_modalities(wanted: Any, source: FeatureSource) -> list[str]:

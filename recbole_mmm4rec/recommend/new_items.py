@@ -25,6 +25,7 @@ from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.small_pictures import small_jpeg
 from recbole_mmm4rec.model_folder.write import write_folder
 from recbole_mmm4rec.network import MMM4RecNetwork
+from recbole_mmm4rec.recommend.encoders import Encoders
 from recbole_mmm4rec.recommend.item_rows import NewItem, read_items
 from recbole_mmm4rec.recommend.items import named
 from recbole_mmm4rec.recommend.scorer import Scorer
@@ -116,10 +117,8 @@ def add_to(
     if not rows:
         raise UserError(f"{table if isinstance(table, (str, Path)) else 'items'}: no item is in it")
     _check(contents, rows)
-    start = time.perf_counter()
-    loaded = _load(scorer, rows, encoders or {})
-    loading = time.perf_counter() - start
-    features, present = _features(contents.network, loaded, rows, show_progress)
+    loading = encode_rows(scorer.encoders, scorer.modalities, rows, encoders or {}, show_progress)
+    features, present = _features(contents.network, rows)
     pictures = [_small(one) for one in rows]
     described, notes = _described(contents.items.schema, rows, present)
     made = grown(contents, described, features, present, pictures)
@@ -172,44 +171,58 @@ def _has(one: NewItem, modality: str) -> bool:
     return bool(source) or modality in one.vectors
 
 
-def _to_encode(rows: Sequence[NewItem], modality: str) -> list[int]:
-    """Places of the rows whose text or picture must be encoded: there is no vector."""
-    return [at for at, one in enumerate(rows) if modality not in one.vectors and _has(one, modality)]
+def encode_rows(
+    encoders: Encoders,
+    modalities: Sequence[str],
+    rows: Sequence[NewItem],
+    names: Mapping[str, str] | None = None,
+    show_progress: bool = False,
+) -> float:
+    """Give each row the vectors of its text and picture, where it has none.
+
+    Args:
+        encoders: those of the shop.
+        modalities: of the model.
+        rows: written to.
+        names: modality to where the encoder is, if it is not found under its name.
+        show_progress: a bar for many items.
+
+    Returns:
+        Seconds for loading encoders.
+
+    Raises:
+        UserError: an encoder or a picture that cannot be used.
+    """
+    start = time.perf_counter()
+    wanted = {}
+    for modality in modalities:
+        missing = [one for one in rows if modality not in one.vectors and _has(one, modality)]
+        if missing:
+            wanted[modality] = missing, encoders.get(modality, (names or {}).get(modality))
+    loading = time.perf_counter() - start
+    for modality, (missing, encoder) in wanted.items():
+        if modality == "text":
+            missing.sort(key=lambda one: -len(one.text))  # so that a batch needs little padding
+        sources: list[Any] = [one.text if modality == "text" else one.picture for one in missing]
+        hidden = not show_progress or len(missing) < SHOWN_FROM
+        with tqdm(total=len(missing), desc=f"Encoding {modality}", unit=" items", ncols=100, disable=hidden) as bar:
+            found = encode_shard(encoder, sources, TEXTS if modality == "text" else PICTURES, bar.update)
+        for place, reason in found.failed.items():
+            raise _unreadable(missing[place], reason)
+        for one, vector in zip(missing, found.vectors, strict=True):
+            one.vectors[modality] = vector
+    return loading
 
 
-def _load(scorer: Scorer, rows: Sequence[NewItem], named_encoders: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        modality: scorer.encoders.get(modality, named_encoders.get(modality))
-        for modality in scorer.modalities
-        if _to_encode(rows, modality)
-    }
-
-
-def _features(
-    network: MMM4RecNetwork, loaded: Mapping[str, Any], rows: Sequence[NewItem], show_progress: bool
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _features(network: MMM4RecNetwork, rows: Sequence[NewItem]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """By modality the features (J, F) float32 and which items have them (J,) bool."""
     features, present = {}, {}
     for modality in network.items.modalities:
         table = np.zeros((len(rows), network.items.features[modality].shape[1]), dtype=np.float32)
-        for at, one in enumerate(rows):
-            if modality in one.vectors:
-                table[at] = one.vectors[modality]
-        places = _to_encode(rows, modality)
-        if modality == "text":
-            places.sort(key=lambda at: -len(rows[at].text))  # so that a batch needs little padding
-        if places:
-            sources: list[Any] = [rows[at].text if modality == "text" else rows[at].picture for at in places]
-            hidden = not show_progress or len(places) < SHOWN_FROM
-            bar = tqdm(total=len(places), desc=f"Encoding {modality}", unit=" items", ncols=100, disable=hidden)
-            with bar:
-                size = TEXTS if modality == "text" else PICTURES
-                found = encode_shard(loaded[modality], sources, size, bar.update)
-            for place, reason in found.failed.items():
-                raise _unreadable(rows[places[place]], reason)
-            table[places] = found.vectors
-        features[modality] = torch.from_numpy(table)
-        present[modality] = torch.tensor([_has(one, modality) for one in rows])
+        there = [modality in one.vectors for one in rows]
+        if any(there):
+            table[there] = [one.vectors[modality] for one in rows if modality in one.vectors]
+        features[modality], present[modality] = torch.from_numpy(table), torch.tensor(there)
     return features, present
 
 

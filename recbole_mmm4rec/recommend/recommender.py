@@ -188,6 +188,7 @@ class Recommender(Scorer):
         only: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
+        vectors: Mapping[str, Any] | None = None,
     ) -> Recommendations:
         """The items that fit words, a picture, or both; with a history the ones that fit both it and them.
 
@@ -201,6 +202,7 @@ class Recommender(Scorer):
             history: item ids, oldest first.
             timestamps: whole seconds, one an item of the history.
             only, exclude, where: as for :meth:`recommend`.
+            vectors: modality to (F,) numbers that the shop's encoder has made of words or a picture, instead of them.
 
         Raises:
             UserError: nothing or an empty text is asked for, the picture cannot be read, the model has no items with
@@ -209,7 +211,7 @@ class Recommender(Scorer):
         from recbole_mmm4rec.recommend.search import search
 
         count, (allowed, notes) = self._count(k), self.items.allowed(only, exclude, where)
-        return search(self, text, image, count, history, timestamps, allowed, notes)
+        return search(self, text, image, count, history, timestamps, allowed, notes, vectors)
 
     def explain(
         self,

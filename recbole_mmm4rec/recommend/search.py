@@ -11,7 +11,7 @@ More of any summand never lowers an item: the sum grows with each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ def search(
     timestamps: Sequence[Any] | None,
     allowed: Tensor | None,
     notes: Sequence[str],
+    vectors: Mapping[str, Any] | None = None,
 ) -> Recommendations:
     """The items that fit; arguments as for :meth:`~.recommender.Recommender.search`, checked, and
 
@@ -45,12 +46,14 @@ def search(
         notes: what there is to say already.
 
     Raises:
-        UserError: see :func:`fits`; a history that cannot be used.
+        UserError: see :func:`queries` and :func:`fits`; a query that cannot be encoded, a history that cannot be used.
     """
     told = list(notes)
     names, times = [] if history is None else ids_of(history), None if timestamps is None else [timestamps]
     encoded = encode([names], times, scorer.items, scorer.max_len, scorer.has_time)
-    scores = fits(scorer, text, image)
+    asked = queries(scorer.modalities, text, image, vectors)
+    made = {name: scorer.encoders.vector(name, source) for name, source in asked.items() if source is not None}
+    scores = fits(scorer, {name: made[name] if name in made else (vectors or {})[name] for name in asked})
     if encoded.lengths[0]:
         scores = beside_history(scores, all_scores(scorer, encoded)[0, 1:].cpu())
         told += [NO_TIMES] if scorer.has_time and times is None else []
@@ -59,20 +62,22 @@ def search(
     return list_of(scorer, scores, count, allowed, told, encoded.unknown[0])
 
 
-def fits(scorer: Scorer, text: str | None, image: Any) -> Tensor:
-    """How well each item fits a query.
+def queries(
+    modalities: Sequence[str], text: Any, image: Any, vectors: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What is asked for.
 
     Args:
-        scorer: a model folder ready to score.
+        modalities: of the model.
         text: words; None for none.
         image: a picture, see :meth:`~.encoders.Encoders.vector`; None for none.
+        vectors: modality to what the encoder has made of it already.
 
     Returns:
-        (I+1,) float32 on the processor: of one thing asked for its cosine, of two the sum of the standardised ones;
-        −inf of items that have none of what is asked for, and of padding.
+        Modality to words or picture; to None where there is a vector.
 
     Raises:
-        UserError: nothing is asked for, the model does not know what is, or it cannot be encoded.
+        UserError: nothing is asked for, it is of another kind, or the model does not know what is.
     """
     asked: dict[str, Any] = {}
     if text is not None:
@@ -83,14 +88,32 @@ def fits(scorer: Scorer, text: str | None, image: Any) -> Tensor:
         asked["text"] = " ".join(text.split())
     if image is not None:
         asked["image"] = image
+    asked |= dict.fromkeys(vectors or {})
     if not asked:
         raise UserError("search: nothing is asked for; give text, image, or both")
     for name in asked:
-        if name not in scorer.modalities:
+        if name not in modalities:
             raise UserError(
-                f"{name}: this model has no {_ASKED[name]} of its items; search by {' or '.join(scorer.modalities)}"
+                f"{name}: this model has no {_ASKED.get(name, name)} of its items; search by {' or '.join(modalities)}"
             )
-    found = [cosines(scorer, name, scorer.encoders.vector(name, source)) for name, source in asked.items()]
+    return asked
+
+
+def fits(scorer: Scorer, vectors: Mapping[str, Any]) -> Tensor:
+    """How well each item fits a query.
+
+    Args:
+        scorer: a model folder ready to score.
+        vectors: modality to (F,) numbers that the shop's encoder has made of the query.
+
+    Returns:
+        (I+1,) float32 on the processor: of one thing asked for its cosine, of two the sum of the standardised ones;
+        −inf of items that have none of what is asked for, and of padding.
+
+    Raises:
+        UserError: a vector of another width, or with a number that is none.
+    """
+    found = [cosines(scorer, name, vector) for name, vector in vectors.items()]
     if len(found) == 1:
         return found[0]
     total = torch.stack([standardised(each) for each in found])
@@ -100,10 +123,21 @@ def fits(scorer: Scorer, text: str | None, image: Any) -> Tensor:
 
 
 def cosines(scorer: Scorer, modality: str, vector: Any) -> Tensor:
-    """(I+1,) float32 cosines of a query's vector, (F,), with the items' features; −inf of items that have none."""
+    """(I+1,) float32 cosines of a query's vector, (F,), with the items' features; −inf of items that have none.
+
+    Raises:
+        UserError: the vector is of another width, or a number of it is none.
+    """
     items = scorer.network.items
     features, column = items.features[modality], items.modalities.index(modality)
-    query = torch.nn.functional.normalize(torch.as_tensor(vector, dtype=torch.float32, device=scorer.device), dim=0)
+    query = torch.as_tensor(vector, dtype=torch.float32, device=scorer.device)
+    if query.shape != features.shape[1:]:
+        raise UserError(
+            f"{modality}: the query's vector has the shape {tuple(query.shape)}; {features.shape[1]} numbers are wanted"
+        )
+    if not bool(torch.isfinite(query).all()):
+        raise UserError(f"{modality}: the query's vector has a number that is none")
+    query = torch.nn.functional.normalize(query, dim=0)
     found = torch.empty(items.rows)
     for piece in pieces(*features.shape):
         rows = features.take(piece)

@@ -22,6 +22,7 @@ from recbole.data.transform import construct_transform
 from recbole.utils import EvaluatorType, ModelType, get_flops, get_model, get_trainer, init_logger, init_seed, set_color
 
 from recbole_mmm4rec.base.atomic_files import read_header
+from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
 from recbole_mmm4rec.base.files import writable_folder
 from recbole_mmm4rec.data.ready_made import history_field
@@ -201,7 +202,7 @@ def check_data_files(config: Config) -> None:
         return
     if config["allow_download"] and not folder.exists():
         return
-    way_out = "`python -m dataset_prep --help` lists the commands that make one; data_path is the folder above it"
+    way_out = f"`{called('prep')} --help` lists the commands that make one; data_path is the folder above it"
     if _can_download(config):
         way_out += f"; RecBole can download {name!r}: --allow_download=True"
     raise UserError(f"dataset={name!r}: there is no file {str(missing[0])!r}; {way_out}")

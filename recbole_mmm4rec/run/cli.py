@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python run_recbole.py")
     return ended(
         lambda: _told(parse_arguments(arguments)),
         lambda: _after_a_break(prog, arguments),
+        prog=prog,
         terminable="RANK" not in os.environ,  # torchrun ends its processes with SIGTERM, and has told why
     )
 
@@ -61,7 +62,7 @@ def _parser(prog: str) -> Parser:
     )
     add = parser.add_argument
     add("-m", "--model", metavar="NAME", help="a model of RecBole, MMM4Rec (the default) or Neighbours (counts alone)")
-    add("-d", "--dataset", metavar="NAME", help="a data set: the folder NAME in data_path (dataset_prep makes one)")
+    add("-d", "--dataset", metavar="NAME", help="a data set: the folder NAME in data_path (`mmm4rec prep` makes one)")
     add("--config_files", metavar="FILES", help="YAML files with settings, separated by blanks; later files win")
     add("--baselines", metavar="NAMES", help=(
         "models to train beside, separated by commas: with their own default sizes, on the same data, split, "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.serve.answers import as_json
-from recbole_mmm4rec.serve.limits import Limits, check_count
+from recbole_mmm4rec.serve.limits import Limits, check_count, picture
 from recbole_mmm4rec.serve.schemas import AddAsked, NewItem
-from recbole_mmm4rec.serve.searching import picture
 from recbole_mmm4rec.serve.shop import Shop
 
 OURS = ("item_id", "text", "image", "text_vector", "image_vector")
@@ -26,14 +26,30 @@ def check(asked: AddAsked, limits: Limits) -> None:
 
 def add(shop: Shop, asked: AddAsked) -> bytes:
     """Make items recommendable."""
-    rows = [_row(one, f"items[{number}]") for number, one in enumerate(asked.items)]
-    added = shop.recommender.add_items(rows, write=False)
+    added = shop.recommender.add_items(rows_of(asked), write=False)
     shop.refresh()
     return as_json({"added": list(added.items), "seconds": added.seconds, "notes": list(added.notes)})
 
 
+def rows_of(asked: AddAsked) -> list[dict[str, Any]]:
+    """Rows of items as the model takes them; a picture comes as bytes, never as a name.
+
+    Raises:
+        UserError: a picture that is none, or a column that has a key of its own.
+    """
+    return [_row(one, f"items[{number}]") for number, one in enumerate(asked.items)]
+
+
+def with_vectors(asked: AddAsked, vectors: Sequence[Mapping[str, list[float]]]) -> AddAsked:
+    """The request with what the encoders have made of its texts and pictures."""
+    items = [
+        one.model_copy(update={f"{name}_vector": vector for name, vector in found.items()})
+        for one, found in zip(asked.items, vectors, strict=True)
+    ]
+    return asked.model_copy(update={"items": items})
+
+
 def _row(one: NewItem, place: str) -> dict[str, Any]:
-    """A row for the model; a picture comes as bytes, never as a name."""
     for column in one.columns:
         if column in OURS:
             raise UserError(f"{place}: columns: {column!r} has a key of its own; write it beside 'columns'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -16,8 +17,9 @@ import recbole_mmm4rec
 from recbole_mmm4rec.base.errors import UserError, one_line
 from recbole_mmm4rec.serve import answers, page
 from recbole_mmm4rec.serve.adding import check as check_added
+from recbole_mmm4rec.serve.adding import with_vectors
 from recbole_mmm4rec.serve.batching import Batcher, Deliver
-from recbole_mmm4rec.serve.current import Current
+from recbole_mmm4rec.serve.current import Current, Kept
 from recbole_mmm4rec.serve.desk import Job, Result
 from recbole_mmm4rec.serve.front import Front, Post
 from recbole_mmm4rec.serve.limits import FAILED, Limits, RefusedError
@@ -51,6 +53,7 @@ class Service:
 
     Args:
         current: the model that is served.
+        encoders: of words and pictures.
         limits: what a request may cost.
         hosts: the names under which the service is asked for; None: any.
         allow_adding: whether POST /items adds items.
@@ -58,14 +61,21 @@ class Service:
     Attributes:
         app: for a server of ASGI.
         model: the one thread that asks the model.
+        encoding: the one that asks the encoders.
     """
 
     def __init__(
-        self, current: Current, limits: Limits, hosts: Iterable[str] | None = None, allow_adding: bool = False
+        self,
+        current: Current,
+        encoders: Kept,
+        limits: Limits,
+        hosts: Iterable[str] | None = None,
+        allow_adding: bool = False,
     ) -> None:
-        self.current, self.limits, self.allow_adding = current, limits, allow_adding
+        self.current, self.encoders, self.limits, self.allow_adding = current, encoders, limits, allow_adding
         self.metrics = Metrics(lambda: self.model.waiting, lambda: current.about["items"])
         self.model: Batcher[Job, Result] = Batcher(self._work, BATCH, limits.waiting, "model")
+        self.encoding: Batcher[Job, Result] = Batcher(self._encode, 1, limits.waiting, "encoders")
         posts = {
             "/recommend": Post(RecommendAsked, self.recommend),
             "/similar": Post(SimilarAsked, self.similar),
@@ -83,7 +93,9 @@ class Service:
 
     def close(self) -> None:
         """End once what waits is answered."""
+        self.encoding.close()
         self.model.close()
+        self.encoders.close()
         self.current.close()
 
     async def recommend(self, asked: RecommendAsked) -> Response:
@@ -96,7 +108,12 @@ class Service:
 
     async def search(self, asked: SearchAsked) -> Response:
         """Items by words, by a picture, or by both; with a history, the ones that fit both."""
-        return await self._answer("search", asked)
+        answers.check(asked, self.limits)
+        made: Any = None
+        while made != self.current.made:  # another model may have come meanwhile
+            made = self.current.made
+            vectors = json.loads(await self._body("search", (made, asked), self.encoding))
+        return _json(await self._body("search", (asked, vectors, made)))
 
     async def explain(self, asked: ExplainAsked) -> Response:
         """Why an item is recommended after a history."""
@@ -106,19 +123,25 @@ class Service:
         """Add items, in memory, where the service was started with --allow-adding."""
         if not self.allow_adding:
             raise RefusedError(403, "items are added only where the service was started with --allow-adding")
+        self._check_staying()
+        check_added(asked, self.limits)
+        vectors = json.loads(await self._body("add", (self.current.made, asked), self.encoding))
+        self._check_staying()
+        body = await self._body("add", with_vectors(asked, vectors))
+        self.current.tell(json.loads(await self._body("about", None)))
+        return _json(body)
+
+    def _check_staying(self) -> None:
         if self.current.changing:
             raise RefusedError(503, "the model is being changed; come again in a second")
-        check_added(asked, self.limits)
-        response = await self._answer("add", asked)
-        self.current.about = json.loads(await self._body("about", None))
-        return response
 
     async def _answer(self, name: str, asked: Any) -> Response:
         answers.check(asked, self.limits)
-        return Response(await self._body(name, asked), media_type="application/json")
+        return _json(await self._body(name, asked))
 
-    async def _body(self, name: str, asked: Any) -> bytes:
-        status, body = await self.model.ask((name, asked))
+    async def _body(self, name: str, asked: Any, of: Batcher[Job, Result] | None = None) -> bytes:
+        """What the model, or somebody else, has to say."""
+        status, body = await (of or self.model).ask((name, asked))
         if status != 200:
             raise RefusedError(status, body.decode())
         return body
@@ -132,6 +155,9 @@ class Service:
         for place, job in enumerate(jobs):
             if job[0] != "recommend":
                 deliver([place], self.current.ask([job]))
+
+    def _encode(self, jobs: Sequence[Job], deliver: Deliver) -> None:
+        deliver(range(len(jobs)), self.encoders.ask(jobs))
 
     def _described(self, posts: dict[str, Post]) -> FastAPI:
         """The application: everything by GET, and the description of what is asked by POST."""
@@ -154,9 +180,12 @@ class Service:
 
     def _add_get(self, api: FastAPI) -> None:
         @api.get("/healthz", summary="Whether the service answers, and with which model")
-        async def healthz() -> dict[str, Any]:
-            about = self.current.about
-            return {"status": "ok", "model": about["name"], "items": about["items"]}
+        async def healthz() -> Response:
+            about, alive = self.current.about, self.current.alive
+            if not alive and not self.model.waiting:  # any question has it started again
+                self._started_again = asyncio.ensure_future(self.model.ask(("about", None)))
+            said = {"status": "ok" if alive else "the model is started again", "model": about["name"]}
+            return JSONResponse({**said, "items": about["items"]}, 200 if alive else 503)
 
         @api.get("/metrics", summary="Counters and times for Prometheus", response_class=Response)
         async def metrics() -> Response:
@@ -168,12 +197,16 @@ class Service:
 
         @api.get("/titles", summary="Items whose id or text has these words, the most taken first")
         async def titles(q: str = Query("", max_length=200), limit: int = Query(20, ge=1, le=TITLES)) -> Response:
-            return Response(await self._body("titles", (q, limit)), media_type="application/json")
+            return _json(await self._body("titles", (q, limit)))
 
         @api.get("/picture", summary="An item's picture", responses={404: {"model": Mistake}}, response_class=Response)
         async def picture(item: str = Query(max_length=500)) -> Response:
             data = await self._body("picture", item)
             return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
 
 
 def _tell_mistakes(api: FastAPI) -> None:

@@ -122,13 +122,14 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def _service(given: Any) -> Service:
     from recbole_mmm4rec.serve.app import Service
-    from recbole_mmm4rec.serve.current import Current
+    from recbole_mmm4rec.serve.current import Current, Kept
     from recbole_mmm4rec.serve.limits import Limits
-    from recbole_mmm4rec.serve.process import ModelProcess
+    from recbole_mmm4rec.serve.process import Process
 
-    current = Current(given.folder, lambda folder: ModelProcess(folder, given.threads))
+    current = Current(given.folder, lambda folder: Process(given.threads, folder))
+    encoders = Kept(lambda: Process(given.threads), "encoders")
     limits = Limits(k=given.max_k, history=given.max_history)
-    return Service(current, limits, _hosts(given.host, given.name), given.allow_adding)
+    return Service(current, encoders, limits, _hosts(given.host, given.name), given.allow_adding)
 
 
 def _hosts(host: str, names: Sequence[str]) -> list[str] | None:

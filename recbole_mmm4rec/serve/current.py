@@ -1,4 +1,4 @@
-"""The model that is served now, the change to another one while requests go on, and a new start after a loss."""
+"""Who answers now: started when asked, again after a loss, and changed for another model while requests go on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from recbole_mmm4rec.serve.limits import FAILED
 log = logging.getLogger("recbole_mmm4rec.serve")
 
 
-class Model(Protocol):
+class Answering(Protocol):
     """Somebody who answers questions: a desk, or the process of one."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether questions can be answered."""
+
     def about(self) -> dict[str, Any]:
-        """What the model is and looks at."""
+        """What it is."""
 
     def ask(self, jobs: Sequence[Job]) -> list[Result]:
         """Answers to questions."""
@@ -29,8 +33,56 @@ class Model(Protocol):
         """End."""
 
 
-class Current:
-    """Whoever needs the model asks here, once a batch; a change shows from the next batch on.
+class Kept:
+    """Somebody who answers, for whoever asks; started with the first question, and again after a loss.
+
+    Args:
+        start: makes somebody who answers.
+        named: what the log calls it.
+    """
+
+    def __init__(self, start: Callable[[], Answering], named: str) -> None:
+        self._start, self._named = start, named
+        self._lock = threading.Lock()
+        self._kept: Answering | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody is there who can answer."""
+        kept = self._kept
+        return kept is not None and kept.alive
+
+    def ask(self, jobs: Sequence[Job]) -> list[Result]:
+        """Answers to questions; what was asked when the process was lost is asked once more of a new one."""
+        with self._lock:
+            for _ in range(2):
+                if self._kept is None:
+                    try:
+                        self._keep(self._start())
+                    except UserError as error:
+                        log.error("there is no %s: %s", self._named, error)
+                        return [(503, f"there is no {self._named} at present; the log says why".encode())] * len(jobs)
+                assert self._kept is not None
+                try:
+                    return self._kept.ask(jobs)
+                except (EOFError, OSError):
+                    log.error("the process of the %s is gone; it is started again", self._named)
+                    self._kept.close()
+                    self._kept = None
+            return [(500, FAILED.encode())] * len(jobs)
+
+    def _keep(self, started: Answering) -> None:
+        self._kept = started
+
+    def close(self) -> None:
+        """End."""
+        with self._lock:
+            if self._kept is not None:
+                self._kept.close()
+
+
+class Current(Kept):
+    """The model that is served now; a change shows from the next batch on.
 
     Args:
         folder: the model folder; may be a link that is set to another folder before a change.
@@ -38,35 +90,23 @@ class Current:
 
     Attributes:
         about: what is served now.
+        made: of which encoders its features are.
     """
 
-    def __init__(self, folder: Path, start: Callable[[Path], Model]) -> None:
-        self.folder, self._start = folder, start
-        self._lock = threading.Lock()
-        self._model: Model | None = start(folder)
-        self.about = self._model.about()
+    def __init__(self, folder: Path, start: Callable[[Path], Answering]) -> None:
+        super().__init__(lambda: start(folder), "model")
+        self.folder = folder
         self._changing: asyncio.Task[None] | None = None
+        self._keep(self._start())
 
-    def ask(self, jobs: Sequence[Job]) -> list[Result]:
-        """Answers to questions; after the loss of the model's process it is started again."""
-        with self._lock:
-            if self._model is None:
-                try:
-                    self._serve(self._start(self.folder))
-                except UserError as error:
-                    log.error("there is no model: %s", error)
-                    return [(503, b"there is no model at present; the log says why")] * len(jobs)
-            assert self._model is not None
-            try:
-                return self._model.ask(jobs)
-            except (EOFError, OSError):
-                log.error("the model's process is gone; the next question starts it again")
-                self._model.close()
-                self._model = None
-                return [(500, FAILED.encode())] * len(jobs)
+    def _keep(self, started: Answering) -> None:
+        self._kept = started
+        self.tell(started.about())
 
-    def _serve(self, model: Model) -> None:
-        self._model, self.about = model, model.about()
+    def tell(self, about: dict[str, Any]) -> None:
+        """What the model has said of itself."""
+        self.about = {name: value for name, value in about.items() if name != "made"}
+        self.made = about["made"]
 
     @property
     def changing(self) -> bool:
@@ -96,15 +136,9 @@ class Current:
             told(True)
 
     def _take(self) -> None:
-        model = self._start(self.folder)
+        model = self._start()
         with self._lock:  # until the batch is answered that the old one has
-            old = self._model
-            self._serve(model)
+            old = self._kept
+            self._keep(model)
         if old is not None:
             old.close()
-
-    def close(self) -> None:
-        """End."""
-        with self._lock:
-            if self._model is not None:
-                self._model.close()

@@ -27,7 +27,7 @@ DOES: Mapping[str, Callable[[Shop, Any], bytes]] = {
     "add": add,
     "titles": answers.titles,
     "picture": answers.picture,
-    "about": lambda shop, asked: json.dumps(shop.about()).encode(),
+    "about": lambda shop, asked: json.dumps({**shop.about(), "made": shop.made}).encode(),
 }
 """What is asked, but for lists, and who answers."""
 
@@ -39,12 +39,14 @@ class Desk:
         shop: the loaded model.
     """
 
+    alive = True
+
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
 
     def about(self) -> dict[str, Any]:
-        """What the model is and looks at."""
-        return self.shop.about()
+        """What the model is and looks at, and of which encoders its features are."""
+        return {**self.shop.about(), "made": self.shop.made}
 
     def ask(self, jobs: Sequence[Job]) -> list[Result]:
         """Answers to questions, in their order; those for lists are computed together."""
@@ -53,17 +55,22 @@ class Desk:
         if lists:
             made = answers.recommend(self.shop, [jobs[place][1] for place in lists])
             found.update(zip(lists, made, strict=True))
-        return [_result(found[place] if place in found else self._one(job)) for place, job in enumerate(jobs)]
+        return [_result(found[place]) if place in found else answered(self._one, job) for place, job in enumerate(jobs)]
 
-    def _one(self, job: Job) -> bytes | Exception:
+    def _one(self, job: Job) -> bytes:
         name, asked = job
-        try:
-            return DOES[name](self.shop, asked)
-        except Exception as error:
-            return error
+        return DOES[name](self.shop, asked)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def answered(work: Callable[[Job], bytes], job: Job) -> Result:
+    """What a question gets: an answer, or why there is none."""
+    try:
+        return _result(work(job))
+    except Exception as error:
+        return _result(error)
 
 
 def _result(found: bytes | Exception) -> Result:

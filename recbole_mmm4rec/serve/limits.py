@@ -1,13 +1,16 @@
-"""What a request may cost, and how one is refused: a status and one line."""
+"""What a request may cost, and how one is refused: a status and one line; which pictures are believed."""
 
 from __future__ import annotations
 
 import binascii
+import io
 from base64 import b64decode
 from dataclasses import dataclass
 
 from recbole_mmm4rec.base.errors import UserError
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MOST_PIXELS = 20_000_000
 FAILED = "the service failed here; its log says where"
 
 
@@ -72,3 +75,30 @@ def decoded(named: str, text: str) -> bytes:
         return b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise UserError(f"{named}: the picture's bytes as base64 are wanted") from None
+
+
+def picture(named: str, text: str) -> bytes:
+    """The bytes of a picture in base64, once its header is one of a picture that is not too large.
+
+    Args:
+        named: what it is called in a message.
+        text: base64; nothing else, no address and no name of a file.
+
+    Raises:
+        UserError: no base64, no picture, or too large; Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise UserError("pictures need Pillow: pip install 'recbole-mmm4rec[images]'") from None
+    data = decoded(named, text)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as found:
+            pixels = found.width * found.height
+    except Image.DecompressionBombError:
+        raise UserError(f"{named}: more than {MOST_PIXELS:,} pixels") from None
+    except Exception:  # a damaged header makes Pillow raise anything
+        raise UserError(f"{named}: no picture in a known format ({', '.join(FORMATS)})") from None
+    if pixels > MOST_PIXELS:
+        raise UserError(f"{named}: more than {MOST_PIXELS:,} pixels")
+    return data

@@ -23,6 +23,7 @@ class Shop:
         recommender: the model.
         name: of the model folder, without its path.
         titles: search in ids and texts.
+        made: of which encoders the features of each modality are.
 
     Raises:
         UserError: a file of the folder that is only read with the first question was changed or cut off.
@@ -31,6 +32,8 @@ class Shop:
     def __init__(self, recommender: Any) -> None:
         self.recommender = recommender
         self.name = Path(recommender.folder).resolve().name
+        made = recommender.encoders.made
+        self.made = {name: made[name] for name in recommender.modalities if name in made}
         self.refresh()
         self._warm()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.settings.defaults import default_settings
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
@@ -21,4 +22,4 @@ def next_command(config: Any, checkpoint: str) -> str:
     keys = [key for key in names(Counts.SHAPE) if key in config and config[key] != defaults.get(key)]
     settings = [f"--{key}={str(config[key]).replace(' ', '')}" for key in keys]
     words = [f"--model={config['model']}", "--dataset=NAME", f"--pretrained={checkpoint}", *settings]
-    return shlex.join(["python", "run_recbole.py", *words])
+    return f"{called('train')} {shlex.join(words)}"

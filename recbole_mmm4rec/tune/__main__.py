@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.base.command_line import Parser, ended, whole
+from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import UserError, nearest
 from recbole_mmm4rec.base.installed import check_installed
 from recbole_mmm4rec.base.locks import alone
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m recbole_mmm4r
         when interrupted, after everything has been written.
     """
     chosen, rest = _parser(prog).parse_known_args(list(sys.argv[1:] if argv is None else argv))
-    return ended(lambda: _run(chosen, rest), terminable=True)
+    return ended(lambda: _run(chosen, rest), prog=prog, terminable=True)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -192,7 +193,7 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
         write_results(study, trials.all(), out)
     print(f"best {study.valid_metric} {leader['score']:.4f}, trial {leader['trial']}: {leader['params']}")
     print(f"written: {out / 'report.md'}")
-    print(f"use it: python run_recbole.py --config_files {out / 'best.yaml'}")
+    print(f"use it: {called('train')} --config_files {out / 'best.yaml'}")
     return 0 if tested else 1
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.base.json_lines import check_fields, is_count, is_number, is_text, read_line, table_of
 from recbole_mmm4rec.tune.importance import FEWEST, Importance, importance
@@ -106,7 +107,7 @@ def report(
     if leader is None:
         return "\n".join([*lines, "No trial has a score yet.", "", *_failures(records)])
     lines += _ranking(study, records)
-    lines += ["", "Use the best settings:", "", f"    python run_recbole.py --config_files {out / 'best.yaml'}", ""]
+    lines += ["", "Use the best settings:", "", f"    {called('train')} --config_files {out / 'best.yaml'}", ""]
     if tested is not None:
         lines += _tested(tested)
     lines += ["![trials](parallel.png)", "", *_importance(found), *_failures(records)]

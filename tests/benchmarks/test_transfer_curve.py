@@ -105,7 +105,7 @@ def test_a_set_without_vectors_and_the_set_folder_itself(data: Path) -> None:
     with pytest.raises(UserError, match="name another folder"):
         prepare_sources(data, "shop", SOURCES, (100,), data)
     shutil.rmtree(data / "home" / "features")
-    with pytest.raises(UserError, match=r"run 'python -m dataset_prep embed home' first"):
+    with pytest.raises(UserError, match=r"run 'mmm4rec prep embed home --out "):
         prepare_sources(data, "shop", SOURCES, (100,), data.parent / "sets")
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pkgutil
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from shop import REPOSITORY
 
+from dataset_prep.cli import main as prepare
+from recbole_mmm4rec.base.command_names import called, typed
 from recbole_mmm4rec.commands.__main__ import COMMANDS, main
 from recbole_mmm4rec.compat import INSTALL_RECBOLE
 
+BY_PYTHON = "python -m dataset_prep"
+BY_ITSELF = r"run_recbole\.py \S|python -m dataset_prep."
+SPOKEN = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 WITHOUT_RECBOLE = """
 import importlib.machinery, runpy, sys
 find = importlib.machinery.PathFinder.find_spec
@@ -73,6 +81,35 @@ def test_mistakes_are_told_in_one_line(line: list[str], said: str, capsys: pytes
 def test_a_command_runs_as_its_module_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--model=MMM4Rek", "--dataset=shop"]) == 2
     assert capsys.readouterr().err == "error: --model=MMM4Rek: there is no such model; did you mean 'MMM4Rec'?\n"
+
+
+def test_hints_name_commands_as_they_were_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("i.csv").write_text("user_id,item_id,timestamp\nu,a,1\nu,b,2\n")
+    Path("p.csv").write_text("item_id,text\na,one\nb,two\n")
+    words = ["table", "--interactions", "i.csv", "--items", "p.csv", "--name", "shop"]
+    for run, prep in ((partial(main, ["prep", *words]), "mmm4rec prep"), (partial(prepare, words), BY_PYTHON)):
+        assert run() == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"next: {prep} embed shop"
+    words = ["embed", "no"]
+    for run, prep in ((partial(main, ["prep", *words]), "mmm4rec prep"), (partial(prepare, words), BY_PYTHON)):
+        assert run() == 2
+        assert capsys.readouterr().err.endswith(f"or make it: {prep} --help\n")
+    assert called("train") == "mmm4rec train"  # what was typed counts for its own run
+    with typed("python run_recbole.py"), typed(""):
+        assert (called("train"), called("serve")) == ("python run_recbole.py", "mmm4rec serve")
+
+
+def test_no_hint_names_a_command_by_itself() -> None:
+    for package in ("recbole_mmm4rec", "dataset_prep"):
+        for file in (REPOSITORY / package).rglob("*.py"):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            spoken = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, SPOKEN)}
+            texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)} - spoken
+            stray = [text for text in texts if isinstance(text, str) and re.search(BY_ITSELF, text)]
+            assert not stray, file
 
 
 @pytest.mark.parametrize(

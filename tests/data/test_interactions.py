@@ -90,7 +90,7 @@ def test_split_without_training_samples(root: Path) -> None:
         ({"modalities": ["image"]}, r"no image store in .*features \(found: text\)"),
         (
             {"feature_path": "/nowhere"},
-            "no feature store in /nowhere; make one with `python -m dataset_prep embed tiny",
+            "no feature store in /nowhere; make one with `mmm4rec prep embed tiny",
         ),
         ({"normalize_field": ["timestamp"]}, "normalize_field: 'timestamp' must stay"),
     ],
@@ -102,10 +102,10 @@ def test_unusable_keys(root: Path, keys: dict[str, Any], message: str) -> None:
 
 def test_missing_files(root: Path) -> None:
     (root / NAME / f"{NAME}.inter").unlink()
-    with pytest.raises(UserError, match=r"no file .*tiny\.inter; .*dataset_prep"):
+    with pytest.raises(UserError, match=r"no file .*tiny\.inter; .*mmm4rec prep table"):
         make_dataset(root)
     (root / NAME).rename(root / "other")
-    with pytest.raises(UserError, match=r"no folder .*tiny; .*dataset_prep"):
+    with pytest.raises(UserError, match=r"no folder .*tiny; .*mmm4rec prep table"):
         make_dataset(root)
 
 

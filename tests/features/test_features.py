@@ -118,7 +118,7 @@ def test_changed_texts_are_noticed(store: Path) -> None:
     opened = FeatureStore.open(store)
     opened.check_inputs(ITEMS, TEXTS)
     for tokens, texts in ((ITEMS, ["one", "", "three", "five"]), (["a", "b", "c", "e"], TEXTS)):
-        with pytest.raises(UserError, match=r"texts of shop\.item changed.*python -m dataset_prep embed shop"):
+        with pytest.raises(UserError, match=r"texts of shop\.item changed.*mmm4rec prep embed shop"):
             opened.check_inputs(tokens, texts)
 
 
@@ -181,7 +181,7 @@ def test_damage_is_named_with_the_way_out(store: Path, name: str, damage: Callab
         FeatureStore.open(store)
     message = str(caught.value)
     assert str(store / name) in message
-    assert f"python -m dataset_prep embed shop --out {store.parents[2]}" in message
+    assert f"mmm4rec prep embed shop --out {store.parents[2]}" in message
     assert "\n" not in message
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import httpx
 import uvicorn
 
+from recbole_mmm4rec.recommend.encoders import Encoders
 from recbole_mmm4rec.serve.app import Service
-from recbole_mmm4rec.serve.current import Current
+from recbole_mmm4rec.serve.current import Current, Kept
 from recbole_mmm4rec.serve.desk import DOES, Desk
+from recbole_mmm4rec.serve.encoding import EncodingDesk
 from recbole_mmm4rec.serve.limits import Limits
 from recbole_mmm4rec.serve.shop import Shop
 
@@ -52,7 +54,7 @@ class Served:
 
 @contextmanager
 def served(
-    folder: Path, limits: Limits | None = None, names: Any = NAMES, allow_adding: bool = False
+    folder: Path, limits: Limits | None = None, names: Any = NAMES, allow_adding: bool = False, load: Any = None
 ) -> Iterator[Served]:
     """A service for a model folder, whose model is in this process, too."""
     from recbole_mmm4rec.recommend.recommender import Recommender
@@ -63,7 +65,9 @@ def served(
         desks.append(Desk(Shop(Recommender.load(folder))))
         return desks[-1]
 
-    service = Service(Current(folder, start), limits or Limits(), names, allow_adding)
+    encoding = EncodingDesk(load or Encoders)
+    current, encoders = Current(folder, start), Kept(lambda: encoding, "encoders")
+    service = Service(current, encoders, limits or Limits(), names, allow_adding)
     config = uvicorn.Config(service.app, port=0, log_config=None, access_log=False, lifespan="off", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -92,6 +92,23 @@ def test_words_find_the_items_of_that_text(recommender: Recommender) -> None:
     assert every.notes == ("only 35 items are left to choose from",)
 
 
+def test_ready_vectors_stand_for_words(recommender: Recommender) -> None:
+    vector = Words().encode(["square for the garden"])[0]
+    asked = recommender.search(vectors={"text": vector})
+    assert asked == recommender.search("square for the garden")
+    assert recommender.search(image=picture(1), vectors={"text": vector}) == recommender.search(
+        "square for the garden", image=picture(1)
+    )
+    for vectors, line in (
+        ({"text": vector[1:]}, "text: the query's vector has the shape (11,); 12 numbers are wanted"),
+        ({"text": [float("nan")] * 12}, "text: the query's vector has a number that is none"),
+        ({"sound": vector}, "sound: this model has no sound of its items; search by text or image"),
+    ):
+        with pytest.raises(UserError) as error:
+            recommender.search(vectors=vectors)
+        assert str(error.value) == line
+
+
 @pytest.mark.parametrize("kind", ["bytes", "path", "pil", "bytearray"])
 def test_a_picture_finds_the_items_that_look_like_it(recommender: Recommender, tmp_path: Path, kind: str) -> None:
     (tmp_path / "p.png").write_bytes(file_of(3))

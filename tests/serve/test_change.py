@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from served import Held, Served, served, until
 
-from recbole_mmm4rec.serve.limits import Limits
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.serve.current import Kept
+from recbole_mmm4rec.serve.desk import Desk
+from recbole_mmm4rec.serve.limits import FAILED, Limits
 
 HISTORY = ["k01", "k02"]
 
@@ -89,6 +92,49 @@ def test_a_folder_that_cannot_be_read_changes_nothing(link: Path, caplog: pytest
         set_to(link, "old")
         shop.on_loop(shop.service.change)
         until(lambda: 'result="done"} 1.0' in shop.client.get("/metrics").text)
+
+
+def test_a_lost_process_is_started_again_and_asked_once_more(
+    model_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served(model_folder) as shop:
+        before = shop.post("/recommend", history=HISTORY).json()
+        lose(shop.desks[-1])
+        answer = shop.client.get("/healthz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "the model is started again")
+        until(lambda: shop.client.get("/healthz").status_code == 200)
+        lose(shop.desks[-1])
+        assert shop.post("/recommend", history=HISTORY).json() == before
+        assert len(shop.desks) == 3
+        lines = [record.message for record in caplog.records if record.levelname == "ERROR"]
+        assert lines == ["the process of the model is gone; it is started again"] * 2
+
+
+def lose(desk: Desk) -> None:
+    """As if the process had been killed."""
+
+    def ask(jobs: Any) -> Any:
+        raise EOFError
+
+    desk.alive, desk.ask = False, ask  # type: ignore[method-assign]
+
+
+def test_what_ends_each_process_is_answered_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    started: list[Desk] = []
+
+    def start() -> Desk:
+        if len(started) == 3:
+            raise UserError("the folder is gone")
+        started.append(Desk(None))  # type: ignore[arg-type]
+        lose(started[-1])
+        return started[-1]
+
+    kept = Kept(start, "model")
+    assert not kept.alive
+    assert kept.ask([("about", None)] * 2) == [(500, FAILED.encode())] * 2
+    assert kept.ask([("about", None)]) == [(503, b"there is no model at present; the log says why")]
+    assert caplog.records[-1].message == "there is no model: the folder is gone"
+    kept.close()
 
 
 def test_what_has_come_is_answered_before_the_end(model_folder: Path) -> None:

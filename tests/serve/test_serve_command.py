@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +19,8 @@ from served import until
 from shop import REPOSITORY
 
 from recbole_mmm4rec.commands.__main__ import main
+from recbole_mmm4rec.serve import command, process
+from recbole_mmm4rec.serve.app import Service
 
 
 def said(capsys: pytest.CaptureFixture[str], *line: str) -> str:
@@ -50,6 +54,60 @@ def test_other_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_pat
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "threads", "near", "elsewhere"),
+    [
+        ([], 1, ["127.0.0.1:80", "localhost", "[::1]:80"], "shop.example"),
+        (["--host", "127.0.0.1", "--name", "shop.example", "--threads", "3"], 3, ["shop.example", "localhost"], "x"),
+        (["--host", "0.0.0.0", "--name", "shop.example"], 1, ["shop.example:8000", "127.0.0.1"], "10.0.0.7"),
+        (["--host", "0.0.0.0"], 1, ["shop.example", "10.0.0.7:80"], None),
+        (["--host", "::1"], 1, ["[::1]:80"], "shop.example"),
+    ],
+)
+def test_host_names_and_threads(
+    options: list[str],
+    threads: int,
+    near: list[str],
+    elsewhere: str | None,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What the options come to, with nothing started but the socket."""
+    started: list[tuple[Any, ...]] = []
+
+    class Started:
+        alive = True
+
+        def __init__(self, *given: Any) -> None:
+            started.append(given)
+
+        def about(self) -> dict[str, Any]:
+            return {"name": "made", "items": 7, "made": {}}
+
+    answers: list[tuple[str, int]] = []
+
+    def run(service: Service, listening: socket.socket) -> None:
+        assert listening.getsockname()[0] == (options[1] if "--host" in options else "127.0.0.1")
+
+        async def ask() -> None:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app), base_url="http://x") as client:
+                for name in (*near, *([elsewhere] if elsewhere else [])):
+                    answer = await client.get("/healthz", headers={"host": name})
+                    answers.append((name, answer.status_code))
+
+        asyncio.run(ask())
+
+    monkeypatch.setattr(process, "Process", Started)
+    monkeypatch.setattr(command, "_run", run)
+    assert main(["serve", str(model_folder), "--port", "0", *options]) == 0
+    assert answers == [(name, 200) for name in near] + ([(elsewhere, 421)] if elsewhere else [])
+    assert started == [(threads, model_folder)]
+    host = options[1] if "--host" in options else "127.0.0.1"
+    shown = f"[{host}]" if ":" in host else host
+    assert capsys.readouterr().out.startswith(f"serving made: 7 items at http://{shown}:")
+
+
 def test_signals_change_the_model_and_end_the_service(model_folder: Path, tmp_path: Path) -> None:
     for name in ("old", "new"):
         shutil.copytree(model_folder, tmp_path / name)
@@ -72,10 +130,18 @@ def test_signals_change_the_model_and_end_the_service(model_folder: Path, tmp_pa
             running.send_signal(signal.SIGHUP)
             until(lambda: 'mmm4rec_changes_total{result="done"} 1.0' in client.get("/metrics").text)
             assert client.get("/healthz").json()["model"] == "new"
+            lists = Path(f"/proc/{running.pid}/task").glob("*/children")
+            (child,) = [number for one in lists for number in one.read_text().split()]
+            os.kill(int(child), signal.SIGKILL)
+            assert client.post("/recommend", json={"history": ["k01", "k02"], "k": 3}).json() == answer.json()
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0
         log = running.stderr.read().decode()
-        assert [line.split(" INFO ")[1] for line in log.splitlines()] == ["loading current", "serving new: 36 items"]
+        assert [" ".join(line.split()[3:]) for line in log.splitlines()] == [
+            "loading current",
+            "serving new: 36 items",
+            "the process of the model is gone; it is started again",
+        ]
     finally:
         running.kill()
         running.wait()

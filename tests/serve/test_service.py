@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from picture_server import bomb_png, picture
 from served import Held, Served, served, until
@@ -128,18 +129,19 @@ def test_search_is_by_words_or_by_the_bytes_of_a_picture(model_folder: Path) -> 
     sent = picture(kind="JPEG")
     asked: list[tuple[str, Any]] = []
 
-    with served(model_folder) as running:
+    class Drawn:
+        """An encoder that finds item 7 in whatever it is given."""
+
+        def __init__(self, made: Any) -> None:
+            assert {name: one["modality"] for name, one in made.items()} == {"text": "text", "image": "image"}
+
+        def vector(self, modality: str, source: Any) -> Any:
+            asked.append((modality, source))
+            return model.network.items.features[modality].take(slice(7, 8))[0].numpy()
+
+    with served(model_folder, load=Drawn) as running:
         model = running.desks[-1].shop.recommender
-        width = {name: table.shape[1] for name, table in model.network.items.features.items()}
-
-        class Drawn:
-            """An encoder that finds item 7 in whatever it is given."""
-
-            def vector(self, modality: str, source: Any) -> Any:
-                asked.append((modality, source))
-                return model.network.items.features[modality].take(slice(7, 8))[0].reshape(width[modality]).numpy()
-
-        model.encoders = Drawn()
+        model.encoders = Drawn(model.encoders.made)
         text = running.post("/search", text="red tent", k=2).json()
         image = running.post("/search", image=base64.b64encode(sent).decode(), k=2).json()
         both = running.post("/search", text="red tent", history=HISTORY, where={"category": "garden"}).json()
@@ -149,6 +151,31 @@ def test_search_is_by_words_or_by_the_bytes_of_a_picture(model_folder: Path) -> 
         assert running.said("/search") == (422, "search: nothing is asked for; give text, image, or both")
     assert ("image", sent) in asked
     assert {source for modality, source in asked if modality == "text"} == {"red tent"}
+
+
+def test_lists_are_answered_while_a_search_is_encoding(model_folder: Path) -> None:
+    began, go = threading.Event(), threading.Event()
+    found: list[int] = []
+
+    class Slow:
+        def __init__(self, _: Any) -> None:
+            pass
+
+        def vector(self, modality: str, source: Any) -> Any:
+            began.set()
+            assert go.wait(60)
+            return np.ones(12, dtype=np.float32)
+
+    with served(model_folder, load=Slow) as running:
+        search = threading.Thread(target=lambda: found.append(running.post("/search", text="red tent").status_code))
+        search.start()
+        assert began.wait(60)
+        assert running.post("/recommend", history=HISTORY).status_code == 200
+        assert running.post("/similar", item="k07").status_code == 200
+        assert not found
+        go.set()
+        search.join()
+    assert found == [200]
 
 
 LINES = [

@@ -31,7 +31,7 @@ EPILOG = f"""files: plain or gzip, told apart by their content
 text: {" ".join(f"{field.capitalize()}." for field in FIELDS)}
 
 example:
-  python -m dataset_prep amazon --reviews Industrial_and_Scientific.json.gz \\
+  %(prog)s --reviews Industrial_and_Scientific.json.gz \\
       --meta meta_Industrial_and_Scientific.json.gz --name scientific
 """
 

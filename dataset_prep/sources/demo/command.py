@@ -13,6 +13,7 @@ from dataset_prep.files.atomic import publish
 from dataset_prep.filters.interactions import HEADER
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem, remove_leftovers, save_picture
 from dataset_prep.sources.demo.shop import KEEP, SHAPES, USES, Shop, make_shop, perfect_hits
+from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.texts import check_set_name
 from recbole_mmm4rec.encoders.pictures import need_pillow
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Makes a small synthetic shop: items with a title and a drawn picture, users whose next purchase "
         "follows from the shape that only pictures show and the use that only titles tell."
     )
-    parser.epilog = "example:\n  python -m dataset_prep demo --users 3000 --items 1200 --seed 1\n"
+    parser.epilog = "example:\n  %(prog)s --users 3000 --items 1200 --seed 1\n"
     add_output(parser, "name of the data set (default: demo)", "demo")
     parser.add_argument("--users", type=int, default=DEFAULT_USERS, help=f"default: {DEFAULT_USERS}")
     parser.add_argument(
@@ -129,7 +130,7 @@ def _write_pictures(folder: Path, shop: Shop, tokens: list[str], seed: int) -> b
 
 
 def _summary(name: str, out: Path, shop: Shop, hits: dict[str, float], changed: bool) -> str:
-    where = "" if str(out) == "dataset" else f" --out {out}"
+    encoders = ("--text-encoder all-MiniLM-L6-v2", "--image-encoder efficientnet-lite0")
     users, items = int(shop.user[-1]) + 1, len(shop.titles)
     return "\n".join(
         [
@@ -138,7 +139,6 @@ def _summary(name: str, out: Path, shop: Shop, hits: dict[str, float], changed: 
             "  Hit@10 of a perfect reader: "
             f"texts {hits['text']:.3f}, pictures {hits['image']:.3f}, both {hits['both']:.3f}",
             f"{'written to' if changed else 'already up to date in'} {out / name}",
-            f"next: python -m dataset_prep embed {name}{where} "
-            "--text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0",
+            f"next: {prepare('embed', out / name, *encoders)}",
         ]
     )

@@ -14,6 +14,7 @@ from dataset_prep.filters.interactions import HEADER
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem, remove_leftovers
 from dataset_prep.sources.merge.domain import SEPARATOR, Domain, find_domains
 from dataset_prep.sources.prepared import IMAGE_COLUMN, ITEM_HEADER, Origin, Prepared, write_set
+from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import hash_file
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Several data sets as one, for pre-training; ids become SET:ID, embeddings are joined as they are."
     )
-    parser.epilog = "example:\n  python -m dataset_prep merge food home movies --name mix\n"
+    parser.epilog = "example:\n  %(prog)s food home movies --name mix\n"
     parser.add_argument("sets", nargs="+", metavar="SET", help="names of data sets, at least two")
     add_output(parser, "name of the merged set")
     parser.set_defaults(run=_run)
@@ -176,7 +177,7 @@ def _link(source: Path, target: Path, old: Path | None) -> None:
 def _summary(prepared: Prepared, domains: Sequence[Domain], lines: Sequence[str]) -> str:
     first, *rest = prepared.summary().splitlines()
     said = [line for line in rest if not line.startswith("next:")]
-    train = f"next: python run_recbole.py --model=MMM4Rec --dataset={prepared.name} --stage=pretrain"
+    train = f"next: {called('train')} --model=MMM4Rec --dataset={prepared.name} --stage=pretrain"
     has_vectors = any("vector" in line for line in lines)
     parts = f"  from {', '.join(domain.name for domain in domains)}"
     return "\n".join([first, parts, *lines, *said, train if has_vectors else rest[-1]])

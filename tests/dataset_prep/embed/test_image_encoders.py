@@ -208,7 +208,7 @@ def test_the_hash_of_weights_sees_names_types_and_shapes() -> None:
         ("--image-encoder open_clip:EMPTY", "the folder has no open_clip_config.json"),
         ("--image-encoder --device abacus", "--device abacus: no such device"),
         ("--image-encoder --num-workers 0", "--num-workers 0: must be at least 1"),
-        ("--image-encoder", "no picture of any item; bring them with 'python -m dataset_prep images shop'"),
+        ("--image-encoder", "no picture of any item; bring them with 'python -m dataset_prep images shop --out "),
     ],
 )
 def test_mistakes_are_one_line(

@@ -167,7 +167,7 @@ def test_without_any_store_there_is_nothing_to_join(out: Path) -> None:
     for name in ("toys", "cars"):
         write_set(out, name, ["word", name])
     said = merge_sets(["toys", "cars"], "mix", out)
-    assert "next: python -m dataset_prep embed mix" in said
+    assert "next: mmm4rec prep embed mix" in said
     assert not (out / "mix/features").exists()
 
 
