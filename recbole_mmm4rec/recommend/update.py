@@ -118,7 +118,7 @@ def update(
         begin = _Begin(contents)
         result = _train(contents, work, epochs, device, show_progress, begin)
         made = Folder(result["model_folder"]).contents()
-        found = {
+        found: dict[str, Any] = {
             "interactions": len(new),
             "users": len(set(new.users) - set(old.users)),
             "items": len(known) - Folder(source).items.num_rows,
