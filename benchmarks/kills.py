@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from machine import processor
+from PIL import Image
 from prepare_amazon import make_files
 
 import recbole_mmm4rec  # noqa: F401  (registers the model)
@@ -50,6 +51,7 @@ COMMANDS: dict[str, list[str]] = {
     "train": [*TRAIN, "--model=MMM4Rec"],
     "train, averaged": [*TRAIN, "--model=MMM4Rec", "--weight_average=0.9", "--accumulation_steps=2"],
     "train, users": [*TRAIN, "--model=MMM4Rec", "--train_unit=user"],
+    "two processes": ["train", "--dataset=shop", "--epochs=4", *TINY, *OFTEN, "--model=MMM4Rec", "--nproc=2"],
     "pretrain": [*TRAIN, "--model=MMM4Rec", "--stage=pretrain", "--pretrain_checkpoint_every=2"],
     "SASRec": [*TRAIN, "--model=SASRec", *CE],
     "GRU4Rec": [*TRAIN, "--model=GRU4Rec", *CE],
@@ -58,10 +60,15 @@ COMMANDS: dict[str, list[str]] = {
     "tune": [*TUNE, "--space", "space.yaml", "--config_files", "tune.yaml"],
     "compare": ["compare", "--config", "compare.yaml", "--out", "out"],
     "embed": EMBED,
+    "images": ["prep", "images", "gallery", "--out", "dataset", "--images", "pictures"],
+    "update": ["update", "model", "--interactions", "today.csv", "--output", "new", "--epochs", "3"],
     "amazon": ["prep", "amazon", "--reviews", "reviews.json", "--meta", "meta.json", "--name", "other", "--out", "out"],
 }
 QUICK = ("train", "pretrain", "SASRec", "BPR", "amazon")
 _TIMES = ("seconds", "date", "time", "duration", "bytes", "environment", "peak")
+_THERE = "it is there already"
+_OF_TIMES = ("made", "sha256", "files", "model_file", "data_fingerprint", "port")
+"""Keys of manifests and settings: when, where, and hashes and names of files with times, which are compared anyway."""
 
 
 def make_data(folder: Path) -> None:
@@ -93,6 +100,37 @@ def make_data(folder: Path) -> None:
         "datasets: [shop]\nmodels: [BPR, Pop]\nseeds: [1]\ndata_path: dataset\nsettings: {epochs: 2, topk: [10]}\n"
     )
     make_files(folder, 3_000)
+    _make_gallery(folder, draw)
+    today = [f"u{user},i{draw.integers(60)},{1_600_000_000 + user}" for user in range(0, 160, 2)]
+    (folder / "today.csv").write_text("\n".join(["user_id,item_id,timestamp", *today]) + "\n")
+
+
+def _make_gallery(folder: Path, draw: np.random.Generator) -> None:
+    """Pictures as files, and a data set whose items name them; one is no picture, one is not there."""
+    (folder / "pictures").mkdir()
+    rows = ["item_id:token\timage:token"]
+    for number in range(200):
+        name = f"{number}.png"
+        if number != 7:
+            pixels = draw.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / name)
+        rows.append(f"i{number}\t{name}")
+    (folder / "pictures" / "8.png").write_bytes(b"no picture")
+    gallery = folder / "dataset" / "gallery"
+    gallery.mkdir()
+    (gallery / "gallery.item").write_text("\n".join(rows) + "\n")
+    (gallery / "gallery.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\nu0\ti0\t1500000000\n")
+
+
+def make_model(folder: Path) -> None:
+    """The shop and a model folder of it, which an update goes on with."""
+    make_data(folder)
+    finish(folder, [*TRAIN, "--model=MMM4Rec"])
+    (model,) = (place for place in (folder / "saved").iterdir() if place.is_dir())
+    model.rename(folder / "model")
+    for rest in ("saved", "log", "log_tensorboard", "told.txt"):
+        place = folder / rest
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
 
 
 def start(folder: Path, command: list[str]) -> int:
@@ -124,9 +162,11 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def finish(folder: Path, command: list[str]) -> dict[str, str]:
-    """Run a command to its end; what it left."""
+def finish(folder: Path, command: list[str], after_a_kill: bool = False) -> dict[str, str]:
+    """Run a command to its end; what it left. One that was killed when all was done may say so."""
     code = ended(start(folder, command))
+    if code == 2 and _THERE in (folder / "told.txt").read_text(errors="replace") and after_a_kill:
+        return left(folder)
     if code:
         raise RuntimeError(f"exit {code}: " + (folder / "told.txt").read_text(errors="replace")[-800:])
     return left(folder)
@@ -139,8 +179,6 @@ def left(folder: Path) -> dict[str, str]:
     found = {}
     for file in files:
         name = file.relative_to(folder)
-        if file.name == "manifest.json":  # when it was made, and hashes of files that are compared themselves
-            continue
         if name.parts[0] in skipped or "work" in name.parts or "logs" in name.parts or file.suffix in (".log", ".svg"):
             continue
         key = "best model" if name.parts[0] == "saved" and "pretrain" not in file.name else str(name)
@@ -182,7 +220,7 @@ def _word(file: Path) -> str:
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: one for key, one in value.items() if not any(word in str(key).lower() for word in _TIMES)}
-        return {key: _without_times(one) for key, one in kept.items() if key not in ("sha256", "files", "model_file")}
+        return {key: _without_times(one) for key, one in kept.items() if key not in _OF_TIMES}
     if isinstance(value, list):
         return [_without_times(one) for one in value]
     return value
@@ -203,7 +241,7 @@ def kill_once(data: Path, folder: Path, command: list[str], moment: float, again
         except ProcessLookupError:
             os.kill(child, signal.SIGKILL)
         struck += ended(child) == -signal.SIGKILL
-    return struck, finish(folder, command)
+    return struck, finish(folder, command, after_a_kill=True)
 
 
 def check(name: str, kills: int, seed: int, log: Path, made: Callable[[Path], None]) -> tuple[int, int, int]:
@@ -211,21 +249,20 @@ def check(name: str, kills: int, seed: int, log: Path, made: Callable[[Path], No
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {line["number"]: line for line in lines if (line["command"], line["seed"]) == (name, seed)}
     with tempfile.TemporaryDirectory() as place:
-        data = Path(place) / "data"
+        data, run = Path(place) / "data", Path(place) / "run"  # one path for all runs: settings name it
         if len(done) < kills:
             data.mkdir()
             made(data)
-            whole = Path(place) / "whole"
-            shutil.copytree(data, whole)
+            shutil.copytree(data, run)
             begin = time.monotonic()
-            expected = finish(whole, COMMANDS[name])
+            expected = finish(run, COMMANDS[name])
             seconds = time.monotonic() - begin
         for number in range(kills):
             if number in done:
                 continue
             draw = random.Random(f"{seed} {name} {number}")
             moment, again = seconds * draw.random(), seconds * draw.random() * draw.choice((0, 1))
-            struck, found = kill_once(data, Path(place) / "killed", COMMANDS[name], moment, again)
+            struck, found = kill_once(data, run, COMMANDS[name], moment, again)
             other = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
             line = {"command": name, "seed": seed, "number": number, "moment": round(moment, 3), "struck": struck}
             done[number] = {**line, "whole": round(seconds, 3), "other": other}
@@ -249,7 +286,8 @@ def main(argv: list[str] | None = None) -> int:
     names = given.only or (QUICK if given.quick else tuple(COMMANDS))
     kills = 2 if given.quick else given.kills
     print(processor())
-    found = {name: check(name, kills, given.seed, given.log, make_data) for name in names}
+    made = {"update": make_model}
+    found = {name: check(name, kills, given.seed, given.log, made.get(name, make_data)) for name in names}
     print("\n| command | runs | kills | ended otherwise |\n|---|---|---|---|")
     for name, (runs, struck, other) in found.items():
         print(f"| {name} | {runs} | {struck} | {other} |")

@@ -127,6 +127,15 @@ def gathered(value: Any) -> list[Any] | None:
     return everything
 
 
+def of_all(value: Any) -> list[Any]:
+    """What each process has, in the order of their numbers, on every process."""
+    if not active():
+        return [value]
+    everything: list[Any] = [None] * world()
+    dist.all_gather_object(everything, value)
+    return everything
+
+
 def all_counts(counts: Sequence[int], device: torch.device) -> list[list[int]]:
     """Numbers of all processes, one list a process; each has as many."""
     if not active():

@@ -40,6 +40,8 @@ EPOCHS, PATIENCE = 4, 1
 """Epochs over what is new, and validations in a row that may be no better."""
 REPLAY = 1.0
 """Old samples in an epoch for each new one, so that what was learned is not forgotten."""
+_JOB, _DONE = "job.json", "done.json"
+"""In the working folder: what the update is of, and what it has found."""
 _GONE_ON_WITH = ("Network", "Training", "Neighbours", "Evaluation")
 _AS_COMPUTED = ("train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args")
 """Settings that RecBole keeps in another form than it takes."""
@@ -99,32 +101,51 @@ def update(
     """
     source = Path(folder)
     target = Path(output) if output is not None else source.with_name(f"{source.resolve().name}-updated")
-    if target.exists():
-        raise UserError(f"--output {target}: it is there already; name another, or remove it")
     work = target.absolute().with_name(f".{target.name}.work")
+    if target.exists() and not (work / _DONE).exists():
+        raise UserError(f"--output {target}: it is there already; name another, or remove it")
     job = _job(source, [interactions, items, images], epochs)
     with alone(work, "update", f"--output {target}"):
+        if target.exists():  # a kill between the new folder and the removal of the working one
+            return _already(work, job, target)
         contents = _with_items(source, items, images, vectors, encoders, show_progress)
         known = frozenset(contents.items["item_id"].to_pylist())
         new, old = read_interactions(Path(interactions), known), known_interactions(contents)
         if not _is_same(work, job):
             _clear(work)
             write_data_set(contents, [old, new], work / "dataset" / contents.dataset)
-            (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+            (work / _JOB).write_text(json.dumps(job), encoding="utf-8")
         begin = _Begin(contents)
         result = _train(contents, work, epochs, device, show_progress, begin)
         made = Folder(result["model_folder"]).contents()
+        found: dict[str, Any] = {
+            "interactions": len(new),
+            "users": len(set(new.users) - set(old.users)),
+            "items": len(known) - Folder(source).items.num_rows,
+            "samples": begin.samples,
+            "best_epoch": result["best_epoch"],
+            "test": {name: float(value) for name, value in (result["test_result"] or {}).items()},
+        }
+        (work / _DONE).write_text(json.dumps({"job": job, "found": found}), encoding="utf-8")
         write_folder(target, replace(made, pictures=_pictures(contents, made)))
-        shutil.rmtree(work)
-    return Updated(
-        folder=target,
-        interactions=len(new),
-        users=len(set(new.users) - set(old.users)),
-        items=len(known) - Folder(source).items.num_rows,
-        samples=begin.samples,
-        best_epoch=result["best_epoch"],
-        test={name: float(value) for name, value in (result["test_result"] or {}).items()},
-    )
+        _remove(work)
+    return Updated(folder=target, **found)
+
+
+def _already(work: Path, job: dict[str, Any], target: Path) -> Updated:
+    """What an update has found that was killed when its new folder was there.
+
+    Raises:
+        UserError: it was another update.
+    """
+    try:
+        done = read_line((work / _DONE).read_bytes())
+        if done["job"] == job:
+            _remove(work)
+            return Updated(folder=target, **done["found"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"--output {target}: it is there already; name another, or remove it")
 
 
 def settings_of(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,13 +184,20 @@ def _job(source: Path, files: list[Any], epochs: int) -> dict[str, Any]:
 
 def _is_same(work: Path, job: dict[str, Any]) -> bool:
     try:
-        return read_line((work / "job.json").read_bytes()) == job
+        return read_line((work / _JOB).read_bytes()) == job
     except (OSError, ValueError):
         return False
 
 
-def _clear(work: Path) -> None:
-    for part in work.iterdir():
+def _remove(work: Path) -> None:
+    """Remove the working folder, what has been found after all else."""
+    _clear(work, last=_DONE)
+    shutil.rmtree(work)
+
+
+def _clear(work: Path, last: str = "") -> None:
+    """Empty the working folder; one file goes after all others."""
+    for part in sorted(work.iterdir(), key=lambda part: part.name == last):
         if part.is_dir():
             shutil.rmtree(part)
         elif part.name != ".lock":

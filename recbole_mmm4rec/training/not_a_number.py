@@ -28,17 +28,27 @@ def leaves_out(trainer: Any, loss: Any, batch: Any, epoch: int, number: int) -> 
         number: of the batch in it, from 0.
 
     Returns:
-        False for a loss that is a number; True, on all processes, where ``nan_policy`` is skip.
+        False for a loss that is a number on all processes; True, on all, where it is none on one and ``nan_policy``
+        is skip.
 
     Raises:
-        UserError: it is none and ``nan_policy`` is stop: names batch, parameters, and the file that holds the batch.
+        UserError: it is none and ``nan_policy`` is stop, on all processes: names batch, parameters, and
+            the file that holds the batch.
     """
-    skips = trainer.config["nan_policy"] == "skip"
     bad = bool(torch.isnan(loss))
-    if not (group.total(float(bad)) if skips else bad):
+    if not group.total(float(bad)):
         return False
-    if not bad:
-        return True  # another process of several has it
+    told = _told(trainer, batch, epoch, number) if bad else ""
+    if trainer.config["nan_policy"] != "skip":
+        (first, *_) = filter(None, group.of_all(told))  # all processes end by the same line
+        raise UserError(f"{first}; lower learning_rate, set clip_grad_norm, or leave such batches out: nan_policy=skip")
+    if bad:
+        logger.warning("%s; it is left out (nan_policy: skip)", told)
+    return True
+
+
+def _told(trainer: Any, batch: Any, epoch: int, number: int) -> str:
+    """Write a batch to a file; what there is to say of it."""
     kind = "" if group.world() == 1 else f"-process{group.rank()}"
     name = f"{trainer.config['model']}-{trainer.config['dataset']}-nan-epoch{epoch + 1}-batch{number + 1}{kind}{ENDING}"
     file = Path(trainer.config["checkpoint_dir"]) / name
@@ -46,10 +56,6 @@ def leaves_out(trainer: Any, loss: Any, batch: Any, epoch: int, number: int) -> 
     wrong = [name for name, weight in trainer.model.named_parameters() if not torch.isfinite(weight).all()]
     named = ", ".join(wrong[:_NAMED]) + (f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else "")
     those = f"neither are parameters: {named}" if wrong else "all parameters are numbers"
-    told = (
+    return (
         f"the loss of batch {number + 1} of epoch {epoch + 1} is not a number; {those}; the batch is in {str(file)!r}"
     )
-    if not skips:
-        raise UserError(f"{told}; lower learning_rate, set clip_grad_norm, or leave such batches out: nan_policy=skip")
-    logger.warning("%s; it is left out (nan_policy: skip)", told)
-    return True

@@ -177,7 +177,14 @@ class Training:
                 observer.stepped(self)
 
     def leaves_out(self, loss: Any, batch: Any) -> bool:
-        """Whether a loop leaves out a batch whose loss is not a number; see :mod:`.not_a_number`."""
+        """Whether a loop leaves out a batch whose loss is not a number; see :mod:`.not_a_number`.
+
+        A trainer that has a ``_check_nan`` of its own is asked instead, as by RecBole's loop.
+        """
+        check = getattr(self.trainer, "_check_nan", None)
+        if check is not None and check.__module__ != "recbole.trainer.trainer":
+            check(loss)
+            return False
         return leaves_out(self.trainer, loss, batch, self.epoch, self.steps.done)
 
     def _broken_off(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from itertools import chain
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from breaking import KilledError
 from pair import Pair, place, trained
 from pattern_shop import NAME, pattern_settings, write_pattern_shop
 from recbole.data.interaction import Interaction
@@ -22,6 +24,7 @@ from recbole_mmm4rec.compat.loading import FrugalRandomSampler
 from recbole_mmm4rec.distributed import batches, group, joint
 from recbole_mmm4rec.run import quick_start
 from recbole_mmm4rec.run.build import build, make_config
+from recbole_mmm4rec.training.observers import Observer, Training
 
 METRICS = {
     "metrics": ["Hit", "NDCG", "ItemCoverage", "GiniIndex"],
@@ -121,6 +124,83 @@ def test_metrics_are_those_of_one_process_with_the_same_weights(pair: Pair, home
     assert first["random"] != second["random"]  # dropout and sampled items are others in each process
     assert first["tensorboard"] is not None
     assert second["tensorboard"] is None
+
+
+class Breaking(Observer):
+    """Breaks a training off after so many steps of this process."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def stepped(self, training: Training) -> None:
+        self.steps -= 1
+        if self.steps == 0:
+            raise KilledError
+
+
+def broken(model: str, dataset: str, changed: dict[str, Any], steps: int) -> None:
+    """A training of a pair that ends after so many steps, with nothing written but what had been written by then."""
+    run = build(make_config(model, dataset, config_dict={**changed, **place()}), count_flops=False)
+    run.trainer.training.add(Breaking(steps))
+    with pytest.raises(KilledError):
+        run.trainer.fit(run.train, run.valid, verbose=False, show_progress=False)
+
+
+@pytest.mark.parametrize("model", ["MMM4Rec", "SASRec"])
+def test_broken_off_anywhere_a_pair_ends_as_the_undisturbed_one(pair: Pair, home: Path, model: str) -> None:
+    """With dropout, which each process draws for itself; to the last bit."""
+    ours = {"dropout_prob": 0.2, "embedding_drop_prob": 0.2, "weight_average": 0.9}
+    changes: dict[str, Any] = {**METRICS, "epochs": 2, "train_batch_size": 64, "stopping_step": 100}
+    if model == "MMM4Rec":
+        name, changed = NAME, pattern_settings(home, **ours, **changes)
+    else:
+        name, changed = "shop", settings(home, train_neg_sample_args=None, **changes)
+    whole = pair(trained, model, name, {**changed, "checkpoint_dir": str(home / f"whole-{model}")})
+    again = {**changed, "checkpoint_dir": str(home / f"broken-{model}"), "resume": True}
+    for steps in (2, 2):  # in the first epoch, and in the second
+        pair(broken, model, name, {**again, "checkpoint_every_minutes": 1e-9}, steps)
+    for one, other in zip(pair(trained, model, name, again), whole, strict=True):
+        for key in ("losses", "valid", "test", "random"):
+            assert one[key] == other[key], key
+        for key, weight in one["weights"].items():
+            np.testing.assert_array_equal(weight, other["weights"][key])
+
+
+def poisoned(changed: dict[str, Any]) -> tuple[str, int, list[float]]:
+    """A training whose loss is no number on process 1 at one batch: what is told, files of batches, weights."""
+    given = {**changed, **place(), "checkpoint_dir": f"{changed['checkpoint_dir']}-{group.rank()}"}
+    model = given.pop("model")
+    run = build(make_config(model, given.pop("dataset"), config_dict=given), count_flops=False)
+    loss, seen = run.model.calculate_loss, iter(range(10**6))
+    run.model.calculate_loss = lambda batch: loss(batch) * (math.nan if next(seen) == 1 and group.rank() else 1.0)
+    told = ""
+    try:
+        run.trainer.fit(run.train, run.valid, verbose=False, show_progress=False)
+    except UserError as error:
+        told = str(error)
+    found = len(list(Path(given["checkpoint_dir"]).glob("*-nan-*")))
+    return told, found, torch.cat([weight.detach().flatten() for weight in run.model.parameters()]).tolist()
+
+
+@pytest.mark.parametrize("policy", ["skip", "stop"])
+@pytest.mark.parametrize("model", ["MMM4Rec", "SASRec"])
+def test_all_processes_stop_or_leave_a_batch_out_together(pair: Pair, home: Path, model: str, policy: str) -> None:
+    changes: dict[str, Any] = {"epochs": 1, "train_batch_size": 64, "nan_policy": policy}
+    if model == "MMM4Rec":
+        changed = {**pattern_settings(home, **changes), "dataset": NAME}
+    else:
+        changed = {**settings(home, train_neg_sample_args=None, **changes), "dataset": "shop"}
+    (told, files, weights), (other_told, other_files, other_weights) = pair(
+        poisoned, {**changed, "model": model, "checkpoint_dir": str(home / f"nan-{model}-{policy}")}
+    )
+    assert (files, other_files) == (0, 1)
+    assert weights == other_weights
+    assert np.isfinite(weights).all()
+    if policy == "skip":
+        assert told == other_told == ""
+    else:
+        assert "the loss of batch 2 of epoch 1 is not a number" in other_told
+        assert told == other_told
 
 
 def refusal(changed: dict[str, Any]) -> str:

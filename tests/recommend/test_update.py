@@ -126,9 +126,18 @@ def test_a_killed_update_goes_on(model_folder: Path, tmp_path: Path, monkeypatch
     written = (work / "dataset").stat().st_ino
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_data_set", _killed)  # it is there
-        done = update(model_folder, interactions, **given)
+        patch.setattr(module, "_remove", _killed)
+        with pytest.raises(KeyboardInterrupt):  # when the new folder is there, and the working one, too
+            update(model_folder, interactions, **given)
     assert written
-    assert done.folder.is_dir()
+    made = state_of(tmp_path / "new")
+    with pytest.raises(UserError, match="it is there already"):
+        update(model_folder, interactions, **{**given, "epochs": 3})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_train", _killed)  # it is trained
+        done = update(model_folder, interactions, **given)
+    assert (done.items, done.users) == (1, NEW_USERS)
+    assert state_of(done.folder) == made
     assert not work.exists()
 
 

@@ -37,7 +37,7 @@ def ours(folder: Path, **changes: Any) -> Run:
 def recboles(folder: Path, model: str, **changes: Any) -> Run:
     if not (folder / "shop").exists():
         write_shop(folder)
-    given = settings(folder, epochs=3, train_batch_size=64, **changes)
+    given = settings(folder, **{"epochs": 3, "train_batch_size": 64, **changes})
     return build(make_config(model, "shop", config_dict=given), count_flops=False)
 
 
@@ -203,3 +203,13 @@ def test_such_a_batch_can_be_left_out(tmp_path: Path, way: str) -> None:
     assert all(torch.isfinite(weight).all() for weight in run.model.parameters())
     assert all(math.isfinite(entry.loss) for entry in run.trainer.valid_history)
     assert len(list((tmp_path / "saved").glob("*-nan-*"))) == 2
+
+
+def test_a_trainer_with_a_check_of_its_own_is_asked(tmp_path: Path) -> None:
+    """As RecBole's loop asks it; what it lets pass goes on, whatever nan_policy says."""
+    run = poisoned(recboles(tmp_path, "SASRec", **CE, epochs=1), {1})
+    seen: list[bool] = []
+    run.trainer._check_nan = lambda loss: seen.append(bool(torch.isnan(loss)))
+    trained(run)
+    assert seen[:2] == [False, True]
+    assert not list((tmp_path / "saved").glob("*-nan-*"))
