@@ -107,7 +107,7 @@ LABELED = {"eval_args": {"mode": "labeled"}}
         ({"valid_metric": "MRR@7"}, r"valid_metric='MRR@7' is not among the metrics"),
         ({"eval_args": {"split": {"XX": 1}}}, "XX|splitting_method"),
         ({"learner": "adm"}, "learner='adm'"),
-        ({"data_path": "elsewhere"}, r"dataset='shop': there is no file 'elsewhere/shop/shop\.inter'.*dataset_prep"),
+        ({"data_path": "elsewhere"}, r"dataset='shop': there is no file 'elsewhere/shop/shop\.inter'.* prep"),
         ({"load_col": {"inter": ["user_id"]}}, r"load_col.* 'item_id' \(ITEM_ID_FIELD\)"),
         ({"USER_ID_FIELD": "who"}, r"shop\.inter'.* 'who' \(USER_ID_FIELD\).*user_id, item_id, timestamp"),
         ({"load_col": None, "TIME_FIELD": "when", "eval_args": {"order": "TO"}}, r"'when' \(TIME_FIELD\)"),
