@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from recbole_mmm4rec.base import openmp
 
 # Triton reads this once, at its import: with it mamba-ssm's kernels run on the CPU, in Triton's interpreter.
 os.environ["TRITON_INTERPRET"] = "1"
@@ -22,6 +26,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _PATHS))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors this small lose more to handing over than they win
+openmp.rest_soon()  # what a test does with two threads shall not wait awake
 
 
 # files that take minutes, each by one process: begun last, they would leave the others idle
@@ -39,6 +44,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.name in _PINNED or item.path.parent.name == "benchmarks":
             item.add_marker("pinned")
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--new-processes``: no test copies its process where a user's command would begin a new one."""
+    parser.addoption("--new-processes", action="store_true", help="begin every process anew; slower")
+
+
+@pytest.fixture(scope="module")
+def forked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Processes of this Python that a module starts are copies of this one (tests/helpers/forking.py)."""
+    import forking
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not request.config.getoption("--new-processes"):
+            patch.setattr(subprocess, "Popen", forking.Forked)
+            patch.setattr(multiprocessing, "get_context", forking.context)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,8 @@ from benchmarks import cell, contract, shop_batches, steps
 from benchmarks.suite import Options
 from recbole_mmm4rec.base.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("forked")
+
 PADDED = Path(__file__).resolve().parents[1] / "reference" / "padded.py"
 
 

@@ -13,7 +13,7 @@ from shop import python
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.run_files import RunFiles
 
-pytestmark = pytest.mark.usefixtures("own_folder")
+pytestmark = pytest.mark.usefixtures("own_folder", "forked")
 
 HOLDING = """
 import os, signal, sys

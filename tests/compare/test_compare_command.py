@@ -24,11 +24,12 @@ from recbole_mmm4rec.compare.__main__ import main
 from recbole_mmm4rec.compare.write import TIMES
 
 MODELS = ["Pop", {"model": "SASRec", "settings": SASREC}, {"name": "Broken", "model": "DeepFM"}]
+pytestmark = pytest.mark.usefixtures("forked")
 COMMAND = ["-m", "recbole_mmm4rec.compare", "--config", "tiny.yaml", "--data", "."]
 
 
 @pytest.fixture(scope="module")
-def finished_comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def finished_comparison(tmp_path_factory: pytest.TempPathFactory, forked: None) -> tuple[Path, Any]:
     """A folder where the command ran undisturbed, two runs at a time, and what it said."""
     folder = tmp_path_factory.mktemp("comparison")
     write_pattern_shop(folder)
@@ -138,7 +139,8 @@ def test_killed_in_the_middle_and_finished(finished_comparison: tuple[Path, Any]
 
 def test_interrupted(tmp_path: Path) -> None:
     write_pattern_shop(tmp_path)
-    write_config(tmp_path)
+    endless = {"model": "SASRec", "settings": {**SASREC, "epochs": 10**6}}
+    write_config(tmp_path, models=[endless], protocol={"MAX_ITEM_LIST_LENGTH": 6, "stopping_step": 10**6})
     process = subprocess.Popen(
         [sys.executable, *COMMAND, "--out", "out"],
         cwd=tmp_path,
@@ -153,7 +155,7 @@ def test_interrupted(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted; the same command goes on where it was" in said
     assert "Traceback" not in said
-    assert running_under(tmp_path) == []
+    wait_for(lambda: not running_under(tmp_path), "runs end with the command that was interrupted")
 
 
 @pytest.mark.parametrize(

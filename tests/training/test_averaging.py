@@ -13,7 +13,7 @@ from torch import Tensor
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 
-pytestmark = pytest.mark.usefixtures("own_folder")
+pytestmark = pytest.mark.usefixtures("own_folder", "forked")
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.losses.objectives import InBatch
 from recbole_mmm4rec.run import cli, quick_start
 
-pytestmark = pytest.mark.usefixtures("own_folder")
+pytestmark = pytest.mark.usefixtures("own_folder", "forked")
 
 
 def pretraining(folder: Path, **changes: Any) -> Any:

@@ -22,7 +22,7 @@ from recbole_mmm4rec.run.cli import main as run_recbole
 from recbole_mmm4rec.run.identity import RESULTS
 from recbole_mmm4rec.tune.__main__ import main
 
-pytestmark = pytest.mark.usefixtures("own_folder")
+pytestmark = pytest.mark.usefixtures("own_folder", "forked")
 
 
 @pytest.fixture

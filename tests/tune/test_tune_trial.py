@@ -16,7 +16,7 @@ from recbole_mmm4rec.run.quick_start import run_recbole
 from recbole_mmm4rec.tune import trial
 from recbole_mmm4rec.tune.worker import Worker
 
-pytestmark = pytest.mark.usefixtures("own_folder")
+pytestmark = pytest.mark.usefixtures("own_folder", "forked")
 
 
 @pytest.fixture
