@@ -9,6 +9,9 @@ STAMP  := $(VENV)/.installed
 # pyenv has no command for a Python that is there and not chosen
 FOUND   = $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null || ls $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin/$(NAME) 2>/dev/null | tail -1)
 
+# Compiled modules are kept, whatever the environment says: a process that imports PyTorch would compile for half a minute otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install run try table benchmark benchmark-data benchmark-quick test test-without-kernels lint docs docs-test notebooks audit licences clean
 install: $(STAMP)
 

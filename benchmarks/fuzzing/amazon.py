@@ -65,8 +65,8 @@ def readers(corpus: Path) -> list[Reader]:
     reviews, metas = amazon_cases()
     both = [{**one, **metas[at % len(metas)]} for at, one in enumerate(reviews)]
     return [
-        Reader("Amazon's reviews, line by line", 80_000, reviews[:3], {"": "jsonl"}, _review_lines),
-        Reader("Amazon's reviews, whole files", 4_000, reviews, {"": "jsonl"}, _reviews, cleared=True),
-        Reader("Amazon's metadata", 50_000, metas, {"": "jsonl"}, _meta),
-        Reader("prep amazon", 2_000, both, {"": "jsonl"}, _amazon, cleared=True),
+        Reader("Amazon's reviews, line by line", 40_000, reviews[:3], {"": "jsonl"}, _review_lines),
+        Reader("Amazon's reviews, whole files", 1_500, reviews, {"": "jsonl"}, _reviews, cleared=True),
+        Reader("Amazon's metadata", 25_000, metas, {"": "jsonl"}, _meta),
+        Reader("prep amazon", 1_000, both, {"": "jsonl"}, _amazon, cleared=True),
     ]

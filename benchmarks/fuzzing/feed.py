@@ -22,12 +22,14 @@ from typing import Any
 from fuzzing.cases import Case, Reader
 from fuzzing.damage import input_of
 from fuzzing.log import Log
-from fuzzing.watch import MEMORY, Hang, Watch, allowed_memory, mistakes, where
+from fuzzing.watch import ASKED, Hang, Watch, allowed_memory, mistakes, where
 
 from recbole_mmm4rec.base.errors import UserError
 
 CHUNK = 500
 """Inputs of a line in the log."""
+MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Where inputs lie."""
 DEAF = 60.0
 """Seconds without a sign after which a reader is ended from outside."""
 
@@ -104,7 +106,7 @@ def work(
         with suppress(UserError):
             read(place.folder)
     watch = Watch(inside)
-    allowed_memory(2 * MEMORY)
+    allowed_memory(ASKED)
     counted: Counter[str] = Counter()
     began = time.process_time()
 
@@ -149,7 +151,7 @@ def feed(reader: Reader, numbers: Any, log: Log, deadline: float, bar: Any = Non
         begin = numbers[0]
         now[:8] = struct.pack("<q", begin - 1)
         ours, theirs = os.pipe()
-        base = Path(tempfile.mkdtemp(prefix="fuzz-"))
+        base = Path(tempfile.mkdtemp(prefix="fuzz-", dir=MEMORY_DISK))
         child = os.fork()
         if not child:
             os.close(ours)

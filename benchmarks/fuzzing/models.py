@@ -141,25 +141,25 @@ def readers(corpus: Path) -> list[Reader]:
     small: Case = {**dict.fromkeys(folder, b""), "manifest.json": folder["manifest.json"]}
     small = with_manifest(small)
     return [
-        Reader("checkpoints of ours, bytes", 60_000, states[:1], forms, _checkpoint, cleared=True),
+        Reader("checkpoints of ours, bytes", 30_000, states[:1], forms, _checkpoint, cleared=True),
         Reader(
-            "checkpoints of ours, hash mended", 60_000, states[:1], forms, _checkpoint, _mend_checkpoint, cleared=True
+            "checkpoints of ours, hash mended", 30_000, states[:1], forms, _checkpoint, _mend_checkpoint, cleared=True
         ),
-        Reader("checkpoints, pickles", 40_000, [*states[1:], *stock], forms, _pickle, cleared=True),
+        Reader("checkpoints, pickles", 8_000, [*states[1:], *stock], forms, _pickle, cleared=True),
         Reader(
-            "weights to start from", 15_000, [*states, kiosk, *stock], forms, _source, _mend_checkpoint, cleared=True
+            "weights to start from", 4_000, [*states, kiosk, *stock], forms, _source, _mend_checkpoint, cleared=True
         ),
         Reader(
             "a training from given weights",
-            4_000,
+            1_500,
             [kiosk, *stock],
             forms,
             mend=_mend_checkpoint,
             begin=_pretrained(corpus),
             cleared=True,
         ),
-        Reader("checkpoints with their data", 700, [kiosk, *stock], forms, _loaded, _mend_checkpoint, cleared=True),
-        Reader("manifests of model folders", 40_000, [small], {"manifest.json": "json"}, _manifest),
-        Reader("model folders, bytes", 5_000, [folder], parts, _folder),
-        Reader("model folders, hashes mended", 12_000, [folder], parts, _folder, with_manifest),
+        Reader("checkpoints with their data", 500, [kiosk, *stock], forms, _loaded, _mend_checkpoint, cleared=True),
+        Reader("manifests of model folders", 30_000, [small], {"manifest.json": "json"}, _manifest),
+        Reader("model folders, bytes", 2_000, [folder], parts, _folder),
+        Reader("model folders, hashes mended", 3_000, [folder], parts, _folder, with_manifest),
     ]

@@ -171,6 +171,6 @@ def readers(corpus: Path) -> list[Reader]:
     asked = {"body": "request", "query": "bytes", "path": "bytes"}
     model = (corpus / "kiosk" / "model").resolve()
     return [
-        Reader("the service's requests", 40_000, requests(False), asked, begin=_service(model, False)),
-        Reader("items added to the service", 6_000, requests(True), asked, begin=_service(model, True)),
+        Reader("the service's requests", 20_000, requests(False), asked, begin=_service(model, False)),
+        Reader("items added to the service", 3_000, requests(True), asked, begin=_service(model, True)),
     ]

@@ -119,8 +119,12 @@ def _bytes_of(text: str, coding: str = "latin1") -> bytes:
 _NUMPY = {"scalar": _number, "_reconstruct": _array}
 
 
-class _Unpickler(pickle.Unpickler):
-    """Python's unpickler with a few functions and otherwise stand-ins."""
+class _Unpickler(pickle._Unpickler):
+    """Python's unpickler with a few functions and otherwise stand-ins.
+
+    It is the one that is written in Python: the one in C makes room for as many objects as a number in the file says,
+    gibibytes for a file of a kilobyte.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _REAL:

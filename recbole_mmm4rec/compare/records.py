@@ -84,7 +84,7 @@ class Records:
 
     def done(self, job: Job) -> Record | None:
         """The last record of a run that ended well and would have ended so under the job's time limit, or None."""
-        found = [record for record in self.by_id.get(job.id, ()) if record["status"] == "done" and _within(record, job)]
+        found = [record for record in self.by_id.get(job.id, ()) if _counts(record, job)]
         return found[-1] if found else None
 
     def failed(self, job: Job) -> Record | None:
@@ -118,6 +118,12 @@ def _check_metrics(record: Record) -> None:
     wanted = {f"{name.lower()}@{cut}": is_number for name in names for cut in cuts}
     for part in (record["test"], record["valid"], *(entry["result"] for entry in record["history"])):
         check_fields(part, wanted)
+
+
+def _counts(record: Record, job: Job) -> bool:
+    """Whether a record is of a job: it ended well, under its limit, and has the metrics of its protocol."""
+    same = record["kind"] == job.kind and record["protocol"] == job.protocol
+    return record["status"] == "done" and same and _within(record, job)
 
 
 def _within(record: Record, job: Job) -> bool:

@@ -203,7 +203,9 @@ class Folder:
         names = pc.unique(self.interactions["user_id"]).to_pylist()  # in the order of their numbers
         return {name: number for number, name in enumerate(names, 1)}
 
-    def _metrics(self) -> dict[str, Any]:
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics of validation and test."""
         found = self.json(layout.METRICS)
         with self._as_written(layout.METRICS):
             checks.check_metrics(found)
@@ -223,7 +225,7 @@ class Folder:
             counts=self.counts(),
             neighbours=self.settings["neighbours"],
             pictures=self.pictures(),
-            metrics=self._metrics(),
+            metrics=self.metrics,
         )
 
 

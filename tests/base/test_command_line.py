@@ -7,10 +7,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from recbole_mmm4rec.base.command_line import ended
+from recbole_mmm4rec.base.command_line import Parser, ended
 from recbole_mmm4rec.base.errors import LostProcessError, UserError
 
 
@@ -56,6 +57,22 @@ def test_a_mistake_is_one_line(error: Exception, status: int, capsys: pytest.Cap
 
     assert ended(run) == status
     assert capsys.readouterr().err == "error: no\n"
+
+
+def test_a_file_that_the_system_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(lambda: (tmp_path / ("x" * 1_000)).stat().st_size) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path}/xxx")
+    assert said.endswith("x: File name too long\n")
+    with pytest.raises(OSError, match="no file"):
+        ended(lambda: (_ for _ in ()).throw(OSError("no file")))
+
+
+def test_what_was_typed_is_quoted_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="x")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["a\nb\x1b[2J"])
+    assert capsys.readouterr().err == "error: unrecognized arguments: a b\\x1b[2J (see x --help)\n"
 
 
 def test_other_errors_are_not_hidden() -> None:

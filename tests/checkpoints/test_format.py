@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ast
+import json
 import math
 import pickle
 import random
 import re
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from any_input import JSON, steady, told
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from scipy import sparse
 from shop import REPOSITORY, settings, write_shop
@@ -22,7 +28,7 @@ from recbole_mmm4rec.base import signed
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints import format as files
 from recbole_mmm4rec.checkpoints.format import ENDING, read, write
-from recbole_mmm4rec.checkpoints.reading import read_checkpoint
+from recbole_mmm4rec.checkpoints.reading import StandIn, read_checkpoint
 from recbole_mmm4rec.run import quick_start
 from recbole_mmm4rec.run.build import build, make_config
 
@@ -171,6 +177,25 @@ def test_arrays_of_old_files_come_back(tmp_path: Path) -> None:
             same(one, found["other_parameter"][name])
 
 
+def test_a_number_in_a_pickle_takes_no_memory(tmp_path: Path) -> None:
+    """That the next object has the place 30,000,000 among those that are remembered: half a gibibyte in C."""
+    torch.save({"config": StandIn(), "a": 1}, tmp_path / "old.pth")
+    with zipfile.ZipFile(tmp_path / "old.pth") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (name,) = (name for name in parts if name.endswith("data.pkl"))
+    place = parts[name].index(b"X\x01\x00\x00\x00a") + 6
+    parts[name] = parts[name][:place] + b"r" + (30_000_000).to_bytes(4, "little") + parts[name][place:]
+    with zipfile.ZipFile(tmp_path / "old.pth", "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    tracemalloc.start()
+    try:
+        assert read(tmp_path / "old.pth")["a"] == 1
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+
+
 def test_matrices_that_point_outside_are_refused(tmp_path: Path) -> None:
     matrix = sparse.csr_matrix(np.eye(3))
     matrix.indices[0] = 10**6
@@ -304,3 +329,35 @@ def test_recbole_loads_pickles_where_we_know_it() -> None:
         *(f"model/general_recommender/{name}.py" for name in models),
         *("model/context_aware_recommender/kd_dagfm.py", "model/sequential_recommender/s3rec.py"),
     }
+
+
+@steady
+@given(
+    JSON
+    | st.dictionaries(st.sampled_from(["dict", "pairs", "tuple", "set", "float", "tensor", "array", "sparse"]), JSON)
+)
+def test_any_tree_with_a_right_hash(tmp_path_factory: pytest.TempPathFactory, tree: Any) -> None:
+    file = tmp_path_factory.getbasetemp() / f"any{ENDING}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "to_tree", lambda state: (finite(tree), {}))
+        write(file, {})
+    told(lambda: read(file))
+
+
+def finite(tree: Any) -> Any:
+    """The tree without what our writer refuses."""
+    return json.loads(json.dumps(tree).replace("NaN", "0").replace("-Infinity", "0").replace("Infinity", "0"))
+
+
+@steady
+@given(JSON, st.sampled_from([0, 1, 2, 3, 4, 5]), st.binary(max_size=6), st.integers(0, 60))
+def test_any_pickle(tmp_path_factory: pytest.TempPathFactory, value: Any, protocol: int, noise: bytes, at: int) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.pth"
+    content = pickle.dumps({"state_dict": value}, protocol)
+    file.write_bytes(content[:at] + noise + content[at:])
+    told(lambda: read(file))
+    torch.save({"state_dict": {"a": torch.ones(2)}, "config": value}, file)
+    whole = bytearray(file.read_bytes())
+    whole[at : at + len(noise)] = noise
+    file.write_bytes(whole)
+    told(lambda: read(file))

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import any_input
 import numpy as np
 import pytest
+from any_input import few, told
+from hypothesis import given
+from hypothesis import strategies as st
 from mutate import changed, damaged
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.features.manifest import Manifest
 from recbole_mmm4rec.features.store import FeatureStore, write_store
 
 
@@ -53,3 +58,25 @@ def test_no_damage_ends_in_another_error(store: Path, name: str) -> None:
             refused.append(str(error))
     assert len(refused) > 50
     assert all(str(store) in line and "\n" not in line for line in refused)
+
+
+@few
+@given(data=st.data())
+def test_any_manifest(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    whole = {
+        "format": 1,
+        "modality": "text",
+        "encoder": "e",
+        "encoder_hash": None,
+        "encoder_version": None,
+        "settings": {},
+        "rows": 4,
+        "dim": 3,
+        "dtype": "float32",
+        "normalized": False,
+        "input_hash": None,
+        "items_hash": "",
+        "dataset": "shop",
+    }
+    Manifest.from_json(json.dumps(whole))
+    told(lambda: Manifest.from_json(json.dumps(data.draw(any_input.changed(whole)))))

@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from any_input import rows, steady, told
+from hypothesis import given
+from hypothesis import strategies as st
 from model_shop import ITEMS, USES, shape_of
 from PIL import Image
 
@@ -20,6 +23,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.locks import claimed
 from recbole_mmm4rec.commands.__main__ import main
 from recbole_mmm4rec.encoders.pictures import read_picture
+from recbole_mmm4rec.recommend.item_rows import read_items
 
 HISTORY = ["k00", "k01", "k07"]
 TEXT, IMAGE = np.eye(12, dtype=np.float32), np.eye(6, dtype=np.float32)
@@ -243,3 +247,30 @@ def test_what_another_process_has_added_is_not_lost(folder_copy: Path) -> None:
     assert Recommender.load(folder_copy).items.ids[-2:] == other.items.ids[-2:] == ["n3", "n4"]
     with pytest.raises(UserError, match="already"):
         one.add_items([like(4)])
+
+
+@steady
+@given(
+    content=rows(("item_id", "text", "image", "price"), ",") | rows(("item_id", "text"), "\t"),
+    ending=st.sampled_from([".csv", ".tsv", ".jsonl"]),
+)
+def test_any_table_of_items(tmp_path_factory: pytest.TempPathFactory, content: str, ending: str) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any_items"
+    folder.mkdir(exist_ok=True)
+    (folder / f"new{ending}").write_text(content, encoding="utf-8", newline="")
+    told(lambda: read_items(folder / f"new{ending}", folder))
+
+
+@pytest.mark.parametrize("name", ["x" * 1_000 + ".png", "a\0b", "../" * 40 + "etc/hostname", "/etc/hostname", "link"])
+def test_a_name_of_a_picture_leads_to_no_other_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    with pytest.raises(UserError, match=r"items\[0\]: image .*(no such file|is outside of|leads out of)"):
+        read_items([{"item_id": "a", "image": name}], tmp_path)
+
+
+def test_vectors_whose_header_is_damaged(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones((1, 12), np.float32))
+    whole = (tmp_path / "v.npy").read_bytes()
+    (tmp_path / "v.npy").write_bytes(whole.replace(b"(1, 12)", b"(1, 12("))
+    with pytest.raises(UserError, match=r"v\.npy: no \.npy file of numbers \(has a damaged header\)"):
+        read_items([{"item_id": "a", "text": "x"}], None, {"text": tmp_path / "v.npy"})

@@ -12,6 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from any_input import rows, steady, told
+from hypothesis import given
+from hypothesis import strategies as st
 from shop import python
 
 from recbole_mmm4rec.base.errors import UserError
@@ -19,6 +22,7 @@ from recbole_mmm4rec.recommend import batch
 from recbole_mmm4rec.recommend.batch import recommend_file
 from recbole_mmm4rec.recommend.command import main
 from recbole_mmm4rec.recommend.recommender import Recommender
+from recbole_mmm4rec.recommend.user_files import read_users
 
 USERS = [
     ("ann", ["k00", "k06"], [1_610_000_000, 1_610_003_600]),
@@ -163,3 +167,30 @@ def test_the_command_says_what_it_did(model_folder: Path, tmp_path: Path, capsys
     ):
         assert main([str(model_folder), *more]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["job.json", "part-000000.json"])
+def test_damaged_parts_of_an_earlier_command_are_made_again(
+    recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    source, target = write(tmp_path / "users.csv"), tmp_path / "lists.csv"
+    monkeypatch.setattr(batch, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    for content in (b"\xff\xfe", b"[" * 100_000, b'{"users": "two"}', b"{}"):
+        with pytest.raises(KeyboardInterrupt):
+            recommend_file(recommender, source, target, 3, False)
+        (tmp_path / ".lists.csv.parts" / damage).write_bytes(content)
+    monkeypatch.undo()
+    assert recommend_file(recommender, source, target, 3, False).kept == 0
+    assert len(read(target)["ann"]) == 3
+
+
+@steady
+@given(
+    content=rows(("user_id", "history", "timestamps"), ",").map(str.encode) | st.binary(max_size=50),
+    ending=st.sampled_from([".csv", ".jsonl", ".parquet"]),
+)
+def test_any_file_of_users(tmp_path_factory: pytest.TempPathFactory, content: bytes, ending: str) -> None:
+    file = tmp_path_factory.getbasetemp() / f"any_users{ending}"
+    file.write_bytes(content)
+    line = told(lambda: list(read_users(file)))
+    assert line is None or str(file) in line

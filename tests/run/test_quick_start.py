@@ -13,6 +13,7 @@ from recbole.trainer import Trainer
 from shop import python, settings, write_shop
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.format import read, write
 from recbole_mmm4rec.distributed import launch
 from recbole_mmm4rec.run import quick_start
 from recbole_mmm4rec.run.build import build, make_config
@@ -183,6 +184,15 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes 
         file.write_bytes(content)
     with pytest.raises(UserError, match=r"model\.pth"):
         quick_start.load_data_and_model(file)
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_weights_that_are_not_the_models_are_told(kiosk: Path, tmp_path: Path) -> None:
+    state, file = read(kiosk / "checkpoint"), tmp_path / "other.safetensors"
+    for weights in ({"network.items.fusion": torch.ones(7)}, {"a": 1}, 3):
+        write(file, {**state, "state_dict": weights})
+        with pytest.raises(UserError, match=r"holds other weights than MMM4Rec has here"):
+            quick_start.load_data_and_model(file)
 
 
 def test_loading_looks_at_the_present_data_files(folder: Path) -> None:

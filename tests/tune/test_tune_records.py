@@ -90,3 +90,18 @@ def test_a_test_that_cannot_be_read_is_none(tmp_path: Path) -> None:
         found = read_test(file)
         if found is not None:
             report(STUDY, [TRIAL], None, found, tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"valid": [0.5]}, {"valid": 1.5}, {"history": {}}, {"score": "high"}])
+def test_a_failed_trial_has_nothing_of_another_kind(tmp_path: Path, changes: dict[str, Any]) -> None:
+    file = tmp_path / "trials.jsonl"
+    failed = {
+        **{key: TRIAL[key] for key in ("id", "trial", "params", "seconds", "date")},
+        "status": "failed",
+        "error": "no",
+    }
+    file.write_text(json.dumps(failed) + "\n")
+    read(file)
+    file.write_text(json.dumps({**failed, **changes}) + "\n")
+    with pytest.raises(UserError, match="line 1: no record of a trial: it has a wrong"):
+        read(file)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from any_input import steady, told
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,3 +146,50 @@ def test_the_spaces_that_come_with_the_package_can_be_searched() -> None:
         assert yaml.safe_load(file.read_text())
     assert space_file("MMM4Rec").stem == "MMM4Rec"
     assert space_file("LightGCN").stem == "general"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "choice: {0x10: [1, 2]}\n",
+        "uniform: &a {b: [0, 1]}\n",
+        "base: &a {x: [0, 1]}\nuniform: {<<: *a}\n",
+        "1.50: [1]\n",
+    ],
+)
+def test_keys_that_yaml_reads_otherwise_than_they_stand(tmp_path: Path, text: str) -> None:
+    told(lambda: space(tmp_path, text))
+
+
+@steady
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "choice",
+                "uniform",
+                "loguniform",
+                "quniform",
+                "a:",
+                "{}",
+                "[]",
+                "[1]",
+                "[0,1]",
+                "-",
+                "?",
+                "&",
+                "*",
+                "!!set",
+                "<<:",
+                "0x1",
+                "\n",
+                "\\t",
+            ]
+        )
+    )
+)
+def test_any_words_as_a_space(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    for name in ("any.yaml", "any.test"):
+        line = told(lambda name=name: space(folder, " ".join(words), name))
+        assert line is None or name in line

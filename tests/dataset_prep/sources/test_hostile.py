@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from amazon_files import make_reviews, meta_record, review_record, to_line, write, write_year
+from any_input import JSON, few, rows, steady, told
+from hypothesis import given
+from hypothesis import strategies as st
 from typed import run
 
 from dataset_prep.cli import main
-from dataset_prep.sources.amazon.lines import MAX_LINE
+from dataset_prep.sources.amazon.layouts import csv_row
+from dataset_prep.sources.amazon.lines import MAX_LINE, UnusableError, parse_record
+from dataset_prep.sources.sequences import prepare_sequences
 
 AMAZON = "amazon --reviews reviews --meta meta --name shop"
 
@@ -272,3 +279,29 @@ def test_a_broken_file_shows_no_traceback(files: Path) -> None:
     assert done.stderr.count("\n") == 6
     assert f"{len(lines)} unusable lines of reviews left out" in done.stdout
     assert sorted(os.listdir(files)) == ["dataset", "meta", "reviews"]
+
+
+@steady
+@given(
+    st.binary(max_size=80)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | JSON.map(lambda value: repr(value).encode("utf-8", "replace"))
+)
+def test_any_line_of_a_dump(line: bytes) -> None:
+    with suppress(UnusableError):
+        assert isinstance(parse_record(line), dict)
+    assert isinstance(csv_row(line), list)
+
+
+@few
+@given(
+    content=rows(("user_id", "item_ids"), "\t").map(str.encode) | st.binary(max_size=40),
+    items=rows(("item_id", "text"), "\t").map(str.encode),
+)
+def test_any_sequences(tmp_path_factory: pytest.TempPathFactory, content: bytes, items: bytes) -> None:
+    folder = tmp_path_factory.mktemp("sequences")
+    (folder / "s.tsv").write_bytes(content)
+    (folder / "i.tsv").write_bytes(items)
+    names = {name: name for name in ("user_id", "item_ids", "item_id", "text")}
+    line = told(lambda: prepare_sequences(folder / "s.tsv", folder / "i.tsv", "made", folder / "out", names))
+    assert line is None or (folder / "out" / "made" / "made.inter").exists() is False

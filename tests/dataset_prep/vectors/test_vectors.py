@@ -338,3 +338,12 @@ def test_what_is_no_array_in_an_archive_is_nobodys(folder: Path) -> None:
     with zipfile.ZipFile("v.npz", "a") as archive:
         archive.writestr("notes.json", json.dumps({"not": "an array"}))
     assert run("vectors shop --text v.npz") == 0
+
+
+def test_a_pickle_of_more_than_tensors_is_refused_without_advice_how_to_run_it(tmp_path: Path) -> None:
+    torch.save({"a": Path("x")}, tmp_path / "v.pt")
+    with pytest.raises(UserError) as caught:
+        read_vectors(tmp_path / "v.pt")
+    assert str(caught.value).endswith(
+        "no file of tensors alone; save tensors, or a dictionary of them, and nothing else"
+    )
