@@ -11,6 +11,7 @@ from typing import IO
 
 from recbole_mmm4rec.base.errors import UserError
 
+ATTEMPTS = 100  # to make a file in a folder that others remove
 # File systems of clusters that were mounted without locks; there the claim cannot be made.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
@@ -59,11 +60,15 @@ def claimed(path: Path) -> IO[bytes]:
     """
     import fcntl
 
+    attempts = 0
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock = path.open("ab")
         except FileNotFoundError:  # the command before has just removed the folder that it had made
+            attempts += 1
+            if attempts > ATTEMPTS:  # it takes no files, as those of /proc
+                raise
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

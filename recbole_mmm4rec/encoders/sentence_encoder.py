@@ -174,8 +174,7 @@ def _fetch(name: str) -> _Located:
     except Exception as error:  # network, authentication, cache and name errors come in many kinds
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(
-            f"--text-encoder {name}: neither a folder nor to be had from the model hub ({reason}); "
-            "give a folder, or leave the option out for the packaged encoder"
+            f"--text-encoder {name}: neither a folder nor to be had from the model hub ({reason}); give its folder"
         ) from None
     return _Located(repo, folder.name, folder)
 

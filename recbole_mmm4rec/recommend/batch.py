@@ -25,6 +25,8 @@ from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.recommend.results import Recommendations
 from recbole_mmm4rec.recommend.user_files import User, ending_of, read_users
 
+SHOWN_AFTER = 1.0
+"""Seconds after which a bar is shown; a mistake is told in the first of them."""
 USERS = 2_000
 """Users of a part."""
 _JOB = "job.json"
@@ -89,19 +91,12 @@ def recommend_file(
     parts = target.with_name(f".{target.name}.parts")
     with alone(parts, "command with this output", f"--output {target}"):
         _claim(parts, {"input": file_hash(source), "model": _mark(recommender), "k": k, "asked": asked, "users": USERS})
-        counts: list[dict[str, int]] = []
-        users = read_users(source)
-        with tqdm(desc="Recommending", unit=" users", ncols=100, disable=not show_progress) as bar:
-            for number in itertools.count():
-                some = list(itertools.islice(users, USERS))
-                if not some and number:
-                    break
-                file = parts / f"part-{number:06d}{ending}"
-                count = _counted(file)
-                if count is None:
-                    count = _write_part(file, some, _lists(recommender, some, k, asked))
-                counts.append(count)
-                bar.update(len(some))
+        try:
+            counts = _parts(recommender, source, parts, ending, k, show_progress, asked)
+        except UserError:
+            if not any(parts.glob("part-*")):  # nothing to go on from
+                (parts / _JOB).unlink()
+            raise
         _join(target, [parts / f"part-{number:06d}{ending}" for number in range(len(counts))], ending)
         for file in parts.iterdir():
             if file.name != ".lock":
@@ -109,6 +104,27 @@ def recommend_file(
     if parts.is_dir():
         shutil.rmtree(parts, ignore_errors=True)
     return Done(*(sum(count[name] for count in counts) for name in ("users", "popular", "unknown", "kept")))
+
+
+def _parts(
+    recommender: Recommender, source: Path, parts: Path, ending: str, k: int, show_progress: bool, asked: dict[str, Any]
+) -> list[dict[str, int]]:
+    """Write the parts that are not there; what is counted in each."""
+    counts: list[dict[str, int]] = []
+    users = read_users(source)
+    hidden = not show_progress
+    with tqdm(desc="Recommending", unit=" users", ncols=100, disable=hidden, delay=SHOWN_AFTER) as bar:
+        for number in itertools.count():
+            some = list(itertools.islice(users, USERS))
+            if not some and number:
+                return counts
+            file = parts / f"part-{number:06d}{ending}"
+            count = _counted(file)
+            if count is None:
+                count = _write_part(file, some, _lists(recommender, some, k, asked))
+            counts.append(count)
+            bar.update(len(some))
+    return counts
 
 
 def _mark(recommender: Recommender) -> str:

@@ -44,7 +44,7 @@ class Encoders:
         """
         with self._lock:
             if modality not in self.loaded:
-                if modality not in self.made:
+                if not self.made.get(modality):
                     raise UserError(
                         f"{modality}: the model folder does not say which encoder made its vectors; give vectors"
                     )

@@ -76,7 +76,9 @@ def _rows(table: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(table, (str, Path)):
         names = columns_of(table)
         if "item_id" not in names:
-            raise UserError(f"{table}: no column 'item_id' among {', '.join(names)}{did_you_mean('item_id', names)}")
+            raise UserError(
+                f"{table}: no column 'item_id' among {', '.join(names) or 'none'}{did_you_mean('item_id', names)}"
+            )
         for place, values in read_rows(table, names, frozenset(names)):
             yield place, dict(zip(names, values, strict=True))
         return

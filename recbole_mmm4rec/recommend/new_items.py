@@ -30,7 +30,7 @@ from recbole_mmm4rec.recommend.item_rows import NewItem, read_items
 from recbole_mmm4rec.recommend.items import named
 from recbole_mmm4rec.recommend.scorer import Scorer
 
-TEXTS, PICTURES = 64, 8  # inputs at a time; a processor's caches hold no more pictures
+TEXTS, PICTURES = 16, 8  # inputs at a time: few texts need little padding, few pictures fit a processor's caches
 SHOWN_FROM = 200  # items, from which on there is a bar
 
 

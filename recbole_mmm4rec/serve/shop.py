@@ -33,7 +33,7 @@ class Shop:
         self.recommender = recommender
         self.name = Path(recommender.folder).resolve().name
         made = recommender.encoders.made
-        self.made = {name: made[name] for name in recommender.modalities if name in made}
+        self.made = {name: made.get(name) for name in recommender.modalities}
         self.refresh()
         self._warm()
 

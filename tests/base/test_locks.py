@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.base.locks import alone
+from recbole_mmm4rec.base.locks import alone, claimed
 
 HOLDER = """
 import pathlib, sys, time
@@ -20,6 +20,11 @@ with alone(pathlib.Path(sys.argv[1]), "command"):
     print("in", flush=True)
     time.sleep(600)
 """
+
+
+def test_a_folder_that_takes_no_files_is_told() -> None:
+    with pytest.raises(FileNotFoundError):
+        claimed(Path("/proc/.name.lock"))
 
 
 def test_the_second_is_refused_and_a_kill_ends_the_claim(tmp_path: Path) -> None:

@@ -143,13 +143,14 @@ BAD: list[tuple[str, str, str]] = [
 
 @pytest.mark.parametrize(("name", "text", "message"), BAD)
 def test_rows_that_cannot_be_read_are_told(
-    recommender: Recommender, tmp_path: Path, name: str, text: str, message: str
+    recommender: Recommender, tmp_path: Path, name: str, text: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError) as told:
-        recommend_file(recommender, tmp_path / name, tmp_path / "lists.csv", 3, False)
+        recommend_file(recommender, tmp_path / name, tmp_path / "lists.csv", 3)
     assert message in str(told.value)
-    assert not (tmp_path / "lists.csv").exists()
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert capsys.readouterr().err == ""  # no bar of nothing above the line
 
 
 def test_the_command_says_what_it_did(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -316,7 +316,10 @@ function lasting(seconds) {
   return `${number.format(many)} ${unit}${many === 1 ? "" : "s"}`;
 }
 
-const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+const signed = (value) => {
+  const digits = Math.abs(value).toFixed(2);
+  return digits === "0.00" ? digits : `${value < 0 ? "−" : "+"}${digits}`;
+};
 
 function reasons(why) {
   const gaps = new Map(why.gaps.map((gap) => [gap.position, gap]));
