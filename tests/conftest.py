@@ -43,6 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("kernels")
         if item.path.name in _PINNED or item.path.parent.name == "benchmarks":
             item.add_marker("pinned")
+        if item.path.name == _LONG[0]:
+            item.add_marker("long")
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 
