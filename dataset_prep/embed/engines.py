@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.installed import way_to_ray
 from recbole_mmm4rec.encoders.batches import Encoded, encode_shard
 from recbole_mmm4rec.encoders.spec import Encoder, EncoderSpec, Load, Source
 
@@ -102,9 +103,7 @@ def _connect(address: str) -> Any:
     try:
         import ray
     except ImportError as error:  # absent, or without the pkg_resources it needs
-        raise UserError(
-            f"--engine ray: ray cannot be imported ({error}): pip install 'recbole-mmm4rec[tune]'"
-        ) from None
+        raise UserError(f"--engine ray: ray cannot be imported ({error}): {way_to_ray(error)}") from None
     terminated = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)

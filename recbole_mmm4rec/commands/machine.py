@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
+from recbole_mmm4rec.base.installed import NEWER_RAY
 from recbole_mmm4rec.compat import INSTALL_RECBOLE, RECBOLE_BROKEN_UP_TO, is_broken
 
 PACKAGES = (
@@ -154,7 +155,7 @@ def _torchvision(found: Mapping[str, str | None]) -> list[Problem]:
 
 _OPTIONAL = {
     "numba": ("numba", "training on a processor is slower", "pip install -U numba"),
-    "ray": ("ray.tune", "tuning with ray", "pip install -U ray (RecBole forbids one newer than 2.6.3, which works)"),
+    "ray": ("ray.tune", "tuning with ray", NEWER_RAY),
     "sentence-transformers": ("sentence_transformers", "text encoders", "pip install -U sentence-transformers"),
     "fastapi": ("fastapi", "the service", "pip install -U 'recbole-mmm4rec[serve]'"),
     "onnxruntime": ("onnxruntime", "the export to ONNX", "pip install -U 'recbole-mmm4rec[export]'"),

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.installed import way_to_ray
 from recbole_mmm4rec.tune.search import Board
 from recbole_mmm4rec.tune.study import Study
 
@@ -69,7 +70,7 @@ def _connect(address: str | None) -> Any:
             import ray
             import ray.tune
     except (ImportError, AttributeError) as error:  # absent, or without pkg_resources or names that NumPy 2 dropped
-        raise UserError(f"--tool ray: ray cannot be imported ({error}): pip install 'recbole-mmm4rec[tune]'") from None
+        raise UserError(f"--tool ray: ray cannot be imported ({error}): {way_to_ray(error)}") from None
     try:
         if address:
             _knock(address)

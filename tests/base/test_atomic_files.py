@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opening import replace_open
 
 from recbole_mmm4rec.base.atomic_files import line_of, read_header, read_item_column, read_rows
 from recbole_mmm4rec.base.errors import UserError
@@ -80,8 +79,7 @@ def test_a_folder_or_a_forbidden_file_in_one_line(tmp_path: Path, monkeypatch: p
     def forbidden(*_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(io, "open", forbidden)
-    monkeypatch.setattr(builtins, "open", forbidden)
+    replace_open(monkeypatch, forbidden)
     with pytest.raises(UserError, match=r"x\.item: cannot be read \(Permission denied\)"):
         read_header(tmp_path / "x.item")
 

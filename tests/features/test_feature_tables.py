@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from opening import replace_open
 from tiny_data import (
     ITEMS,
     NAME,
@@ -155,7 +156,7 @@ def test_what_may_not_be_read_is_named(root: Path, name: str, monkeypatch: pytes
 
         return call
 
-    monkeypatch.setattr(io, "open", refusing(opens))
+    replace_open(monkeypatch, refusing(opens))
     monkeypatch.setattr(Path, "exists", refusing(exists))
     with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)$") as caught:
         MMM4RecDataset(config)

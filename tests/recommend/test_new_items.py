@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from any_input import rows, steady, told
 from hypothesis import given
 from hypothesis import strategies as st
 from model_shop import ITEMS, USES, shape_of
+from more_items import TEXT, like, state_of
 from PIL import Image
 
 from recbole_mmm4rec import Recommender
@@ -26,13 +26,6 @@ from recbole_mmm4rec.encoders.pictures import read_picture
 from recbole_mmm4rec.recommend.item_rows import read_items
 
 HISTORY = ["k00", "k01", "k07"]
-TEXT, IMAGE = np.eye(12, dtype=np.float32), np.eye(6, dtype=np.float32)
-
-
-def like(number: int) -> dict[str, Any]:
-    """A row with the vectors of item ``number``, without its noise."""
-    text = TEXT[number % 6] + TEXT[6 + number // 6]
-    return {"item_id": f"n{number}", "text": "new", "text_vector": text, "image_vector": IMAGE[number % 6]}
 
 
 class Words:
@@ -65,11 +58,6 @@ def with_encoders(folder: Path) -> Recommender:
     recommender = Recommender.load(folder)
     recommender.encoders.loaded.update({"text": Words(), "image": Colours()})  # type: ignore[dict-item]
     return recommender
-
-
-def state_of(folder: Path) -> dict[str, str]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def test_what_was_there_keeps_its_scores_and_what_is_new_has_the_networks(folder_copy: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from model_shop import ITEMS, USERS
-from recommend.test_new_items import like, state_of
+from more_items import like, state_of
 
 from recbole_mmm4rec import Recommender
 from recbole_mmm4rec.base.errors import UserError

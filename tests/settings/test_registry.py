@@ -83,7 +83,7 @@ def test_every_setting_has_one_row_for_each_kind_of_model() -> None:
 
 
 def test_every_flag_is_explained() -> None:
-    assert set(table.WORDS) == set(Counts)
+    assert set(table.WORDS) == {flag for flag in Counts if flag}  # Python 3.10 counts nothing among them
 
 
 def test_the_networks_settings_are_rows() -> None:

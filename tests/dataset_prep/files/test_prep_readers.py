@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,13 @@ def test_every_kind_gives_the_same_rows(tmp_path: Path, suffix: str, write: obje
     assert sorted(columns_of(path)) == ["id", "n", "text"]
 
 
-@given(st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9)), max_size=6))
+ANY = (
+    st.text(max_size=9) if sys.version_info >= (3, 11) else st.text(st.characters(exclude_characters="\0"), max_size=9)
+)
+"""Python 3.10 refuses a zero byte in a CSV file."""
+
+
+@given(st.lists(st.tuples(ANY, ANY), max_size=6))
 def test_csv_with_quotes_holds_any_text(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
     path = tmp_path_factory.mktemp("csv") / "t.csv"
     path.write_bytes(as_csv([list(row) for row in rows]).encode())
