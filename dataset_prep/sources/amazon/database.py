@@ -167,10 +167,10 @@ def _source(layout: ReviewLayout) -> str:
     kinds.update({layout.time: "DOUBLE", layout.rating: "DOUBLE"})
     columns = "{" + ", ".join(f"{_name(key)}: '{kind}'" for key, kind in kinds.items()) + "}"
     if layout.form == "json":
-        return f"read_json($path, format = 'newline_delimited', compression = 'none', columns = {columns})"
+        return f"read_json($path, format = 'newline_delimited', compression = 'uncompressed', columns = {columns})"
     header = str(layout.header).lower()
     return (
-        f"read_csv($path, auto_detect = false, compression = 'none', delim = ',', quote = '\"', escape = '\"', "
+        f"read_csv($path, auto_detect = false, compression = 'uncompressed', delim = ',', quote = '\"', escape = '\"', "
         f"header = {header}, columns = {columns})"
     )
 
