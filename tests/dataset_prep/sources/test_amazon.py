@@ -197,7 +197,7 @@ def test_whole_files_and_lines_are_read_alike(files: Path, by_line: list[Path]) 
         )
         assert run(f"{AMAZON} --k-core 0 --min-rating 4 --force") == 0
         results.append(inter())
-    assert by_line == [Path("reviews")]
+    assert by_line in ([Path("reviews")], [Path("reviews")] * 2)  # DuckDB 1.5 leaves the first to lines, too
     assert results[0] == results[1]
     assert results[0].splitlines()[1:] == ["7\tB000000001\t1400000000", "A1\tB000000002\t1400000001"]
 
