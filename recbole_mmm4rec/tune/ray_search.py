@@ -118,6 +118,7 @@ def _tune(board: Board, options: RayOptions, storage: Path) -> None:
             scheduler=scheduler,
             num_samples=-1,  # until the searcher says that it has finished
             max_concurrent_trials=options.most,
+            reuse_actors=False,  # Ray loses the next trial where one that it ended is still in its epoch
             **({"chdir_to_trial_dir": False} if _is_old(tune) else {}),
         ),
         run_config=_run_config(name="trials", storage_path=str(storage), callbacks=[_classes().Recorder(board)]),
