@@ -1,7 +1,7 @@
 """Mamba4Rec a second time, as its formulas read: one user, one position, one channel's states after the other.
 
-Nothing of ``recbole_mmm4rec`` is used here but the names of the weights. Sources: arXiv 2403.03900, section 3; the block
-is arXiv 2312.00752, section 3.4 and algorithm 2, with Δ by softplus and B discretised by Euler's rule, as in its program.
+Nothing of ``recbole_mmm4rec`` is used here but the names of the weights. Sources: arXiv 2403.03900, section 3; of the
+block arXiv 2312.00752, section 3.4 and algorithm 2, Δ by softplus and B discretised by Euler's rule, as in its program.
 """
 
 from __future__ import annotations

@@ -49,6 +49,14 @@ def gradients(loss: Tensor, of: list[Tensor]) -> list[Tensor]:
     return list(torch.autograd.grad(loss, of, materialize_grads=True))
 
 
+def assert_same(found: Tensor, wanted: Tensor, inputs: list[Tensor], weights: Tensor) -> None:
+    """Values and gradients."""
+    torch.testing.assert_close(found, wanted)
+    pairs = zip(gradients((found * weights).sum(), inputs), gradients((wanted * weights).sum(), inputs), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other)
+
+
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.integers(1, 40))
 @settings(max_examples=25, deadline=None)
 def test_the_scan_is_the_recurrence_whatever_stands_in_memory_at_once(lengths: list[int], states: int) -> None:
@@ -56,23 +64,11 @@ def test_the_scan_is_the_recurrence_whatever_stands_in_memory_at_once(lengths: l
     weights = torch.randn(len(ragged), 3, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selective, "STATES_AT_ONCE", states)
-        wanted = by_formula(*inputs, ragged)
-        found = selective.selective_scan(*inputs, ragged)
-        torch.testing.assert_close(found, wanted)
-        pairs = zip(gradients((found * weights).sum(), inputs), gradients((wanted * weights).sum(), inputs), strict=True)
-        for one, other in pairs:
-            torch.testing.assert_close(one, other)
         x, step, A, B, C = inputs
+        wanted = by_formula(*inputs, ragged)
+        assert_same(selective.selective_scan(*inputs, ragged), wanted, inputs, weights)
         last = selective.last_of_selective_scan(x, step, A, B, C[ragged.last], ragged)
-        torch.testing.assert_close(last, wanted[ragged.last])
-        wanted_last = by_formula(*inputs, ragged)[ragged.last]
-        pairs = zip(
-            gradients((last * weights[: len(last)]).sum(), inputs),
-            gradients((wanted_last * weights[: len(last)]).sum(), inputs),
-            strict=True,
-        )
-        for one, other in pairs:
-            torch.testing.assert_close(one, other)
+        assert_same(last, by_formula(*inputs, ragged)[ragged.last], inputs, weights[: len(last)])
 
 
 def test_a_kernel_gets_padded_sequences(monkeypatch: pytest.MonkeyPatch) -> None:

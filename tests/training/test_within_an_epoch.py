@@ -60,9 +60,7 @@ WAYS: dict[str, Any] = {
     "sampled": lambda folder, **changes: ours(folder, **DROPS, loss_type="sampled", **changes),
     "pre-training": lambda folder, **changes: ours(folder, **DROPS, stage="pretrain", **changes),
     "SASRec": lambda folder, **changes: recboles(folder, "SASRec", **CE, **changes),
-    **{
-        name: lambda folder, name=name, **changes: rival(folder, name, **changes) for name in RIVALS
-    },
+    **{name: lambda folder, name=name, **changes: rival(folder, name, **changes) for name in RIVALS},
     "GRU4Rec": lambda folder, **changes: recboles(folder, "GRU4Rec", **CE, **changes),
     "BERT4Rec": lambda folder, **changes: recboles(folder, "BERT4Rec", **CE, **changes),
     "BPR": lambda folder, **changes: recboles(folder, "BPR", **changes),

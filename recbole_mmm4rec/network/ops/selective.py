@@ -3,8 +3,8 @@
     h_t[e, n] = exp(Δ_t[e] A[e, n]) h_(t−1)[e, n] + Δ_t[e] B_t[n] x_t[e]
     y_t[e]    = Σ_n C_t[n] h_t[e, n]
 
-Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752), section 3. The
-scans of :mod:`.scans` are Mamba-2's, where a head has one decay; they cannot compute this one.
+Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (arXiv 2312.00752), section 3.
+The scans of :mod:`.scans` are Mamba-2's, where a head has one decay; they cannot compute this one.
 
 Axes: T tokens of B sequences, E channels, N states, L positions.
 """
@@ -147,7 +147,7 @@ def _kept(step: Tensor, A: Tensor) -> Tensor:
 
 
 def _runs(lengths: list[int], width: int) -> Iterator[list[int]]:
-    """Lengths of a packed batch in runs of which the states fit :data:`STATES_AT_ONCE`; a long sequence is one alone."""
+    """Lengths of a packed batch in runs of some times :data:`STATES_AT_ONCE`; a long sequence is one alone."""
     run: list[int] = []
     for length in lengths:
         if run and (sum(run) + length) * width > 8 * STATES_AT_ONCE:
@@ -179,9 +179,7 @@ def compiled_scan(device_type: str) -> Compiled | None:
     return found
 
 
-def _by_kernel(
-    compiled: Compiled, x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged
-) -> Tensor:
+def _by_kernel(compiled: Compiled, x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged) -> Tensor:
     """The same by a kernel that takes padded sequences: what comes after the last position changes nothing before."""
     padded = (ragged.unpack(part).transpose(1, 2).contiguous() for part in (x, step, B, C))
     u, delta, states, queries = padded
