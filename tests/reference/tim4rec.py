@@ -1,11 +1,12 @@
 """TiM4Rec a second time, as its formulas read: one user, all L positions, one step of the recurrence at a time.
 
-Nothing of ``recbole_mmm4rec`` is used here but the names of the weights. Sources: arXiv 2409.16182, sections 3 and 4; of
-the scan arXiv 2405.21060, section 3.
+Nothing of ``recbole_mmm4rec`` is used here but the names of the weights. Sources: arXiv 2409.16182; of the scan arXiv
+2405.21060, section 3.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ def user_vector(params: Params, items: list[int], stamps: list[int], settings: M
     """
     eps, length = settings["norm_eps"], sum(item > 0 for item in items)
     x = norm(params["item_embedding.weight"][items], params, "norm", eps)  # (L, D)
-    gaps = torch.tensor([0, *(later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False))])
+    gaps = torch.tensor([0, *(later - earlier for earlier, later in itertools.pairwise(stamps))])
     g = norm(gaps.to(x.dtype), params, "time_input.norm", eps).expand(heads_of(params), -1)  # (H, L)
     for layer in range(settings["num_layers"]):
         start = f"layers.{layer}."
