@@ -11,6 +11,7 @@ from typing import Any
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.located import Located, Place
 from recbole_mmm4rec.scoring.beside import named
+from recbole_mmm4rec.settings.homes import PRETRAINED
 from recbole_mmm4rec.settings.keys import check_setting
 from recbole_mmm4rec.settings.models import model_names
 from recbole_mmm4rec.settings.registry import settings_of
@@ -217,8 +218,8 @@ def _pretraining(
     if value is None:
         return None
     part = file.mapping(place, value, _PRETRAINED_KEYS)
-    if model != "MMM4Rec":
-        file.fail(place, f"pretrained: {model} cannot be pre-trained, only MMM4Rec can")
+    if model not in PRETRAINED:
+        file.fail(place, f"pretrained: {model} cannot be pre-trained, only {' and '.join(PRETRAINED)} can")
     return Pretraining(
         dataset=file.name((*place, "dataset"), part.get("dataset")),
         settings=_model_settings(file, (*place, "settings"), part.get("settings"), model),

@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 from recbole_mmm4rec.settings.homes import RIVALS
-from recbole_mmm4rec.settings.kinds import word
-from recbole_mmm4rec.settings.setting import Setting
+from recbole_mmm4rec.settings.kinds import number, whole, word
+from recbole_mmm4rec.settings.setting import Counts, Setting
 
-ROWS = (Setting("loss_type", word("CE"), "The cross-entropy over all items.", models=tuple(RIVALS)),)
+_UNISREC = ("UniSRec",)
+
+ROWS = (
+    Setting("loss_type", word("CE"), "The cross-entropy over all items.", models=tuple(RIVALS)),
+    Setting("n_exps", whole(1), "K, experts of the adaptor.", counts=Counts.SHAPE, models=_UNISREC),
+    Setting(
+        "adaptor_dropout_prob",
+        number(low=0, below=1),
+        "Dropout of the features before each expert.",
+        models=_UNISREC,
+    ),
+    Setting("lambda", number(low=0), "pretrain: weight of the contrast of sequences with sequences.", models=_UNISREC),
+    Setting(
+        "item_drop_ratio",
+        number(low=0, below=1),
+        "pretrain: share of the items that the other view of a sequence lacks.",
+        models=_UNISREC,
+    ),
+)
