@@ -212,7 +212,9 @@ class Folder:
         return found
 
     def contents(self) -> Contents:
-        """All of it, to be changed and written again."""
+        """All of it, to be changed and written again; features, too, are looked at before they get a new hash."""
+        for name in self.settings["modalities"]:
+            self.file(layout.features(name))
         return Contents(
             model=self.manifest["model"],
             dataset=self.manifest["dataset"],
