@@ -52,8 +52,8 @@ def ended(
         prog: what the user has typed for the command; hints name other commands likewise.
 
     Returns:
-        What ``run`` returns; 2 after a user's mistake, or where a disk is full or the system refuses a file, 1 after the
-        loss of one of several processes, 130 when interrupted, 143 when ended by SIGTERM.
+        What ``run`` returns; 2 after a user's mistake, and where a disk is full or the system refuses a file; 1 after
+        the loss of one of several processes, 130 when interrupted, 143 when ended by SIGTERM.
     """
     arguments, sys.argv = sys.argv, sys.argv[:1]
     stop = _Stop(interrupted, kill_safe)

@@ -62,8 +62,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """A folder that appears under its name only when all of it has been written.
 
     Args:
-        path: its name; an older folder of that name stays until the new one takes its place. Parts that killed
-            processes of this machine have left are removed.
+        path: its name; an older folder of that name stays until the new one takes its place, and a link to one stays
+            a link to its place. Parts that killed processes of this machine have left are removed.
 
     Yields:
         The folder to write to, beside it.
@@ -71,7 +71,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full, or nothing can be written there; what had the name before is as it was.
     """
-    target = Path(os.path.abspath(path))
+    target = Path(os.path.realpath(path))
     aside = target.with_name(f".{target.name}.old")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
