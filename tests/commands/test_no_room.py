@@ -79,7 +79,7 @@ def test_a_part_of_the_vectors_is_not_left(tmp_path: Path) -> None:
     cache = VectorCache(tmp_path / "cache", 4)
     cache.begin(afresh=True)
     keys, vectors = [bytes([number]) * 32 for number in range(50)], np.ones((50, 4), np.float32)
-    with room(300), pytest.raises(OSError, match="too large|requested and") as caught:
+    with room(300), pytest.raises(OSError, match=r"too large|requested and") as caught:
         cache.save(keys, vectors, {})
     assert no_room(caught.value)
     assert not [file for file in (tmp_path / "cache").iterdir() if file.suffix == ".tmp"]
