@@ -25,7 +25,7 @@ from recbole_mmm4rec.data.prefixes import PrefixInteraction
 from recbole_mmm4rec.model_folder import layout
 from recbole_mmm4rec.model_folder.contents import Contents
 from recbole_mmm4rec.model_folder.read import Folder
-from recbole_mmm4rec.model_folder.write import write_folder
+from recbole_mmm4rec.model_folder.write import changing, write_folder
 from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.recommend.update_data import (
     known_interactions,
@@ -105,7 +105,7 @@ def update(
     if target.exists() and not (work / _DONE).exists():
         raise UserError(f"--output {target}: it is there already; name another, or remove it")
     job = _job(source, [interactions, items, images], epochs)
-    with alone(work, "update", f"--output {target}"):
+    with alone(work, "update", f"--output {target}"), changing(target):
         if target.exists():  # a kill between the new folder and the removal of the working one
             return _already(work, job, target)
         contents = _with_items(source, items, images, vectors, encoders, show_progress)
@@ -165,11 +165,11 @@ def _with_items(
 ) -> Contents:
     """The model with the new items, as ``add_items`` makes them."""
     if items is None:
-        return Folder(source).contents()
+        return Folder.whole(source, Folder.contents)
     from recbole_mmm4rec.recommend.new_items import add_to
 
     how: dict[str, Any] = {"images": images, "vectors": vectors, "encoders": encoders, "show_progress": show_progress}
-    return add_to(Folder(source).contents(), Recommender.load(source), items, **how)[0]
+    return add_to(Folder.whole(source, Folder.contents), Recommender.load(source), items, **how)[0]
 
 
 def _job(source: Path, files: list[Any], epochs: int) -> dict[str, Any]:
