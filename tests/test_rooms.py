@@ -33,7 +33,7 @@ ROOMS: dict[str, str] = {
     "run": "base settings distributed scoring data compat checkpoints training model_folder",
     "recommend": "base settings network network.ops scoring features encoders data model_folder run",
     "export": "base network network.ops model_folder recommend",
-    "serve": "base recommend",
+    "serve": "base model_folder recommend",
     "compare": "base settings scoring training run",
     "tune": "base settings training run",
     "plugin": "base settings features data compat run",
