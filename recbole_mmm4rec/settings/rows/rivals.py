@@ -17,6 +17,18 @@ ROWS = (
         "Dropout of the features before each expert.",
         models=_UNISREC,
     ),
+    Setting("n_layers", whole(1), "Layers of the Transformer.", models=_UNISREC),
+    Setting("n_heads", whole(1), "Heads of each; a divisor of D.", models=_UNISREC),
+    Setting("hidden_dropout_prob", number(low=0, below=1), "Dropout outside attention.", models=_UNISREC),
+    Setting("attn_dropout_prob", number(low=0, below=1), "Dropout of attention.", models=_UNISREC),
+    Setting(
+        "hidden_act",
+        word("gelu", "relu", "swish", "tanh", "sigmoid"),
+        "Inside the feed-forward layers.",
+        models=_UNISREC,
+    ),
+    Setting("layer_norm_eps", number(above=0), "eps of every LayerNorm.", models=_UNISREC),
+    Setting("initializer_range", number(above=0), "Deviation of the initial weights.", models=_UNISREC),
     Setting("lambda", number(low=0), "pretrain: weight of the contrast of sequences with sequences.", models=_UNISREC),
     Setting(
         "item_drop_ratio",
