@@ -137,8 +137,9 @@ class UniSRec(Rival):
     def _start_from(self, path: str, made_by: Any) -> None:
         """Take over all that knows no item from a checkpoint of UniSRec."""
         content = read(path)
-        weights, settings = tensors(content.get("state_dict")), content.get("config")
-        trained = settings.get("model") if isinstance(settings, dict) else None
+        weights, config = tensors(content.get("state_dict")), content.get("config")
+        settings: dict[str, Any] = config if isinstance(config, dict) else {}
+        trained = settings.get("model")
         if weights is None or trained != "UniSRec":
             what = f"is a checkpoint of {trained}" if trained else "holds other weights"
             raise UserError(f"pretrained={path!r} {what}; give one of UniSRec, such as --stage=pretrain writes")
