@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare.file_settings import LEAVE_ONE_OUT
 from recbole_mmm4rec.compare.job import Shop
 from recbole_mmm4rec.compare.located import Located, Place
 from recbole_mmm4rec.settings.defaults import properties_dir
@@ -86,20 +87,24 @@ def rows_for(names: Sequence[str], shops: Mapping[str, Shop]) -> dict[str, list[
         UserError: an unknown name, a row of a data set that is not here, or of one with other statistics.
     """
     known = read_published()
+    here = {shop.folder or name: name for name, shop in shops.items() if shop.split[0] == LEAVE_ONE_OUT}
     found: dict[str, list[Published]] = {name: [] for name in shops}
     for name in names:
         if name not in known:
             raise UserError(f"published: {name!r} is not known (known: {', '.join(known)})")
         row = known[name]
-        if row.dataset not in shops:
-            raise UserError(f"published: {name!r} belongs to data set {row.dataset!r}, which is not in this comparison")
-        here = shops[row.dataset].statistics
-        if dict(here) != dict(row.statistics):
+        if row.dataset not in here:
+            raise UserError(
+                f"published: {name!r} belongs to data set {row.dataset!r} with each user's last item left out, which is "
+                "not in this comparison"
+            )
+        statistics = shops[here[row.dataset]].statistics
+        if dict(statistics) != dict(row.statistics):
             raise UserError(
                 f"published: {name!r} was measured on {_counts(row.statistics)}, {row.dataset!r} here has "
-                f"{_counts(here)}: another data set, and never to be compared; leave the row out"
+                f"{_counts(statistics)}: another data set, and never to be compared; leave the row out"
             )
-        found[row.dataset].append(row)
+        found[here[row.dataset]].append(row)
     return found
 
 

@@ -87,22 +87,22 @@ def _spelt(date: datetime.datetime) -> str:
     return date.strftime("%d %B %Y, %H:%M UTC")
 
 
-def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, Job]]:
-    """Every run as (row, role, job): its pre-training, its trials, and those that stand in the table."""
+def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, str, Job]]:
+    """Every run as (table, row, role, job): its pre-training, its trials, and those that stand in the table."""
     for row, dataset in plan.cells():
         first = plan.pretraining(row)
         if first is not None:
-            yield row.name, "pretraining", first
+            yield first.dataset, row.name, "pretraining", first
         for job in plan.trials(row, dataset):
-            yield row.name, "trial", job
+            yield dataset, row.name, "trial", job
         for job in chosen_jobs(plan, row, dataset, records):
-            yield row.name, "result", job
+            yield dataset, row.name, "result", job
 
 
 def results_csv(plan: Plan, records: Records) -> str:
     """One line a run; a metric of validation has the prefix ``valid_``."""
-    found = [(row, role, job, records.tried(job)) for row, role, job in runs_of(plan, records)]
-    lines = [_line(row, role, job, record) for row, role, job, record in found if record is not None]
+    found = [(*where, job, records.tried(job)) for *where, job in runs_of(plan, records)]
+    lines = [_line(name, row, role, job, record) for name, row, role, job, record in found if record is not None]
     columns = list(dict.fromkeys(key for line in lines for key in line if key not in TIMES))
     text = io.StringIO()
     writer = csv.DictWriter(text, [*columns, *TIMES], restval="", lineterminator="\n")
@@ -111,9 +111,9 @@ def results_csv(plan: Plan, records: Records) -> str:
     return text.getvalue()
 
 
-def _line(row: str, role: str, job: Job, record: Record) -> dict[str, Any]:
+def _line(name: str, row: str, role: str, job: Job, record: Record) -> dict[str, Any]:
     line: dict[str, Any] = {
-        "dataset": job.dataset,
+        "dataset": name,
         "row": row,
         "role": role,
         "seed": job.seed,
@@ -123,7 +123,7 @@ def _line(row: str, role: str, job: Job, record: Record) -> dict[str, Any]:
         "id": job.id,
         "fingerprint": job.fingerprint,
     }
-    line |= dict(record.get("test", {}))
+    line |= {**record.get("test", {}), **record.get("beyond", {})}
     line |= {f"valid_{metric}": value for metric, value in record.get("valid", {}).items()}
     line |= {key: record.get(key, "") for key in (*_FACTS, *TIMES)}
     if record["status"] == "done":
@@ -132,16 +132,16 @@ def _line(row: str, role: str, job: Job, record: Record) -> dict[str, Any]:
 
 
 def users_table(plan: Plan, records: Records, out: Path) -> pa.Table:
-    """Every user of every run in the tables: data set, row, seed, user, rank (null below the cut) and metrics."""
+    """Every target of every run in the tables: data set, row, seed, user, rank (null below the cut) and metrics."""
     parts = []
-    for row, role, job in runs_of(plan, records):
+    for name, row, role, job in runs_of(plan, records):
         record = records.done(job)
         if role != "result" or record is None:
             continue
         users = read_ranks(out, record)
         ranks = users["rank"].to_numpy()
         columns = {
-            "dataset": pa.array(np.repeat(job.dataset, len(ranks))),
+            "dataset": pa.array(np.repeat(name, len(ranks))),
             "row": pa.array(np.repeat(row, len(ranks))),
             "seed": pa.array(np.repeat(job.seed, len(ranks))),
             "user": users["user"],
