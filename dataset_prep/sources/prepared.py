@@ -12,9 +12,11 @@ from dataset_prep.filters.filters import Step
 from dataset_prep.filters.interactions import Interactions
 from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.tied_times import MANY, tied_share, told
 
 ITEM_HEADER = "item_id:token\ttext:token_seq"
 IMAGE_COLUMN = "image:token"
+TIED = "interactions_at_the_time_of_the_one_before"
 WITH_IMAGE = "items_with_image"  # told also when there are none
 
 
@@ -152,6 +154,7 @@ def write_interactions_and_texts(
         UserError: nothing is left to write, or another set of this name is there and ``force`` is False.
     """
     items = log.items if steps else sorted(texts.keys() | set(log.items))
+    tied = tied_share(log.user, log.time)
     all_counts = {
         "users": len(log.users),
         "items": len(items),
@@ -160,10 +163,13 @@ def write_interactions_and_texts(
         "items_never_interacted_with": len(items) - len(log.items),
         "items_missing_from_the_item_table": sum(item not in texts for item in items),
         "repeated_interactions_dropped": log.duplicates,
+        TIED: round(tied * len(log.user)),
         **counts,
     }
     if images is not None:
         all_counts[WITH_IMAGE] = sum(bool(images.get(item)) for item in items)
+    if tied >= MANY:
+        notes = [*notes, told(tied, "of equal times the order of item ids")]
     files = {"inter": log.lines(), "item": _item_lines(items, texts, images, kept or {})}
     return write_set(out, name, origin, files, all_counts, force, steps, notes)
 

@@ -24,6 +24,7 @@ def tied_share(users: np.ndarray, times: np.ndarray) -> float:
     return float(tied.sum() / len(users)) if len(users) else 0.0
 
 
-def told(share: float) -> str:
-    """The share in words, with what stands between equal times."""
-    return f"{share:.0%} of the interactions share their time with the one before, which {ORDER} then decides"
+def told(share: float, order: str = ORDER) -> str:
+    """The share in words, with what orders equal times."""
+    percent = f"{share:.0%}" if share >= 0.01 or not share else "less than 1 %"
+    return f"{percent} of the interactions share their time with the one before of their user: {order} decides"

@@ -86,9 +86,9 @@ def check_protocol(config: Any, dataset: str) -> None:
     split, modes = given["split"], given["mode"]
     if "TS" in split:
         raise UserError(
-            f"eval_args on {dataset!r}: split={split}: RecBole's TS has one moment, where the test begins, and validates "
-            f"on each user's latest before it; for points in time that are the same for all write {{global_time: "
-            f"{split['TS']}}}"
+            f"eval_args on {dataset!r}: split={split}: RecBole's TS has one moment, where the test begins, and "
+            f"validates on each user's latest before it; for points in time that are the same for all write "
+            f"{{global_time: {split['TS']}}}"
         )
     other = split != {"LS": "valid_and_test"} and not set(split) <= set(SPLITS)
     if other or set(modes.values() if isinstance(modes, dict) else [modes]) != {"full"}:

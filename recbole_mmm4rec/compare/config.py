@@ -16,7 +16,18 @@ from recbole_mmm4rec.settings.models import model_names
 
 _NEEDED = ("datasets", "models", "seeds")
 _LIMITS = ("max_seconds", "pretrain_max_seconds")
-_KEYS = ("title", *_NEEDED, *_LIMITS, "protocol", "published", "compare", "permutations", "anchors", "protocols", "beyond")
+_KEYS = (
+    "title",
+    *_NEEDED,
+    *_LIMITS,
+    "protocol",
+    "published",
+    "compare",
+    "permutations",
+    "anchors",
+    "protocols",
+    "beyond",
+)
 _DATA_SET_KEYS = ("name", "settings", "max_seconds")
 _MODEL_KEYS = ("name", "model", "settings", "datasets", "only", "pretrained", "search")
 _PRETRAINED_KEYS = ("dataset", "settings", "seed", "max_seconds")

@@ -99,11 +99,13 @@ class Table:
         shop: the data set.
         cells: in the order of the file.
         comparisons: metric by metric.
+        beyond: what is told beyond accuracy, such as ``giniindex@10``, cut by cut.
     """
 
     shop: Shop
     cells: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
+    beyond: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> list[str]:
@@ -131,7 +133,8 @@ def collect(plan: Plan, records: Records, out: Path) -> list[Table]:
     for name, shop in plan.shops.items():
         cells = tuple(_cell(plan, row, dataset, records) for row, dataset in plan.cells() if dataset == name)
         _check_same_targets(name, cells)
-        tables.append(Table(shop, cells, tuple(_compare_all(plan, shop, cells, out))))
+        beyond = tuple(f"{metric.lower()}@{k}" for metric in plan.comparison.beyond for k in shop.protocol["topk"])
+        tables.append(Table(shop, cells, tuple(_compare_all(plan, shop, cells, out)), beyond))
     return tables
 
 

@@ -1,6 +1,6 @@
 """Splits that RecBole does not have: points in time that are the same for all, items or users held out of training.
 
-``eval_args: {split: {global_time: [8, 1, 1]}}``, ``cold_items`` and ``cold_users``. RecBole's own ``TS`` has one moment,
+``eval_args: {split: {global_time: [8, 1, 1]}}``, ``cold_items``, ``cold_users``. RecBole's own ``TS`` has one moment,
 where the test begins; its validation takes the latest of each user's before it, so that models are chosen by what
 happened before much of what they were trained on. Held-out users are those of Liang, Krishnan, Hoffman and Jebara,
 Variational Autoencoders for Collaborative Filtering (WWW 2018, "strong generalization"), each asked for one item.

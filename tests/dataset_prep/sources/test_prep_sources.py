@@ -54,6 +54,7 @@ def test_a_table_becomes_sorted_atomic_files(files: Path, capsys: pytest.Capture
         "items_never_interacted_with": 1,
         "items_missing_from_the_item_table": 2,
         "repeated_interactions_dropped": 1,
+        "interactions_at_the_time_of_the_one_before": 1,
         "repeated_rows_of_the_item_table_dropped": 1,
     }
     assert record["share_of_items_with_text"] == 0.4
