@@ -26,5 +26,5 @@ def tied_share(users: np.ndarray, times: np.ndarray) -> float:
 
 def told(share: float, order: str = ORDER) -> str:
     """The share in words, with what orders equal times."""
-    percent = f"{share:.0%}" if share >= 0.01 or not share else "less than 1 %"
+    percent = f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else "less than 1 %"
     return f"{percent} of the interactions share their time with the one before of their user: {order} decides"

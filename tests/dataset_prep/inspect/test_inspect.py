@@ -122,6 +122,17 @@ def page(out: Path) -> Page:
     return Page((out / "shop/inspect.html").read_text("utf-8"))
 
 
+def test_ties_in_time_are_told(tmp_path: Path) -> None:
+    items = [(name, name) for name in "abcd"]
+    rows = [("u", "a", "5"), ("v", "b", "5"), ("u", "c", "5"), ("u", "d", "9"), ("v", "a", "6")]  # in no order of users
+    write_set(tmp_path, items, rows)
+    said = inspect_set("shop", tmp_path, cards=0)
+    assert "ties in time" in said
+    assert "20 % of the interactions share their time with the one before of their user: the order of the file" in said
+    write_set(tmp_path, items, rows[1:])
+    assert re.search(r"ties in time +none", inspect_set("shop", tmp_path, cards=0))
+
+
 def test_counts(out: Path) -> None:
     write_vectors(out, ITEMS, TABLE)
     for item, colour in (("a", (9, 9, 9)), ("b", (9, 9, 9)), ("c", (200, 0, 0))):
