@@ -25,6 +25,7 @@ $(STAMP): $(PINS) pyproject.toml
 	$(PIP) $(addprefix -c ,$(PINS)) wheel ninja setuptools
 	$(PIP) $(addprefix -c ,$(PINS)) -e '.[dev,tune]' einops
 	$(PIP) --no-deps $(addprefix -c ,$(PINS)) 'recbole<1.3'
+	$(PIP) --upgrade --no-deps $(addprefix -c ,$(PINS)) ray # RecBole's old one, where it came first, does not know NumPy 2
 	MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
 	$(PIP) --no-build-isolation --no-deps $(addprefix -c ,$(PINS)) mamba-ssm causal-conv1d \
 	> $(VENV)/kernels.log 2>&1 || { cat $(VENV)/kernels.log; exit 1; }

@@ -67,6 +67,8 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
         UserError: a key, the interactions or a feature store are unusable.
     """
 
+    uses_features = True
+    """Whether there must be a feature store; without, there are no tables."""
     inter_feat: Any  # a data frame until the samples are made, an Interaction from then on
 
     def __init__(self, config: Any) -> None:
@@ -113,7 +115,8 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
         parts = self.benchmark_filename_list
         names = [f"{token}.inter"] if parts is None else [f"{token}.{part}.inter" for part in parts]
         require_files(Path(dataset_path), names, token)
-        self._modalities = choose_modalities(self.config["modalities"], FeatureSource.of(self.config))
+        source = FeatureSource.of(self.config)
+        self._modalities = choose_modalities(self.config["modalities"], source) if self.uses_features else []
         super()._load_data(token, dataset_path)
         refuse_missing_ids(self)
         if self._needs_time() and not has_histories(self):

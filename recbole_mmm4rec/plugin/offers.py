@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from functools import wraps
 from types import ModuleType
 from typing import Any
 
 from recbole_mmm4rec.compat.tools import replace_function
-from recbole_mmm4rec.settings.homes import MODELS
+from recbole_mmm4rec.settings.homes import DATASETS, MODELS, TRAINERS
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 
@@ -22,8 +23,8 @@ def add_dataset_keys(module: ModuleType) -> None:
 
 
 def offer_dataset(module: ModuleType) -> None:
-    """Let ``recbole.data.dataset.MMM4RecDataset`` be our class, imported when it is first asked for."""
-    _offer(module, {f"{name}Dataset": "recbole_mmm4rec.data.dataset" for name in MODELS})
+    """Let ``recbole.data.dataset.MMM4RecDataset`` and its like be our classes, imported when they are asked for."""
+    _offer(module, {f"{name}Dataset": home for name, home in DATASETS.items()})
 
 
 def share_item_features(module: ModuleType) -> None:
@@ -32,9 +33,8 @@ def share_item_features(module: ModuleType) -> None:
 
 
 def offer_trainer(module: ModuleType) -> None:
-    """Let ``recbole.trainer.MMM4RecTrainer`` and ``NeighboursTrainer`` be our classes, imported when asked for."""
-    trainers = {f"{name}Trainer": "recbole_mmm4rec.training.trainer" for name in MODELS}
-    _offer(module, {**trainers, "NeighboursTrainer": "recbole_mmm4rec.training.counting"})
+    """Let ``recbole.trainer.MMM4RecTrainer`` and its like be our classes, imported when they are asked for."""
+    _offer(module, {f"{name}Trainer": home for name, home in TRAINERS.items()})
 
 
 def offer_user_batches(module: ModuleType) -> None:
@@ -56,7 +56,7 @@ def _offer(module: ModuleType, homes: dict[str, str]) -> None:
     def lazy(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(homes[name]), name)
+        return pkgutil.resolve_name(homes[name])
 
     vars(module)["__getattr__"] = lazy
 

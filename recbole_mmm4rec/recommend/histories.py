@@ -111,8 +111,11 @@ def ids_of(history: Any, row: int | None = None) -> list[str]:
     """
     if isinstance(history, str) or not isinstance(history, Iterable):
         raise UserError(f"history{_at(row)}: {str(history)[:60]!r} is no list of item ids")
+    listed = list(history)
+    if set(map(type, listed)) <= {str}:  # as a rule
+        return listed
     made = []
-    for item in history:
+    for item in listed:
         if isinstance(item, (bool, float, np.floating)) or not isinstance(item, (str, int, np.integer)):
             raise UserError(f"history{_at(row)}: {str(item)[:60]!r} is no item id; ids are texts")
         made.append(str(item))
@@ -136,7 +139,8 @@ def times_of(times: Any, count: int, row: int | None = None) -> np.ndarray:
     listed = list(times)
     if len(listed) != count:
         raise UserError(f"{named}: {len(listed)} for {count} items; give one an item, or none at all")
-    for time in listed:
+    usual = set(map(type, listed)) <= {int} and 0 <= min(listed, default=0) <= max(listed, default=0) <= LATEST
+    for time in () if usual else listed:
         whole = isinstance(time, (int, np.integer)) and not isinstance(time, bool)
         if not whole and not (isinstance(time, (float, np.floating)) and float(time).is_integer()):
             raise UserError(f"{named}: {str(time)[:60]!r} is no whole number of seconds")
@@ -145,7 +149,7 @@ def times_of(times: Any, count: int, row: int | None = None) -> np.ndarray:
         if time > LATEST:
             raise UserError(f"{named}: {time} is no time in seconds (milliseconds?); divide by 1000")
     found = np.array([int(time) for time in listed], dtype=np.int64)
-    if (np.diff(found) < 0).any():
+    if (found[1:] < found[:-1]).any():
         place = int(np.argmax(np.diff(found) < 0)) + 1
         raise UserError(
             f"{named}: {found[place]} stands after {found[place - 1]}; give items and times in order of time, oldest "

@@ -61,7 +61,9 @@ def _parser(prog: str) -> Parser:
         epilog=_EXAMPLES,
     )
     add = parser.add_argument
-    add("-m", "--model", metavar="NAME", help="a model of RecBole, MMM4Rec (the default) or Neighbours (counts alone)")
+    add("-m", "--model", metavar="NAME", help=(
+        "a model of RecBole, MMM4Rec (the default), Neighbours (counts alone), or a rival (docs/rivals.md)"
+    ))  # fmt: skip
     add("-d", "--dataset", metavar="NAME", help="a data set: the folder NAME in data_path (`mmm4rec prep` makes one)")
     add("--config_files", metavar="FILES", help="YAML files with settings, separated by blanks; later files win")
     add("--baselines", metavar="NAMES", help=(

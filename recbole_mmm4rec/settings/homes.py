@@ -5,8 +5,22 @@ from __future__ import annotations
 MODELS = ("MMM4Rec",)
 """Names of our models, which have a network of ours."""
 
-HOMES = {"MMM4Rec": "recbole_mmm4rec.model", "Neighbours": "recbole_mmm4rec.scoring.alone"}
-"""The module of each class that ``--model`` may name and this plug-in brings: our models, and the counts alone."""
+RIVALS = {"Mamba4Rec": "recbole_mmm4rec.rivals.mamba4rec"}
+"""Models of others, written anew here (docs/rivals.md), and the module of each."""
+
+HOMES = {"MMM4Rec": "recbole_mmm4rec.model", "Neighbours": "recbole_mmm4rec.scoring.alone", **RIVALS}
+"""The module of each class that ``--model`` may name and this plug-in brings: our models, the counts alone, rivals."""
+
+_OWN = "recbole_mmm4rec.data.dataset:MMM4RecDataset"
+DATASETS = {**dict.fromkeys(MODELS, _OWN), "Mamba4Rec": "recbole_mmm4rec.rivals.ids:IdsAlone"}
+"""The class of the data set of each model that does not take RecBole's."""
+
+TRAINERS = {
+    **dict.fromkeys(MODELS, "recbole_mmm4rec.training.trainer:MMM4RecTrainer"),
+    **dict.fromkeys(RIVALS, "recbole_mmm4rec.training.in_pieces:RanksInPieces"),
+    "Neighbours": "recbole_mmm4rec.training.counting:NeighboursTrainer",
+}
+"""The class of the trainer of each model that does not take RecBole's."""
 
 MODEL_MODULES = {f"recbole.model.sequential_recommender.{name.lower()}": name for name in HOMES}
 """Where RecBole looks for them (recbole/utils/utils.py:72)."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from recbole_mmm4rec.settings.homes import MODELS
-from recbole_mmm4rec.settings.rows import data, evaluation, machine, neighbours, network, training, transfer
+from recbole_mmm4rec.settings.rows import data, evaluation, machine, neighbours, network, rivals, training, transfer
 from recbole_mmm4rec.settings.setting import Counts, Setting
 
 PARTS: Mapping[str, tuple[Setting, ...]] = {
@@ -15,6 +15,7 @@ PARTS: Mapping[str, tuple[Setting, ...]] = {
     "Pre-training and transfer": transfer.ROWS,
     "Training": training.ROWS,
     "Neighbours": neighbours.ROWS,
+    "Rivals": rivals.ROWS,
     "Evaluation": evaluation.ROWS,
     "Machine": machine.ROWS,
 }
@@ -31,8 +32,8 @@ def settings_of(model: str) -> Mapping[str, Setting]:
         model: name of a model of RecBole or of ours.
     """
     ours = model in MODELS
-    rows = [row for row in SETTINGS if not row.ours] + [row for row in SETTINGS if row.ours and ours]
-    return {row.name: row for row in rows}
+    rows = [row for row in SETTINGS if row.holds_for(model, ours)]
+    return {row.name: row for row in sorted(rows, key=lambda row: row.ours)}
 
 
 def names(counts: Counts) -> tuple[str, ...]:

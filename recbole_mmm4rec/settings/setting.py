@@ -56,6 +56,7 @@ class Setting:
         default: of MMM4Rec, written to ``properties/model/MMM4Rec.yaml``; :data:`RECBOLE` leaves it to RecBole.
         counts: what it counts for.
         ours: only our own models have it, or have it so; otherwise it holds for every model.
+        models: rivals that have it, too; of a row that is not ours, the only models that have it.
         instead: of a computed one, what to set in its place.
     """
 
@@ -66,6 +67,11 @@ class Setting:
     counts: Counts = Counts.NOTHING
     ours: bool = False
     instead: str = ""
+    models: tuple[str, ...] = ()
+
+    def holds_for(self, model: str, ours: bool) -> bool:
+        """Whether a model has it; ``ours``: whether the model is one of ours."""
+        return model in self.models or (ours if self.ours else not self.models)
 
     def check(self, value: Any, where: str = "") -> None:
         """Refuse a value that the setting cannot have.

@@ -97,7 +97,8 @@ def _docs_line(row: Setting, theirs: dict[str, Any]) -> str:
     counts = [word for flag, (word, _) in WORDS.items() if flag in row.counts]
     about = row.about + (f" Instead: {row.instead}." if row.instead else "")
     may_be = row.kind.wanted or "nothing"
-    cells = (f"`{row.name}`", "MMM4Rec" if row.ours else "all", about, may_be, _default(row, theirs), ", ".join(counts))
+    models = ", ".join([*(["MMM4Rec"] if row.ours else []), *row.models]) or "all"
+    cells = (f"`{row.name}`", models, about, may_be, _default(row, theirs), ", ".join(counts))
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\t", "\\t") for cell in cells) + " |"
 
 

@@ -53,3 +53,23 @@ np.save("image_feat.npy", table)
 pd.DataFrame({"id": items, "row": range(len(items))}).to_csv("i_id_mapping.csv", sep="\t", index=False)
 PYTHON
 }
+
+# dumps NAME: small files of Amazon's kind, as they are called for a category, and no data set of another source
+dumps() {
+    python - "$1" <<'PYTHON'
+import gzip
+import shutil
+import sys
+from pathlib import Path
+import benchmarks
+
+sys.path += benchmarks.__path__
+from prepare_amazon import make_files
+
+make_files(Path.cwd(), 3000)
+for made, name in (("reviews", sys.argv[1]), ("meta", f"meta_{sys.argv[1]}")):
+    with open(f"{made}.json", "rb") as plain, gzip.open(f"{name}.json.gz", "wb") as packed:
+        shutil.copyfileobj(plain, packed)
+shutil.rmtree("dataset/scientific")
+PYTHON
+}

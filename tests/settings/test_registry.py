@@ -15,7 +15,7 @@ from recbole_mmm4rec.network import NetworkConfig
 from recbole_mmm4rec.settings import __main__ as command
 from recbole_mmm4rec.settings import table
 from recbole_mmm4rec.settings.defaults import default_settings, properties_dir, recbole_properties, settings_in
-from recbole_mmm4rec.settings.homes import MODELS
+from recbole_mmm4rec.settings.homes import MODELS, RIVALS
 from recbole_mmm4rec.settings.keys import keys_of_other_models, known_keys
 from recbole_mmm4rec.settings.models import model_modules, model_names
 from recbole_mmm4rec.settings.reading import read_yaml
@@ -76,8 +76,12 @@ def test_what_a_search_may_try() -> None:
 
 def test_every_setting_has_one_row_for_each_kind_of_model() -> None:
     for ours in (False, True):
-        listed = [row.name for row in SETTINGS if row.ours == ours]
+        listed = [row.name for row in SETTINGS if row.ours == ours and not row.models]
         assert len(listed) == len(set(listed))
+    for model in (*MODELS, *RIVALS):
+        named = [row.name for row in SETTINGS if model in row.models]
+        assert len(named) == len(set(named))
+    assert {model for row in SETTINGS for model in row.models} <= set(RIVALS)
     assert all(row.about and row.kind.short for row in SETTINGS)
     assert all(row.instead for row in SETTINGS if Counts.COMPUTED in row.counts)
 
@@ -125,9 +129,9 @@ def test_the_command_writes_what_is_out_of_date(
 
 @pytest.mark.parametrize("file", sorted((properties_dir() / "model").glob("*.yaml")), ids=lambda file: file.stem)
 def test_our_own_files_use_known_keys_with_usable_values(file: Path) -> None:
-    content = read_yaml(file)
-    assert set(content) <= known_keys("MMM4Rec")
-    check_values(content, "MMM4Rec")
+    content, model = read_yaml(file), file.stem.partition("-")[0]
+    assert set(content) <= known_keys(model)
+    check_values(content, model)
 
 
 @pytest.mark.parametrize("model", model_names())
@@ -157,6 +161,15 @@ def test_neighbours_are_judged_as_mmm4rec_is() -> None:
     assert own == {"neighbour_weight", "epochs"}
     preset = read_yaml(properties_dir() / "model" / "MMM4Rec-neighbours.yaml")
     assert {name for name, value in preset.items() if value != setting(name).default} == {"neighbour_weight"}
+
+
+@pytest.mark.parametrize("model", RIVALS)
+def test_rivals_are_judged_as_mmm4rec_is(model: str) -> None:
+    given = read_yaml(properties_dir() / "model" / f"{model}.yaml")
+    for key in ("load_col", "metrics", "topk", "valid_metric", "eval_batch_size", "train_neg_sample_args"):
+        assert given[key] == setting(key).default
+    rows = {row.name for row in SETTINGS if model in row.models}
+    assert rows <= set(given), "a setting without a default"
 
 
 def test_models() -> None:

@@ -18,6 +18,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.run_files import RunFiles
 from recbole_mmm4rec.run.build import Run, build, make_config
+from recbole_mmm4rec.settings.homes import RIVALS
 from recbole_mmm4rec.training.observers import Observer, Training
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -41,6 +42,14 @@ def recboles(folder: Path, model: str, **changes: Any) -> Run:
     return build(make_config(model, "shop", config_dict=given), count_flops=False)
 
 
+def rival(folder: Path, model: str, **changes: Any) -> Run:
+    if not (folder / NAME).exists():
+        write_pattern_shop(folder)
+    given = {"hidden_size": 16, "train_batch_size": 32, "epochs": 3, "use_gpu": False, **changes}
+    places = {"data_path": str(folder), "checkpoint_dir": str(folder / "saved"), "show_progress": False}
+    return build(make_config(model, NAME, config_dict={**places, **given}), count_flops=False)
+
+
 WAYS: dict[str, Any] = {
     "MMM4Rec": lambda folder, **changes: ours(folder, **DROPS, **changes),
     "averaged": lambda folder, **changes: ours(folder, **DROPS, weight_average=0.9, **changes),
@@ -51,6 +60,7 @@ WAYS: dict[str, Any] = {
     "sampled": lambda folder, **changes: ours(folder, **DROPS, loss_type="sampled", **changes),
     "pre-training": lambda folder, **changes: ours(folder, **DROPS, stage="pretrain", **changes),
     "SASRec": lambda folder, **changes: recboles(folder, "SASRec", **CE, **changes),
+    **{name: lambda folder, name=name, **changes: rival(folder, name, **changes) for name in RIVALS},
     "GRU4Rec": lambda folder, **changes: recboles(folder, "GRU4Rec", **CE, **changes),
     "BERT4Rec": lambda folder, **changes: recboles(folder, "BERT4Rec", **CE, **changes),
     "BPR": lambda folder, **changes: recboles(folder, "BPR", **changes),

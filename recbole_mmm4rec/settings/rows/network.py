@@ -12,19 +12,27 @@ from recbole_mmm4rec.settings.setting import Counts, Setting
 
 _row = partial(Setting, ours=True)
 _SHAPE = Counts.SHAPE
+_MAMBAS = ("Mamba4Rec",)
 
 ROWS = (
-    _row("hidden_size", size(1), "D, width of user and item vectors.", 256, _SHAPE),
+    _row("hidden_size", size(1), "D, width of user and item vectors.", 256, _SHAPE, models=_MAMBAS),
     _row("inner_size", size(1), "Width inside the feed-forward layers.", 256, _SHAPE),
-    _row("num_layers", size(1), "TiSSD and Cross-SSD layers.", 1, _SHAPE),
-    _row("d_state", size(1), "N, state size of a head.", 64, _SHAPE),
+    _row("num_layers", size(1), "TiSSD and Cross-SSD layers.", 1, _SHAPE, models=_MAMBAS),
+    _row("d_state", size(1), "N, state size of a head.", 64, _SHAPE, models=_MAMBAS),
     _row("n_groups", size(1), "G, heads of a group share B and C; a divisor of H.", 8, _SHAPE),
     _row("head_dim", size(1), "P, width of a head; a divisor of E.", 64, _SHAPE),
-    _row("expand", size(1), "E / D.", 2, _SHAPE),
-    _row("d_conv", size(1), "K, width of the causal convolutions, at most L (causal-conv1d takes 2 … 4).", 4, _SHAPE),
+    _row("expand", size(1), "E / D.", 2, _SHAPE, models=_MAMBAS),
+    _row(
+        "d_conv",
+        size(1),
+        "K, width of the causal convolutions, at most L (causal-conv1d takes 2 … 4).",
+        4,
+        _SHAPE,
+        models=_MAMBAS,
+    ),
     _row("norm_eps", number(low=0), "eps of every LayerNorm and RMSNorm.", 1e-12),
     _row("embedding_drop_prob", number(low=0, below=1), "Dropout of the input item vectors.", 0.4),
-    _row("dropout_prob", number(low=0, below=1), "Dropout inside the layers.", 0.4),
+    _row("dropout_prob", number(low=0, below=1), "Dropout inside the layers.", 0.4, models=_MAMBAS),
     _row("time_dropout_prob", number(low=0, below=1), "Dropout of the time signals.", 0.4),
     _row("is_ffn", switch(), "A feed-forward layer after each block.", True, _SHAPE),
     _row("is_time", switch(), "Time gaps scale the step size and pass the Fourier filter.", True, _SHAPE | Counts.DATA),

@@ -1,0 +1,188 @@
+"""Mamba4Rec against its formulas, against figures of its authors' program, and learning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recbole.data.interaction import Interaction
+from reference import mamba4rec as plain
+from rival_shop import golden, relative, shop_run, telling
+from torch import Tensor
+
+from recbole_mmm4rec.network.ops import selective
+from recbole_mmm4rec.network.ops.packing.ragged import Ragged
+from recbole_mmm4rec.rivals.ids import IdsAlone
+from recbole_mmm4rec.rivals.mamba4rec import Mamba4Rec
+from recbole_mmm4rec.training.in_pieces import RanksInPieces
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+def scan_inputs(lengths: list[int], E: int = 3, N: int = 2, seed: int = 0) -> tuple[list[Tensor], Ragged]:
+    """x, Δ, A, B, C in 64 bits, packed."""
+    draw = torch.Generator().manual_seed(seed)
+    ragged = Ragged(torch.tensor(lengths), max(lengths))
+    widths = (E, E, None, N, N)
+    made = [
+        torch.randn((E if width is None else len(ragged), width or N), generator=draw, dtype=torch.float64)
+        for width in widths
+    ]
+    made[1], made[2] = made[1].exp(), -made[2].exp()
+    return [part.requires_grad_() for part in made], ragged
+
+
+def by_formula(x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged) -> Tensor:
+    """The recurrence, a token after the other."""
+    outputs, h = [], torch.zeros_like(A)
+    for t in range(len(x)):
+        h = (0 if ragged.cols[t] == 0 else torch.exp(step[t][:, None] * A) * h) + (step[t] * x[t])[:, None] * B[t]
+        outputs.append(h @ C[t])
+    return torch.stack(outputs)
+
+
+def gradients(loss: Tensor, of: list[Tensor]) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, of, materialize_grads=True))
+
+
+def assert_same(found: Tensor, wanted: Tensor, inputs: list[Tensor], weights: Tensor) -> None:
+    """Values and gradients."""
+    torch.testing.assert_close(found, wanted)
+    pairs = zip(gradients((found * weights).sum(), inputs), gradients((wanted * weights).sum(), inputs), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 40))
+@settings(max_examples=10, deadline=None)
+def test_the_scan_is_the_recurrence_whatever_stands_in_memory_at_once(lengths: list[int], states: int) -> None:
+    inputs, ragged = scan_inputs(lengths)
+    weights = torch.randn(len(ragged), 3, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selective, "STATES_AT_ONCE", states)
+        x, step, A, B, C = inputs
+        wanted = by_formula(*inputs, ragged)
+        assert_same(selective.selective_scan(*inputs, ragged), wanted, inputs, weights)
+        last = selective.last_of_selective_scan(x, step, A, B, C[ragged.last], ragged)
+        assert_same(last, by_formula(*inputs, ragged)[ragged.last], inputs, weights[: len(last)])
+
+
+def test_a_kernel_gets_padded_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """mamba-ssm's compiled scan is a GPU's; a stand-in shows what it is given and what is made of its answer."""
+
+    def kernel(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+        h, outputs = torch.zeros(len(u), *A.shape, dtype=u.dtype), []
+        for t in range(u.shape[2]):
+            decay = torch.exp(delta[:, :, t, None] * A)
+            h = decay * h + (delta[:, :, t] * u[:, :, t])[..., None] * B[:, None, :, t]
+            outputs.append((h * C[:, None, :, t]).sum(2))
+        return torch.stack(outputs, 2)
+
+    inputs, ragged = scan_inputs([3, 1, 5, 5])
+    monkeypatch.setattr(selective, "compiled_scan", lambda device_type: kernel)
+    torch.testing.assert_close(selective.selective_scan(*inputs, ragged), by_formula(*inputs, ragged))
+
+
+def test_no_kernel_on_a_processor() -> None:
+    assert selective.compiled_scan("cpu") is None
+
+
+class Data:
+    """What the model asks of a data set."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+
+    def num(self, field: str) -> int:
+        return self.items
+
+
+def model_of(items: int, **config: Any) -> Mamba4Rec:
+    """The model alone."""
+    names = {"USER_ID_FIELD": "u", "ITEM_ID_FIELD": "i", "LIST_SUFFIX": "_list", "ITEM_LIST_LENGTH_FIELD": "n"}
+    others = {"NEG_PREFIX": "neg_", "MAX_ITEM_LIST_LENGTH": 9, "device": torch.device("cpu"), "neighbour_weight": 0}
+    return Mamba4Rec({**names, **others, **config}, Data(items))
+
+
+OURS = {
+    "LayerNorm": "norm",
+    "mamba_layers": "layers",
+    "ffn.w_1": "fc1",
+    "ffn.w_2": "fc2",
+    "ffn.norm": "ffn_norm",
+    "conv1d.": "conv_",
+    ".mamba.D": ".mamba.D_skip",
+}
+
+
+def our_name(name: str) -> str:
+    for theirs, ours in OURS.items():
+        name = name.replace(theirs, ours)
+    return name
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_figures_of_the_authors_program(layers: int) -> None:
+    config, tensors = golden("mamba4rec")
+    weights = {
+        our_name(name.removeprefix("model.")): value.squeeze(1) if "conv1d.weight" in name else value
+        for name, value in tensors.items()
+        if name.startswith("model.") and (layers == 2 or "mamba_layers.1" not in name)
+    }
+    model = model_of(23, **{**config, "num_layers": layers}).eval()
+    model.load_state_dict(weights)
+    names = {"i_list": "item_seq", "n": "length", "i": "label"}
+    batch = Interaction({name: tensors[f"input.{theirs}"] for name, theirs in names.items()})
+    users = model.user_vectors(batch)
+    if layers == 1:
+        assert relative(users, tensors["output.user_of_one_layer"]) < 1e-5
+        return
+    assert relative(users, tensors["output.user"]) < 1e-5
+    assert relative(model.full_sort_predict(batch)[:, 1:], tensors["output.scores"]) < 1e-5
+    loss = model.calculate_loss(batch)
+    torch.testing.assert_close(loss, tensors["output.loss"], rtol=1e-5, atol=0)
+    loss.backward()
+    wanted = {our_name(name): value for name, value in tensors.items() if name.startswith("grad.")}
+    assert len(wanted) == len(weights)
+    for name, weight in model.named_parameters():
+        gradient = wanted[f"grad.{name}"]
+        assert weight.grad is not None
+        assert float((weight.grad - gradient.reshape(weight.shape)).norm() / gradient.norm()) < 1e-4, name
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_model_is_its_formulas(tmp_path: Path, layers: int) -> None:
+    run = shop_run(tmp_path, "Mamba4Rec", num_layers=layers, d_state=4)
+    assert isinstance(run.dataset, IdsAlone)
+    assert isinstance(run.trainer, RanksInPieces)
+    model = run.model
+    telling(model)
+    batch = next(iter(run.train))[:9]
+    histories, lengths = batch[model.ITEM_SEQ].tolist(), batch[model.ITEM_SEQ_LEN].tolist()
+    assert len(set(lengths)) > 2
+    weights = {name: weight.detach().clone().requires_grad_() for name, weight in model.named_parameters()}
+    wanted = torch.stack(
+        [plain.user_vector(weights, row[:length], layers) for row, length in zip(histories, lengths, strict=True)]
+    )
+    torch.testing.assert_close(model.user_vectors(batch), wanted)
+    logits = wanted @ weights["item_embedding.weight"][1:].T
+    loss = torch.nn.functional.cross_entropy(logits, batch[model.POS_ITEM_ID] - 1)
+    found = model.calculate_loss(batch)
+    torch.testing.assert_close(found, loss)
+    found.backward()
+    for name, gradient in zip(weights, gradients(loss, list(weights.values())), strict=True):
+        torch.testing.assert_close(dict(model.named_parameters())[name].grad, gradient)
+    scores = model.full_sort_predict(batch)
+    torch.testing.assert_close(scores[:, 1:], logits)
+    torch.testing.assert_close(model.predict(batch), scores.gather(1, batch[model.ITEM_ID][:, None]).squeeze(1))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_it_learns_the_shop(tmp_path: Path, layers: int) -> None:
+    run = shop_run(tmp_path, "Mamba4Rec", num_layers=layers, epochs=20, dropout_prob=0.0)
+    best, _ = run.trainer.fit(run.train, run.valid, verbose=False, saved=False, show_progress=False)
+    assert best > 0.9

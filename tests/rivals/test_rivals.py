@@ -1,0 +1,82 @@
+"""What holds for every rival: refusals in one line, checkpoints, the kept model, neighbours, comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pattern_shop import NAME, write_pattern_shop
+from rival_shop import TINY, shop_run
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.recommend.recommender import Recommender
+from recbole_mmm4rec.run.cli import main
+from recbole_mmm4rec.run.quick_start import load_data_and_model, run_recbole
+from recbole_mmm4rec.settings.homes import RIVALS
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+@pytest.mark.parametrize("model", RIVALS)
+def test_a_trained_one_is_tested_kept_and_loaded_again(tmp_path: Path, model: str) -> None:
+    write_pattern_shop(tmp_path)
+    places = {"data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved")}
+    result = run_recbole(model, NAME, config_dict={**TINY, **places, "epochs": 3, "neighbour_weight": 3})
+    assert result["test_result"]["hit@10"] > 0.3
+    assert result["model_folder"] is None
+    _, loaded, _, _, _, test = load_data_and_model(result["saved_model_file"])
+    batch = next(iter(test))[0]
+    with torch.no_grad():
+        scores = loaded.eval().full_sort_predict(batch)
+    assert scores.shape == (len(batch), 31)
+    assert bool(torch.isinf(scores[:, 0]).all())
+    assert bool(torch.isfinite(scores[:, 1:]).all())
+    with pytest.raises(UserError) as error:
+        Recommender.load(result["saved_model_file"])
+    assert "\n" not in str(error.value)
+    assert "model folder" in str(error.value)
+
+
+@pytest.mark.parametrize("model", RIVALS)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss_type": "BPR"}, "loss_type=BPR: it must be CE"),
+        ({"hidden_size": 0}, "hidden_size=0: it must be a whole number, at least 1"),
+        ({"stage": "pretrain"}, " has no such thing, only MMM4Rec"),
+    ],
+)
+def test_what_it_cannot_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, changes: dict[str, Any], message: str
+) -> None:
+    write_pattern_shop(tmp_path)
+    given = {"data_path": tmp_path, **changes}
+    assert main([f"--model={model}", f"--dataset={NAME}", *(f"--{key}={value}" for key, value in given.items())]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("model", RIVALS)
+def test_padding_and_neighbours_in_the_batch_change_nothing(tmp_path: Path, model: str) -> None:
+    net = shop_run(tmp_path, model).model.eval()
+    batch = next(iter(shop_run(tmp_path, model).train))
+    with torch.no_grad():
+        whole = net.user_vectors(batch)
+        alone = torch.cat([net.user_vectors(batch[row : row + 1]) for row in range(8)])
+    torch.testing.assert_close(whole[:8], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", RIVALS)
+def test_half_precision(tmp_path: Path, model: str) -> None:
+    run = shop_run(tmp_path, model, enable_amp=True, epochs=1)
+    net, batch = run.model, next(iter(run.train))
+    net.eval()
+    exact = net.calculate_loss(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = net.calculate_loss(batch)
+    rough.backward()
+    torch.testing.assert_close(rough.float(), exact.float(), rtol=0.05, atol=0.05)
+    assert all(weight.grad is None or bool(torch.isfinite(weight.grad).all()) for weight in net.parameters())
