@@ -12,6 +12,7 @@ from pattern_shop import NAME, write_pattern_shop
 from test_compare_tables import SHOP, cell
 from tiny_comparison import SASREC, finished, tiny_plan, write_config
 
+from dataset_prep.sources.amazon.public_files import SETS
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare import worker
 from recbole_mmm4rec.compare.config import read_comparison
@@ -20,11 +21,13 @@ from recbole_mmm4rec.compare.job import Shop
 from recbole_mmm4rec.compare.orders import orders
 from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.protocol_words import statistics_line
+from recbole_mmm4rec.compare.published_rows import read_published
 from recbole_mmm4rec.compare.records import Records
 from recbole_mmm4rec.compare.results import Table, collect, user_values
 from recbole_mmm4rec.compare.runs import users_file
 from recbole_mmm4rec.compare.tables import markdown, orders_markdown
 from recbole_mmm4rec.compare.write import write_report, write_results
+from recbole_mmm4rec.settings.defaults import properties_dir
 from recbole_mmm4rec.training.user_ranks import mean_by_user, user_metric
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -198,3 +201,12 @@ def test_published_rows_are_of_leave_one_out_alone(shop: Path, monkeypatch: pyte
     del plan.shops[NAME]
     with pytest.raises(UserError, match="belongs to data set 'pattern' with each user's last item left out"):
         published_rows.rows_for(["Theirs"], plan.shops)
+
+
+def test_the_papers_table_is_a_comparison_file() -> None:
+    comparison = read_comparison(properties_dir() / "compare" / "paper.yaml")
+    assert [found.name for found in comparison.datasets] == list(SETS)[:5]
+    known = {(row.name, row.dataset) for row in read_published()}
+    assert {(name, found.name) for name in comparison.published for found in comparison.datasets} == known
+    pretrained = {row.pretrained.dataset for row in comparison.rows if row.pretrained}
+    assert pretrained == {"fhckm"}
