@@ -11,6 +11,7 @@ from importlib import import_module
 
 from recbole_mmm4rec.base.command_line import Parser, ended
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import no_room
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.base.texts import check_set_name
 
@@ -90,6 +91,7 @@ def _run(given: Sequence[str], prog: str) -> int:
         with claim:
             print(arguments.run(arguments))
     except OSError as error:  # full disk, no permission: the files in place are as they were
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        raise UserError(" ".join(message.split())) from None
+        reason = no_room(error)
+        message = f"{error.filename or folder}: {reason or error.strerror or error}"
+        raise UserError(message + ("; make room, then the same command again" if reason else "")) from None
     return 0

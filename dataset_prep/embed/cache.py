@@ -89,11 +89,14 @@ class VectorCache:
             reasons = {key.hex(): reason for key, reason in failed.items()}
             replace_file(self._folder / f"{name}.failed.json", [json.dumps(reasons, ensure_ascii=False)])
         part = self._folder / "shard.tmp"
-        with part.open("wb") as handle:
-            np.save(handle, np.ascontiguousarray(vectors, dtype=np.float32))
-        os.replace(part, self._folder / f"{name}.npy")
-        part.write_bytes(b"".join(keys))
-        os.replace(part, self._folder / f"{name}.keys")
+        try:
+            with part.open("wb") as handle:
+                np.save(handle, np.ascontiguousarray(vectors, dtype=np.float32))
+            os.replace(part, self._folder / f"{name}.npy")
+            part.write_bytes(b"".join(keys))
+            os.replace(part, self._folder / f"{name}.keys")
+        finally:
+            part.unlink(missing_ok=True)
 
     def reload(self) -> None:
         """Takes in the shards written since."""

@@ -16,8 +16,11 @@ def save_picture(folder: Path, token: str, data: bytes, suffix: str) -> None:
     """Writes an item's picture whole or not at all."""
     stem = picture_stem(token)
     part = folder / f".{stem}.tmp"
-    part.write_bytes(data)
-    os.replace(part, folder / f"{stem}.{suffix}")
+    try:
+        part.write_bytes(data)
+        os.replace(part, folder / f"{stem}.{suffix}")
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

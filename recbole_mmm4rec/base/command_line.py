@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from recbole_mmm4rec.base.command_names import typed
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, one_line
+from recbole_mmm4rec.base.files import no_room
 
 INTERRUPTED = 130
 """Exit status of a command that was interrupted."""
@@ -51,8 +52,8 @@ def ended(
         prog: what the user has typed for the command; hints name other commands likewise.
 
     Returns:
-        What ``run`` returns; 2 after a user's mistake or where the system refuses a file, 1 after the loss of one of
-        several processes, 130 when interrupted, 143 when ended by SIGTERM.
+        What ``run`` returns; 2 after a user's mistake, and where a disk is full or the system refuses a file; 1 after
+        the loss of one of several processes, 130 when interrupted, 143 when ended by SIGTERM.
     """
     arguments, sys.argv = sys.argv, sys.argv[:1]
     stop = _Stop(interrupted, kill_safe)
@@ -71,12 +72,21 @@ def ended(
         if isinstance(error, LostProcessError):
             print(f"error: {error}", file=sys.stderr)
             return 1
+        if reason := no_room(error):  # a full disk; what is written whole or not at all has said it itself
+            print(f"error: {one_line(_at(error) + reason)}; make room, then the same command again", file=sys.stderr)
+            return 2
         if isinstance(error, OSError) and error.filename is not None:  # no right to read it, a name too long for a file
-            print(f"error: {one_line(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            print(f"error: {one_line(f'{_at(error)}{error.strerror}')}", file=sys.stderr)
             return 2
         raise
     finally:
         sys.argv = arguments
+
+
+def _at(error: BaseException) -> str:
+    """The file that an error names, with a colon; empty where it names none."""
+    name = error.filename if isinstance(error, OSError) else None
+    return "" if name is None else f"{os.fsdecode(name) if isinstance(name, bytes) else name}: "
 
 
 def command(

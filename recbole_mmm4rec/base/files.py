@@ -6,6 +6,7 @@ import errno
 import glob
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import IO
 from recbole_mmm4rec.base.errors import UserError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SHORT = re.compile(r"\d+ requested and \d+ written")
 _NO_RIGHT = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR)
 
 
@@ -43,9 +45,8 @@ def whole_file(path: str | Path, durable: bool = False) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         os.replace(temporary, target)
     except (OSError, RuntimeError) as error:
-        reason, way_out = _no_room(error), "make room"
-        if not reason and isinstance(error, OSError) and error.errno in _NO_RIGHT:
-            reason, way_out = os.strerror(error.errno), "let its folder be written to"
+        full = no_room(error)
+        reason, way_out = full or _no_right(error), "make room" if full else "let its folder be written to"
         if not reason:
             raise
         raise UserError(
@@ -61,8 +62,8 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """A folder that appears under its name only when all of it has been written.
 
     Args:
-        path: its name; an older folder of that name stays until the new one takes its place. Parts that killed
-            processes of this machine have left are removed.
+        path: its name; an older folder of that name stays until the new one takes its place, and a link to one stays
+            a link to its place. Parts that killed processes of this machine have left are removed.
 
     Yields:
         The folder to write to, beside it.
@@ -70,7 +71,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full, or nothing can be written there; what had the name before is as it was.
     """
-    target = Path(os.path.abspath(path))
+    target = Path(os.path.realpath(path))
     aside = target.with_name(f".{target.name}.old")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except (OSError, RuntimeError) as error:
-        reason = _no_room(error) or (error.strerror if isinstance(error, PermissionError) else "")
+        reason = no_room(error) or _no_right(error)
         if not reason:
             raise
         raise UserError(
@@ -122,11 +123,25 @@ def exchanged(one: Path, other: Path) -> bool:
     return bool(rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
 
 
-def _no_room(error: BaseException | None) -> str:
-    """What the system says where a file found no room, also where PyTorch wraps it; empty for any other error."""
+def _no_right(error: Exception) -> str:
+    """What the system says where nothing may be written; empty for any other error."""
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno in _NO_RIGHT else ""
+
+
+def no_room(error: BaseException | None) -> str:
+    """What the system says where a file found no room, also where PyTorch wraps it; empty for any other error.
+
+    NumPy says how many bytes were written, without the error's number; FAISS and DuckDB quote the system.
+    """
     while error is not None:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             return os.strerror(error.errno)
+        said = str(error)
+        if isinstance(error, OSError) and _SHORT.fullmatch(said):
+            return os.strerror(errno.ENOSPC)
+        for reason in map(os.strerror, _NO_ROOM):
+            if reason in said:
+                return reason
         error = error.__context__
     return ""
 

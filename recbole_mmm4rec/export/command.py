@@ -10,6 +10,7 @@ from functools import partial
 from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.installed import check_installed
+from recbole_mmm4rec.model_folder.manifest import look_at
 
 _ALL = "exact,ivf,hnsw"
 _DESCRIPTION = """\
@@ -50,6 +51,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 def _run(chosen: argparse.Namespace) -> int:
     everything = not chosen.onnx and chosen.faiss is None
     onnx, named = chosen.onnx or everything, _ALL if everything else chosen.faiss
+    look_at(chosen.folder)
     check_installed(("onnx", "onnxscript", "onnxruntime") if onnx else (), "export")
     check_installed(("faiss",) if named else (), "export")
 

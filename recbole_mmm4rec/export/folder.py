@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -30,7 +30,8 @@ from recbole_mmm4rec.export import index as indexes
 from recbole_mmm4rec.export.histories import real_histories, real_items
 from recbole_mmm4rec.export.onnx_files import Histories, write_item_tower, write_user_tower
 from recbole_mmm4rec.export.report import readme, report
-from recbole_mmm4rec.model_folder.manifest import sha256, versions
+from recbole_mmm4rec.model_folder.manifest import read_manifest, sha256, versions
+from recbole_mmm4rec.model_folder.write import changing
 from recbole_mmm4rec.recommend.recommender import Recommender
 
 FORMAT = 1
@@ -86,10 +87,11 @@ def export(
             differ from PyTorch's.
     """
     target = Path(os.path.abspath(output if output is not None else Path(model) / "export"))
-    recommender = Recommender.load(model)
+    read_manifest(Path(model))
     _check_target(target, force)
     work = target.with_name(f".{target.name}.part")
-    with alone(work, "export", f"--output {target}"):
+    with _unchanged(Path(model), target), alone(work, "export", f"--output {target}"):
+        recommender = Recommender.load(model)
         _check_target(target, force)
         job = {
             "model": sha256(recommender.content.path / "manifest.json"),
@@ -112,6 +114,13 @@ def export(
     with suppress(OSError):
         work.rmdir()
     return result
+
+
+def _unchanged(model: Path, target: Path) -> AbstractContextManager[None]:
+    """Keep commands from changing a model folder that holds the export: they put another folder in its place."""
+    place = Path(os.path.realpath(model))
+    inside = place in Path(os.path.realpath(target)).parents
+    return changing(model) if inside and os.access(place.parent, os.W_OK) else nullcontext()
 
 
 def _check_target(target: Path, force: bool) -> None:

@@ -17,6 +17,8 @@ from recbole_mmm4rec.base.files import names_a_file
 from recbole_mmm4rec.model_folder.layout import FORMAT, MANIFEST
 
 _PACKAGES = ("recbole-mmm4rec", "torch", "numpy", "recbole", "pyarrow", "safetensors")
+SMALL = 2**20
+"""Bytes of a file whose hash takes no time."""
 _FIELDS = {"model": kind.is_text, "dataset": kind.is_text, "made": kind.is_date, "versions": kind.is_table}
 _FILE = {"bytes": kind.is_count, "sha256": kind.is_text}
 
@@ -105,6 +107,18 @@ def _check_size(folder: Path, name: str, wanted: int) -> None:
     found = place.stat().st_size
     if found != wanted:
         raise UserError(f"{place}: has {found} bytes, {MANIFEST} says {wanted}; copy the model folder again")
+
+
+def look_at(folder: str | Path) -> None:
+    """What a command asks before it imports PyTorch: files that are all there, and small ones with their hashes.
+
+    Raises:
+        UserError: as for :func:`read_manifest` and :func:`check_file`.
+    """
+    place = Path(folder)
+    for name, listed in read_manifest(place)["files"].items():
+        if listed["bytes"] <= SMALL:
+            check_file(place, name, listed)
 
 
 def check_file(folder: Path, name: str, listed: dict[str, Any]) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,10 @@ MAPPED_ABOVE = 64 * 2**20
 """Bytes of a tensor above which it stays on disk; a smaller one is copied into memory."""
 
 
+READINGS = 5
+"""Of a folder that others replace all the time, before one is told that it does not fit together."""
+
+
 class Folder:
     """A model folder whose files are all there; each is read, and its hash looked at, when it is asked for.
 
@@ -55,6 +59,26 @@ class Folder:
         self.settings: dict[str, Any] = self.json(layout.SETTINGS)
         with self._as_written(layout.SETTINGS):
             checks.check_settings(self.settings)
+
+    @classmethod
+    def whole(cls, path: str | Path, use: Callable[[Folder], T]) -> T:
+        """What ``use`` makes of a folder; once more where another command has put a new one in its place meanwhile.
+
+        Raises:
+            UserError: as for the class, and what ``use`` raises.
+        """
+        manifest = Path(path) / layout.MANIFEST
+        for last in (False,) * READINGS + (True,):
+            before = _mark(manifest)
+            try:
+                found = use(cls(path))
+            except UserError:
+                if last or _mark(manifest) == before:
+                    raise
+            else:
+                if last or _mark(manifest) == before:
+                    break
+        return found
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""
@@ -212,7 +236,9 @@ class Folder:
         return found
 
     def contents(self) -> Contents:
-        """All of it, to be changed and written again."""
+        """All of it, to be changed and written again; features, too, are looked at before they get a new hash."""
+        for name in self.settings["modalities"]:
+            self.file(layout.features(name))
         return Contents(
             model=self.manifest["model"],
             dataset=self.manifest["dataset"],
@@ -227,6 +253,15 @@ class Folder:
             pictures=self.pictures(),
             metrics=self.metrics,
         )
+
+
+def _mark(file: Path) -> tuple[int, int] | None:
+    """What changes with another file of the name; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 _OF_ONE_SHAPE = {"normal_", "uniform_", "log", "exp", "expm1", "neg", "add"}

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,16 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_folder
+from recbole_mmm4rec.base.locks import claimed
 from recbole_mmm4rec.model_folder import layout
 from recbole_mmm4rec.model_folder.card import card_of
 from recbole_mmm4rec.model_folder.contents import Contents
-from recbole_mmm4rec.model_folder.manifest import write_manifest
+from recbole_mmm4rec.model_folder.manifest import read_manifest, write_manifest
 from recbole_mmm4rec.model_folder.tensors import write_tensors
 
 
 def write_folder(path: str | Path, contents: Contents) -> Path:
     """Write a model folder; one that had the name before stays as it was until the new one is whole.
+
+    Files and folders in it that are none of its own, such as an export or somebody's notes, are in the new one, too.
 
     Args:
         path: its name.
@@ -30,9 +38,10 @@ def write_folder(path: str | Path, contents: Contents) -> Path:
         ``path``.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or what has the name is no model folder.
     """
     path = Path(path)
+    check_replaceable(path)
     with whole_folder(path) as folder:
         network = contents.network
         _write_json(folder / layout.SETTINGS, settings_of(contents))
@@ -54,7 +63,63 @@ def write_folder(path: str | Path, contents: Contents) -> Path:
         _write_json(folder / layout.METRICS, contents.metrics)
         (folder / layout.CARD).write_text(card_of(contents), encoding="utf-8")
         write_manifest(folder, contents.model, contents.dataset)
+        _take_over(path, folder)
     return path
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse a name that something else has.
+
+    Raises:
+        UserError: a file has it, or a folder with other things in it than a model.
+    """
+    if path.exists() and not (path / layout.MANIFEST).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path}: is there already, and no model folder; name another place")
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Keep two commands from changing one model folder: a claim beside it, since it is replaced as a whole.
+
+    Raises:
+        UserError: another command is at it, or nothing can be written there.
+    """
+    place = Path(os.path.realpath(folder))
+    path = place.with_name(f".{place.name}.lock")
+    try:
+        lock = claimed(path)
+    except BlockingIOError:
+        raise UserError(f"{folder}: another command is changing this model folder; wait for it") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); name another place (--output)") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.close()
+
+
+def _take_over(old: Path, new: Path) -> None:
+    """What lies in a folder and is none of its model's files, into the one that takes its place."""
+    try:
+        ours = {Path(name).parts[0] for name in read_manifest(old)["files"]}
+    except UserError:  # there is none, or it is damaged: what was of the model cannot be told
+        return
+    for entry in old.iterdir():
+        if entry.name in ours or (new / entry.name).exists():
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, new / entry.name, symlinks=True, copy_function=_linked)
+        else:
+            _linked(entry, new / entry.name)
+
+
+def _linked(file: str | Path, place: str | Path) -> str | Path:
+    """The same file under a second name; a copy where the file system has no such names."""
+    with suppress(OSError):
+        os.link(file, place, follow_symlinks=False)
+        return place
+    return shutil.copy2(file, place, follow_symlinks=False)
 
 
 def settings_of(contents: Contents) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder.manifest import look_at
 
 _EXAMPLES = """\
 The table needs the column item_id; text, image (a file's name in --images) and the shop's other columns may be there.
@@ -42,6 +43,7 @@ def _parser(prog: str) -> Parser:
 
 def _run(arguments: argparse.Namespace) -> int:
     vectors, encoders = pairs("--vectors", arguments.vectors), pairs("--encoder", arguments.encoder)
+    look_at(arguments.folder)
 
     from recbole_mmm4rec.recommend.recommender import Recommender
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder.manifest import look_at
 from recbole_mmm4rec.recommend.results import Recommendations
 
 _EXAMPLES = """\
@@ -73,6 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError("--history is empty: give item ids, oldest first, separated by blanks")
     times = None if arguments.timestamps is None else times_in(arguments.timestamps.split())
     asked = request_of(arguments)
+    look_at(arguments.folder)
 
     from recbole_mmm4rec.recommend.recommender import Recommender
 
@@ -93,6 +95,7 @@ def _run_file(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} does not go with --input: the file holds it")
     asked = request_of(arguments)
+    look_at(arguments.folder)
 
     from recbole_mmm4rec.recommend.batch import recommend_file
     from recbole_mmm4rec.recommend.recommender import Recommender

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder.manifest import look_at
 from recbole_mmm4rec.recommend.command import modalities_in, short, times_in
 from recbole_mmm4rec.recommend.explanation import NEIGHBOURS, Explanation, lasting
 
@@ -50,6 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UserError("--history is empty: give item ids, oldest first, separated by blanks")
     times = None if arguments.timestamps is None else times_in(arguments.timestamps.split())
     modalities = modalities_in(arguments.modalities)
+    look_at(arguments.folder)
 
     from recbole_mmm4rec.recommend.recommender import Recommender
 

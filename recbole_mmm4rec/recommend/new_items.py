@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.base.locks import claimed
 from recbole_mmm4rec.encoders.batches import encode_shard
 from recbole_mmm4rec.encoders.pictures import BadPictureError
 from recbole_mmm4rec.model_folder.contents import OURS, Contents
 from recbole_mmm4rec.model_folder.grown import grown
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.small_pictures import small_jpeg
-from recbole_mmm4rec.model_folder.write import write_folder
+from recbole_mmm4rec.model_folder.write import changing, check_replaceable, write_folder
 from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.recommend.encoders import Encoders
 from recbole_mmm4rec.recommend.item_rows import NewItem, read_items
@@ -62,16 +60,20 @@ def add_to_folder(scorer: Scorer, table: Any, output: str | Path | None = None, 
         output: another folder to write to; None: the model's own.
 
     Raises:
-        UserError: as for :func:`add_to`, or another command adds items to the same folder; nothing is written.
+        UserError: as for :func:`add_to`, or another command changes the same folder; nothing is written.
     """
     target = scorer.folder if output is None else Path(output)
-    with _one_at_a_time(target):
+    with changing(target):
+        check_replaceable(target)
         began = time.perf_counter()
-        contents = Folder(scorer.folder).contents()  # as it is now, which may be newer than what was loaded
+        contents = Folder.whole(scorer.folder, Folder.contents)  # as it is now, which may be newer than what was loaded
         opening = time.perf_counter() - began
         made, added = add_to(contents, scorer, table, **how)
         began = time.perf_counter()
         write_folder(target, made)
+    if (target / "export").is_dir():
+        stale = f"{target / 'export'}: of the model as it was; `mmm4rec export {target} --force` makes it anew"
+        added = replace(added, notes=(*added.notes, stale))
     return replace(added, folder=target, seconds=added.seconds + opening + time.perf_counter() - began)
 
 
@@ -124,23 +126,6 @@ def add_to(
     made = grown(contents, described, features, present, pictures)
     seconds = time.perf_counter() - began - loading
     return made, Added(tuple(one.id for one in rows), None, seconds, loading, tuple(notes))
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """A claim beside the folder, which is replaced as a whole."""
-    place = folder.absolute()
-    try:
-        lock = claimed(place.with_name(f".{place.name}.lock"))
-    except BlockingIOError:
-        raise UserError(f"{folder}: another command adds items there; wait for it") from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written to ({error.strerror}); name another place (--output)") from None
-    try:
-        yield
-    finally:
-        place.with_name(f".{place.name}.lock").unlink(missing_ok=True)
-        lock.close()
 
 
 def _check(contents: Contents, rows: Sequence[NewItem]) -> None:

@@ -43,7 +43,7 @@ class Recommender(Scorer):
         Raises:
             UserError: there is none, or it is cut off, changed, or of a newer program.
         """
-        return cls(Folder(folder), device)
+        return Folder.whole(folder, lambda content: cls(content, device))
 
     @classmethod
     def from_pretrained(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.model_folder.manifest import look_at
 from recbole_mmm4rec.recommend.command import add_choice, choice_of, times_in, told
 
 _EXAMPLES = """\
@@ -48,6 +49,7 @@ def _run(arguments: argparse.Namespace) -> int:
     history = None if arguments.history is None else arguments.history.split()
     times = None if arguments.timestamps is None else times_in(arguments.timestamps.split())
     asked = choice_of(arguments)
+    look_at(arguments.folder)
 
     from recbole_mmm4rec.recommend.recommender import Recommender
 

@@ -25,7 +25,7 @@ from recbole_mmm4rec.data.prefixes import PrefixInteraction
 from recbole_mmm4rec.model_folder import layout
 from recbole_mmm4rec.model_folder.contents import Contents
 from recbole_mmm4rec.model_folder.read import Folder
-from recbole_mmm4rec.model_folder.write import write_folder
+from recbole_mmm4rec.model_folder.write import changing, write_folder
 from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.recommend.update_data import (
     known_interactions,
@@ -38,6 +38,8 @@ from recbole_mmm4rec.settings.setting import Counts
 
 EPOCHS, PATIENCE = 4, 1
 """Epochs over what is new, and validations in a row that may be no better."""
+RATE = 0.3
+"""Of the folder's learning rate: what is learned is to change a little (docs/new-items.md has figures)."""
 REPLAY = 1.0
 """Old samples in an epoch for each new one, so that what was learned is not forgotten."""
 _JOB, _DONE = "job.json", "done.json"
@@ -105,7 +107,7 @@ def update(
     if target.exists() and not (work / _DONE).exists():
         raise UserError(f"--output {target}: it is there already; name another, or remove it")
     job = _job(source, [interactions, items, images], epochs)
-    with alone(work, "update", f"--output {target}"):
+    with alone(work, "update", f"--output {target}"), changing(target):
         if target.exists():  # a kill between the new folder and the removal of the working one
             return _already(work, job, target)
         contents = _with_items(source, items, images, vectors, encoders, show_progress)
@@ -127,7 +129,8 @@ def update(
             "test": {name: float(value) for name, value in (result["test_result"] or {}).items()},
         }
         (work / _DONE).write_text(json.dumps({"job": job, "found": found}), encoding="utf-8")
-        write_folder(target, replace(made, pictures=_pictures(contents, made)))
+        run = {**made.run, "learning_rate": contents.run["learning_rate"]}  # tomorrow's update begins with it
+        write_folder(target, replace(made, run=run, pictures=_pictures(contents, made)))
         _remove(work)
     return Updated(folder=target, **found)
 
@@ -165,11 +168,11 @@ def _with_items(
 ) -> Contents:
     """The model with the new items, as ``add_items`` makes them."""
     if items is None:
-        return Folder(source).contents()
+        return Folder.whole(source, Folder.contents)
     from recbole_mmm4rec.recommend.new_items import add_to
 
     how: dict[str, Any] = {"images": images, "vectors": vectors, "encoders": encoders, "show_progress": show_progress}
-    return add_to(Folder(source).contents(), Recommender.load(source), items, **how)[0]
+    return add_to(Folder.whole(source, Folder.contents), Recommender.load(source), items, **how)[0]
 
 
 def _job(source: Path, files: list[Any], epochs: int) -> dict[str, Any]:
@@ -261,12 +264,14 @@ def _train(
 ) -> dict[str, Any]:
     from recbole_mmm4rec.run.quick_start import run_recbole
 
-    settings = settings_of(contents.run) | {
+    settings = settings_of(contents.run)
+    settings |= {
         "data_path": str(work / "dataset"),
         "checkpoint_dir": str(work / "saved"),
         "candidates": "all",
         "epochs": epochs,
         "stopping_step": PATIENCE,
+        "learning_rate": RATE * settings["learning_rate"],
         "lr_schedule": "constant",
         "warmup_steps": 0,
         "evaluate_first": True,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_mmm4rec.base.command_line import Parser, command, whole
+from recbole_mmm4rec.model_folder.manifest import look_at
 from recbole_mmm4rec.recommend.add_command import pairs
 
 _EXAMPLES = """\
@@ -40,6 +41,7 @@ def _parser(prog: str) -> Parser:
 
 def _run(arguments: argparse.Namespace) -> int:
     vectors, encoders = pairs("--vectors", arguments.vectors), pairs("--encoder", arguments.encoder)
+    look_at(arguments.folder)
 
     import recbole_mmm4rec  # noqa: F401  (repairs RecBole)
     from recbole_mmm4rec.recommend.update import update

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_mmm4rec.base.command_line import Parser, command, whole
 from recbole_mmm4rec.base.errors import MissingPackageError, UserError
+from recbole_mmm4rec.model_folder.manifest import look_at
 
 if TYPE_CHECKING:
     from recbole_mmm4rec.serve.app import Service
@@ -71,9 +72,10 @@ def _port(text: str) -> int:
 
 
 def _serve(given: Any) -> int:
-    _need_packages()
     listening = _listening(given.host, given.port)  # before the model is loaded: a port in use is told at once
     try:
+        look_at(given.folder)
+        _need_packages()
         service = _service(given)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host

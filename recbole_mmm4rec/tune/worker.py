@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any
 
 
@@ -38,6 +39,7 @@ class Worker:
             :func:`~recbole_mmm4rec.tune.trial.retrain_and_test` where ``checkpoint_dir`` is given; ``status`` is
             ``failed`` and ``error`` says so when the process died.
         """
+        start = perf_counter()
         self.logs.mkdir(parents=True, exist_ok=True)
         if self._process is None or not self._process.is_alive():
             self._start()
@@ -46,7 +48,11 @@ class Worker:
             found: dict[str, Any] = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
-            found = {"status": "failed", "error": f"the process ended with {_exit(self._process.exitcode)}"}
+            found = {
+                "status": "failed",
+                "error": f"the process ended with {_exit(self._process.exitcode)}",
+                "seconds": round(perf_counter() - start, 3),
+            }
             self.close()
         return found
 

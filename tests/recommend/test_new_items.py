@@ -23,6 +23,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.locks import claimed
 from recbole_mmm4rec.commands.__main__ import main
 from recbole_mmm4rec.encoders.pictures import read_picture
+from recbole_mmm4rec.model_folder import manifest
 from recbole_mmm4rec.recommend.item_rows import read_items
 
 HISTORY = ["k00", "k01", "k07"]
@@ -210,7 +211,7 @@ def test_two_at_once_and_a_kill_leave_the_folder_whole(folder_copy: Path, monkey
     before = state_of(folder_copy)
     recommender = Recommender.load(folder_copy)
     lock = claimed(folder_copy.with_name(f".{folder_copy.name}.lock"))
-    with pytest.raises(UserError, match="another command adds items there"):
+    with pytest.raises(UserError, match="another command is changing this model folder"):
         recommender.add_items([like(3)])
     lock.close()
     for step in ("_write_json", "write_tensors", "write_manifest", "card_of"):
@@ -235,6 +236,76 @@ def test_what_another_process_has_added_is_not_lost(folder_copy: Path) -> None:
     assert Recommender.load(folder_copy).items.ids[-2:] == other.items.ids[-2:] == ["n3", "n4"]
     with pytest.raises(UserError, match="already"):
         one.add_items([like(4)])
+
+
+def test_what_else_lies_in_the_folder_stays(folder_copy: Path) -> None:
+    """Somebody's notes, and an export, of which is said that it is of the model as it was."""
+    (folder_copy / "notes.txt").write_text("mine")
+    (folder_copy / "export").mkdir()
+    (folder_copy / "export/index").write_text("of 36 items")
+    (folder_copy / "link").symlink_to("notes.txt")
+    added = Recommender.load(folder_copy).add_items([like(3)])
+    assert added.notes == (
+        f"{folder_copy}/export: of the model as it was; `mmm4rec export {folder_copy} --force` makes it anew",
+    )
+    assert (folder_copy / "notes.txt").read_text() == "mine"
+    assert (folder_copy / "export/index").read_text() == "of 36 items"
+    assert (folder_copy / "link").readlink() == Path("notes.txt")
+    Recommender.load(folder_copy).add_items([like(4)])
+    assert (folder_copy / "notes.txt").stat().st_nlink == 1  # the old folder is gone
+
+
+def test_what_is_no_model_folder_is_never_replaced(
+    folder_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years")
+    (tmp_path / "file").write_text("mine")
+    recommender = Recommender.load(folder_copy)
+    for name in ("mine", "file"):
+        with pytest.raises(UserError, match=f"{name}: is there already, and no model folder; name another place"):
+            recommender.add_items([like(3)], output=tmp_path / name)
+        with pytest.raises(UserError, match="no model folder"):
+            recommender.save(tmp_path / name)
+    assert (tmp_path / "mine/thesis.txt").read_text() == "years"
+    (tmp_path / "empty").mkdir()
+    recommender.save(tmp_path / "empty")
+    assert len(Recommender.load(tmp_path / "empty").items) == len(ITEMS)
+
+
+def test_a_link_stays_a_link(folder_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to("model")
+    Recommender.load(tmp_path / "current").add_items([like(3)])
+    assert (tmp_path / "current").readlink() == Path("model")
+    assert Recommender.load(folder_copy).items.ids[-1] == "n3"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["current", "model"]
+
+
+def test_who_reads_while_another_adds_has_one_of_the_two(folder_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other's folder takes the place of this one when the first file has been read."""
+    waiting, check = [Recommender.load(folder_copy)], manifest.check_file
+
+    def late(*given: Any) -> Path:
+        found = check(*given)
+        if waiting:
+            waiting.pop().add_items([like(3)])
+        return found
+
+    monkeypatch.setattr("recbole_mmm4rec.model_folder.read.check_file", late)
+    assert Recommender.load(folder_copy).items.ids[-1] == "n3"
+    (folder_copy / "items.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"items\.parquet: has 0 bytes"):  # damage is told all the same
+        Recommender.load(folder_copy)
+
+
+def test_damaged_features_get_no_new_hash(folder_copy: Path) -> None:
+    recommender = Recommender.load(folder_copy)
+    file = folder_copy / "features/text.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"features/text\.safetensors: changed since it was written"):
+        recommender.add_items([like(3)])
 
 
 @steady

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from more_items import like
 from served import Held, Served, served, until
 
+from recbole_mmm4rec import Recommender
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.serve.current import Kept
 from recbole_mmm4rec.serve.desk import Desk
@@ -155,3 +157,21 @@ def test_what_has_come_is_answered_before_the_end(model_folder: Path) -> None:
         for thread in threads:
             thread.join()
     assert answers == [200] * 6
+
+
+def test_what_is_added_to_the_folder_meanwhile_changes_no_answer(link: Path) -> None:
+    """Another folder takes its place, and goes; all that is asked for was read before."""
+    asked: dict[str, dict[str, Any]] = {
+        "/recommend": {"history": HISTORY, "k": 5},
+        "/similar": {"item": "k01", "k": 5},
+        "/explain": {"history": HISTORY, "item": "k03"},
+    }
+    with served(link) as shop:
+        before = {path: shop.post(path, **body).json() for path, body in asked.items()}
+        picture = shop.client.get("/picture", params={"item": "k01"}).content
+        Recommender.load(link).add_items([like(3)])
+        assert {path: shop.post(path, **body).json() for path, body in asked.items()} == before
+        assert shop.client.get("/picture", params={"item": "k01"}).content == picture
+        assert shop.post("/recommend", history=["n3"]).json()["unknown"] == ["n3"]
+        shop.on_loop(shop.service.change)
+        until(lambda: shop.post("/recommend", history=["n3"]).json()["unknown"] == [])

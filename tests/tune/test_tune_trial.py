@@ -112,6 +112,7 @@ def test_a_killed_process_costs_one_trial(settings: dict[str, Any], tmp_path: Pa
         killer.join()
         assert found["status"] == "failed"
         assert found["error"] == "the process ended with signal SIGKILL (out of memory?)"
+        assert found["seconds"] > 0  # a record without is none, and the search could not be gone on with
         assert worker.run("next", {**settings, "epochs": 1})["status"] == "done"
     finally:
         worker.close()
