@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recbole_mmm4rec.base.tied_times import MANY, told
 from recbole_mmm4rec.compare.file_settings import BEYOND, LEAVE_ONE_OUT
@@ -57,8 +57,8 @@ def _protocol(shop: Shop) -> str:
     return f"Protocol {name}, {words}{_counted(counts)}"
 
 
-def _counted(counts: dict[str, int] | object) -> str:
-    if not isinstance(counts, dict) or not counts:
+def _counted(counts: Mapping[str, int]) -> str:
+    if not counts:
         return ""
     unknown = counts["unknown_targets"]
     of_them = f", {unknown:,} of them of users without an interaction in training" if unknown else ""
