@@ -48,7 +48,7 @@ class Assignment:
     def counts(self) -> dict[str, int]:
         """``valid_users``, ``valid_targets``, ``test_users``, ``test_targets``; ``unknown_targets`` are those of the
         test whose user has no interaction in training."""
-        found = {}
+        found: dict[str, int] = {}
         for name, part in (("valid", VALID), ("test", TEST)):
             asked = self.users[self.targets == part]
             found |= {f"{name}_users": len(np.unique(asked)), f"{name}_targets": len(asked)}
