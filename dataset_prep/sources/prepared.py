@@ -90,6 +90,7 @@ def write_set(
     force: bool,
     steps: Sequence[Step] = (),
     notes: Sequence[str] = (),
+    tied: int | None = None,
 ) -> Prepared:
     """Puts the files of a data set in place.
 
@@ -102,6 +103,7 @@ def write_set(
         force: replace another set of this name.
         steps: what the filters removed.
         notes: what else the screen should say.
+        tied: interactions at the time of the one before, where that is known.
 
     Raises:
         UserError: nothing is left to write, or another set of this name is there and ``force`` is False.
@@ -116,6 +118,8 @@ def write_set(
         "counts": counts,
         "share_of_items_with_text": round(share, 6),
     }
+    if tied is not None:
+        record[TIED] = tied
     if steps:
         record["removed_by_filters"] = [asdict(step) for step in steps]
     changed = publish(out / name, name, files, record, force)
@@ -163,7 +167,6 @@ def write_interactions_and_texts(
         "items_never_interacted_with": len(items) - len(log.items),
         "items_missing_from_the_item_table": sum(item not in texts for item in items),
         "repeated_interactions_dropped": log.duplicates,
-        TIED: round(tied * len(log.user)),
         **counts,
     }
     if images is not None:
@@ -171,7 +174,7 @@ def write_interactions_and_texts(
     if tied >= MANY:
         notes = [*notes, told(tied, "of equal times the order of item ids")]
     files = {"inter": log.lines(), "item": _item_lines(items, texts, images, kept or {})}
-    return write_set(out, name, origin, files, all_counts, force, steps, notes)
+    return write_set(out, name, origin, files, all_counts, force, steps, notes, round(tied * len(log.user)))
 
 
 def _item_lines(
