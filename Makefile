@@ -94,9 +94,9 @@ docs: install
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-# Every command and Python block of README and docs, and the examples, at small size.
+# Every command and Python block of README and docs, and the examples, at small size; PAGES='tuning or serving' names some.
 docs-test: docs
-	$(BIN)/python -m pytest tests/docs/run_pages.py
+	$(BIN)/python -m pytest -n auto tests/docs/run_pages.py -k '$(PAGES)'
 
 # The outputs that the notebooks of examples/ are stored with (half an hour on two cores).
 notebooks: install

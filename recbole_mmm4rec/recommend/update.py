@@ -38,6 +38,8 @@ from recbole_mmm4rec.settings.setting import Counts
 
 EPOCHS, PATIENCE = 4, 1
 """Epochs over what is new, and validations in a row that may be no better."""
+RATE = 0.3
+"""Of the folder's learning rate: what is learned is to change a little (docs/new-items.md has figures)."""
 REPLAY = 1.0
 """Old samples in an epoch for each new one, so that what was learned is not forgotten."""
 _JOB, _DONE = "job.json", "done.json"
@@ -127,7 +129,8 @@ def update(
             "test": {name: float(value) for name, value in (result["test_result"] or {}).items()},
         }
         (work / _DONE).write_text(json.dumps({"job": job, "found": found}), encoding="utf-8")
-        write_folder(target, replace(made, pictures=_pictures(contents, made)))
+        run = {**made.run, "learning_rate": contents.run["learning_rate"]}  # tomorrow's update begins with it
+        write_folder(target, replace(made, run=run, pictures=_pictures(contents, made)))
         _remove(work)
     return Updated(folder=target, **found)
 
@@ -261,12 +264,14 @@ def _train(
 ) -> dict[str, Any]:
     from recbole_mmm4rec.run.quick_start import run_recbole
 
-    settings = settings_of(contents.run) | {
+    settings = settings_of(contents.run)
+    settings |= {
         "data_path": str(work / "dataset"),
         "checkpoint_dir": str(work / "saved"),
         "candidates": "all",
         "epochs": epochs,
         "stopping_step": PATIENCE,
+        "learning_rate": RATE * settings["learning_rate"],
         "lr_schedule": "constant",
         "warmup_steps": 0,
         "evaluate_first": True,

@@ -46,9 +46,9 @@ class Mamba4Rec(Rival):
             x = layer(x, ragged, last=False)
         return ragged.restore(self.layers[-1](x, ragged, last=True))
 
-    def item_vectors(self) -> Tensor:
-        """(I+1, D): the embeddings themselves."""
-        return self.item_embedding.weight
+    def both(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """User vectors (B, D), and the embeddings themselves (I+1, D)."""
+        return self.user_vectors(interaction), self.item_embedding.weight
 
 
 class MambaLayer(nn.Module):

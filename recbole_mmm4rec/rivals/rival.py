@@ -20,21 +20,17 @@ class Rival(SequentialRecommender):
     input_type = InputType.POINTWISE
 
     @abstractmethod
-    def user_vectors(self, interaction: Interaction) -> Tensor:
-        """(B, D) of a batch's histories."""
-
-    @abstractmethod
-    def item_vectors(self) -> Tensor:
-        """(I+1, D) of all items; row 0 is padding."""
+    def both(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """User vectors (B, D) of a batch's histories and the vectors of all items (I+1, D); row 0 is padding."""
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """The mean cross-entropy of a batch over all items, the padding row not among them."""
-        users, items = self.user_vectors(interaction), self.item_vectors()
+        users, items = self.both(interaction)
         return full_cross_entropy(users, items, interaction[self.POS_ITEM_ID], 0.0)
 
     def sides(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """User vectors (B, D) of a batch and the item side (I+1, D), whose products are the scores."""
-        users, items = self.user_vectors(interaction), self.item_vectors()
+        users, items = self.both(interaction)
         return _at_least_float32(users), _at_least_float32(items)
 
     def predict(self, interaction: Interaction) -> Tensor:

@@ -5,14 +5,18 @@ from __future__ import annotations
 MODELS = ("MMM4Rec",)
 """Names of our models, which have a network of ours."""
 
-RIVALS = {"Mamba4Rec": "recbole_mmm4rec.rivals.mamba4rec"}
+RIVALS = {
+    "Mamba4Rec": "recbole_mmm4rec.rivals.mamba4rec",
+    "TiM4Rec": "recbole_mmm4rec.rivals.tim4rec",
+}
 """Models of others, written anew here (docs/rivals.md), and the module of each."""
 
 HOMES = {"MMM4Rec": "recbole_mmm4rec.model", "Neighbours": "recbole_mmm4rec.scoring.alone", **RIVALS}
 """The module of each class that ``--model`` may name and this plug-in brings: our models, the counts alone, rivals."""
 
 _OWN = "recbole_mmm4rec.data.dataset:MMM4RecDataset"
-DATASETS = {**dict.fromkeys(MODELS, _OWN), "Mamba4Rec": "recbole_mmm4rec.rivals.ids:IdsAlone"}
+_IDS = "recbole_mmm4rec.rivals.ids:IdsAlone"
+DATASETS = {**dict.fromkeys(MODELS, _OWN), "Mamba4Rec": _IDS, "TiM4Rec": _IDS}
 """The class of the data set of each model that does not take RecBole's."""
 
 TRAINERS = {

@@ -34,6 +34,24 @@ def shop_run(folder: Path, model: str, **changes: Any) -> Run:
     return build(make_config(model, NAME, config_dict=given), count_flops=False)
 
 
+class Data:
+    """What a model of ids asks of a data set."""
+
+    def __init__(self, items: int) -> None:
+        self.items = items
+
+    def num(self, field: str) -> int:
+        """I + 1."""
+        return self.items
+
+
+def alone(model: Any, items: int, **config: Any) -> Any:
+    """A model of ids without a data set; fields are ``i_list``, ``n``, ``i``, ``t_list``."""
+    names = {"USER_ID_FIELD": "u", "ITEM_ID_FIELD": "i", "LIST_SUFFIX": "_list", "ITEM_LIST_LENGTH_FIELD": "n"}
+    others = {"NEG_PREFIX": "neg_", "MAX_ITEM_LIST_LENGTH": 9, "device": torch.device("cpu"), "neighbour_weight": 0}
+    return model({**names, **others, **config}, Data(items))
+
+
 def telling(model: nn.Module, seed: int = 0) -> None:
     """Weights under which every part matters, in 64 bits, without dropout."""
     draw = torch.Generator().manual_seed(seed)

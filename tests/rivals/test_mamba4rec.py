@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recbole.data.interaction import Interaction
 from reference import mamba4rec as plain
-from rival_shop import golden, relative, shop_run, telling
+from rival_shop import alone, golden, relative, shop_run, telling
 from torch import Tensor
 
 from recbole_mmm4rec.network.ops import selective
@@ -91,23 +90,6 @@ def test_no_kernel_on_a_processor() -> None:
     assert selective.compiled_scan("cpu") is None
 
 
-class Data:
-    """What the model asks of a data set."""
-
-    def __init__(self, items: int) -> None:
-        self.items = items
-
-    def num(self, field: str) -> int:
-        return self.items
-
-
-def model_of(items: int, **config: Any) -> Mamba4Rec:
-    """The model alone."""
-    names = {"USER_ID_FIELD": "u", "ITEM_ID_FIELD": "i", "LIST_SUFFIX": "_list", "ITEM_LIST_LENGTH_FIELD": "n"}
-    others = {"NEG_PREFIX": "neg_", "MAX_ITEM_LIST_LENGTH": 9, "device": torch.device("cpu"), "neighbour_weight": 0}
-    return Mamba4Rec({**names, **others, **config}, Data(items))
-
-
 OURS = {
     "LayerNorm": "norm",
     "mamba_layers": "layers",
@@ -133,7 +115,7 @@ def test_figures_of_the_authors_program(layers: int) -> None:
         for name, value in tensors.items()
         if name.startswith("model.") and (layers == 2 or "mamba_layers.1" not in name)
     }
-    model = model_of(23, **{**config, "num_layers": layers}).eval()
+    model = alone(Mamba4Rec, 23, **{**config, "num_layers": layers}).eval()
     model.load_state_dict(weights)
     names = {"i_list": "item_seq", "n": "length", "i": "label"}
     batch = Interaction({name: tensors[f"input.{theirs}"] for name, theirs in names.items()})

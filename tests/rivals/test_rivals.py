@@ -64,8 +64,8 @@ def test_padding_and_neighbours_in_the_batch_change_nothing(tmp_path: Path, mode
     net = shop_run(tmp_path, model).model.eval()
     batch = next(iter(shop_run(tmp_path, model).train))
     with torch.no_grad():
-        whole = net.user_vectors(batch)
-        alone = torch.cat([net.user_vectors(batch[row : row + 1]) for row in range(8)])
+        whole = net.both(batch)[0]
+        alone = torch.cat([net.both(batch[row : row + 1])[0] for row in range(8)])
     torch.testing.assert_close(whole[:8], alone, rtol=1e-4, atol=1e-5)
 
 

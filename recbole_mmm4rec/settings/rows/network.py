@@ -12,15 +12,16 @@ from recbole_mmm4rec.settings.setting import Counts, Setting
 
 _row = partial(Setting, ours=True)
 _SHAPE = Counts.SHAPE
-_MAMBAS = ("Mamba4Rec",)
+_MAMBAS = ("Mamba4Rec", "TiM4Rec")
+_TIM = ("TiM4Rec",)
 
 ROWS = (
     _row("hidden_size", size(1), "D, width of user and item vectors.", 256, _SHAPE, models=_MAMBAS),
-    _row("inner_size", size(1), "Width inside the feed-forward layers.", 256, _SHAPE),
+    _row("inner_size", size(1), "Width inside the feed-forward layers.", 256, _SHAPE, models=_TIM),
     _row("num_layers", size(1), "TiSSD and Cross-SSD layers.", 1, _SHAPE, models=_MAMBAS),
     _row("d_state", size(1), "N, state size of a head.", 64, _SHAPE, models=_MAMBAS),
     _row("n_groups", size(1), "G, heads of a group share B and C; a divisor of H.", 8, _SHAPE),
-    _row("head_dim", size(1), "P, width of a head; a divisor of E.", 64, _SHAPE),
+    _row("head_dim", size(1), "P, width of a head; a divisor of E.", 64, _SHAPE, models=_TIM),
     _row("expand", size(1), "E / D.", 2, _SHAPE, models=_MAMBAS),
     _row(
         "d_conv",
@@ -30,19 +31,34 @@ ROWS = (
         _SHAPE,
         models=_MAMBAS,
     ),
-    _row("norm_eps", number(low=0), "eps of every LayerNorm and RMSNorm.", 1e-12),
+    _row("norm_eps", number(low=0), "eps of every LayerNorm and RMSNorm.", 1e-12, models=_TIM),
     _row("embedding_drop_prob", number(low=0, below=1), "Dropout of the input item vectors.", 0.4),
     _row("dropout_prob", number(low=0, below=1), "Dropout inside the layers.", 0.4, models=_MAMBAS),
-    _row("time_dropout_prob", number(low=0, below=1), "Dropout of the time signals.", 0.4),
-    _row("is_ffn", switch(), "A feed-forward layer after each block.", True, _SHAPE),
-    _row("is_time", switch(), "Time gaps scale the step size and pass the Fourier filter.", True, _SHAPE | Counts.DATA),
-    _row("p2p_residual", switch(), "The time gate has one value per position instead of one per row.", False, _SHAPE),
+    _row("time_dropout_prob", number(low=0, below=1), "Dropout of the time signals.", 0.4, models=_TIM),
+    _row("is_ffn", switch(), "A feed-forward layer after each block.", True, _SHAPE, models=_TIM),
+    _row(
+        "is_time",
+        switch(),
+        "Time gaps scale the step size and pass the Fourier filter.",
+        True,
+        _SHAPE | Counts.DATA,
+        models=_TIM,
+    ),
+    _row(
+        "p2p_residual",
+        switch(),
+        "The time gate has one value per position instead of one per row.",
+        False,
+        _SHAPE,
+        models=_TIM,
+    ),
     _row(
         "time_padding",
         word("masked", "zero_stamp"),
         "Gap at padded positions: 0, or minus the last stamp, as published.",
         "masked",
         _SHAPE | Counts.MEANING,
+        models=_TIM,
     ),
     _row(
         "d_skip",
@@ -70,5 +86,6 @@ ROWS = (
         word("auto", "torch", "numba", "mamba_ssm", "recurrence"),
         "Scan: numba (compiled loops, processor), mamba_ssm (GPU kernels), recurrence (slow, for checks).",
         "auto",
+        models=_TIM,
     ),
 )
