@@ -128,18 +128,10 @@ def test_what_is_tested_on_was_never_trained_on() -> None:
 
 
 def test_a_user_with_100_000_interactions() -> None:
-    """One step an epoch would hold them all; a few of the samples are those that are evaluated."""
     rows = user("busy", 100_000, 30)
     shop(rows + user("idle", 6, 30, 1), 30)
-    result = trained(topk=[10], valid_metric="Hit@10", train_batch_size=32_768)
-    assert_scores_are_the_references(result, [rows, rows[-5:]])
-
-
-def test_histories_of_a_thousand() -> None:
-    rows = user("busy", 1_020, 30)
-    shop(rows + user("idle", 6, 30, 1), 30)
-    result = trained(MAX_ITEM_LIST_LENGTH=1_000, train_unit="user", topk=[10], valid_metric="Hit@10")
-    assert_scores_are_the_references(result, [rows, rows[:400]])
+    result = trained(MAX_ITEM_LIST_LENGTH=20, topk=[10], valid_metric="Hit@10")
+    assert_scores_are_the_references(result, [rows, rows[-50:]])
 
 
 @pytest.mark.parametrize(
