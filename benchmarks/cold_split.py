@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
 from dataset_prep.files.set_files import SetFiles
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.data.protocols import drawn
 
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"
 PARTS = ("train", "valid", "test")
@@ -57,10 +56,10 @@ def draw_items(files: SetFiles, share: float, seed: int) -> frozenset[str]:
         UserError: the share leaves nothing out, or nothing in.
     """
     items = sorted({item for _, item, _ in files.interactions()})
-    count = round(share * len(items))
-    if not 0 < count < len(items):
-        raise UserError(f"--share {share}: that is {count} of the {len(items)} items of {files.name}")
-    return frozenset(np.random.default_rng(seed).permutation(items)[:count].tolist())
+    _, _, out = drawn(items, [1 - share, 0, share], seed)
+    if not 0 < len(out) < len(items):
+        raise UserError(f"--share {share}: that is {len(out)} of the {len(items)} items of {files.name}")
+    return frozenset(out)
 
 
 def write_without(files: SetFiles, items: frozenset[str], folder: Path) -> None:

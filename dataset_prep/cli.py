@@ -80,6 +80,8 @@ def _run(given: Sequence[str], prog: str) -> int:
     asked = next((argument for argument in given if not argument.startswith("-")), None)
     arguments = build_parser(asked, prog).parse_args(given)
     name = arguments.name if arguments.name is not None else arguments.set
+    if name is None:
+        raise UserError("--name is missing: what the data set is called")
     if arguments.makes:
         check_set_name(name)
     folder = arguments.out / name

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from recbole_mmm4rec.base import openmp
 
@@ -26,6 +27,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _PATHS))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors this small lose more to handing over than they win
+settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing
+settings.load_profile("any machine")
 openmp.rest_soon()  # what a test does with two threads shall not wait awake
 
 

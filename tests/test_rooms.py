@@ -34,7 +34,7 @@ ROOMS: dict[str, str] = {
     "recommend": "base settings network network.ops scoring features encoders data model_folder run",
     "export": "base network network.ops model_folder recommend",
     "serve": "base model_folder recommend",
-    "compare": "base settings scoring training run",
+    "compare": "base settings scoring data training run",
     "tune": "base settings training run",
     "plugin": "base settings features data compat run",
     "commands": "base network.ops compat transfer",

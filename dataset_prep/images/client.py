@@ -1,4 +1,4 @@
-"""Fetches one picture from an address that nobody here chose: bounded, patient, and only from public hosts."""
+"""Fetches one thing from an address that nobody here chose: bounded, patient, and only from public hosts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urljoin
 
 import urllib3
@@ -24,6 +26,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = {"User-Agent": "recbole-mmm4rec", "Accept": "image/*", "Accept-Encoding": "identity"}
 # It logs headers that are none as a warning with a traceback; what becomes of the picture stands in the report.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
+T = TypeVar("T")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -61,8 +64,8 @@ class FetchLimits:
     allow_private: bool = False
 
 
-class PictureClient:
-    """Fetches by HTTP and HTTPS; safe to use from several threads.
+class Client:
+    """Asks by HTTP and HTTPS; safe to use from several threads.
 
     Every name is resolved here, its addresses are checked, and the connection goes to a checked address: a name that
     resolves to something else a moment later gains nothing. Proxies of the environment are not used for this reason.
@@ -85,18 +88,15 @@ class PictureClient:
         """Ends waits between tries; what is under way fails within half a second."""
         self._stopped.set()
 
-    def get(self, url: str) -> bytes:
-        """The body of a response.
-
-        Args:
-            url: http or https.
+    def patiently(self, once: Callable[[], T]) -> T:
+        """What a try gives, after further tries where that may help.
 
         Raises:
-            FetchError: nothing came within the limits, or the address is not to be asked.
+            FetchError: of the last try.
         """
         for attempt in range(self._limits.retries + 1):
             try:
-                return self._follow(url)
+                return once()
             except FetchError as error:
                 if not error.passing or attempt == self._limits.retries or self._stopped.is_set():
                     raise
@@ -104,16 +104,26 @@ class PictureClient:
                 self._stopped.wait(min(wait, LONGEST_WAIT))
         raise AssertionError("the last try returns or raises")
 
-    def _follow(self, url: str) -> bytes:
+    def follow(self, url: str, headers: Mapping[str, str], take: Callable[[urllib3.BaseHTTPResponse], T]) -> T:
+        """What is taken from the response at the end of all redirects.
+
+        Args:
+            url: http or https.
+            headers: of the request.
+            take: reads a response, whose body it must not decode.
+
+        Raises:
+            FetchError: nothing came within the limits, or the address is not to be asked.
+        """
         self._deadline.at = time.monotonic() + self._limits.timeout
         for _ in range(MAX_REDIRECTS + 1):
             parts = _parse(url)
             try:
-                response = self._open(parts)
+                response = self._open(parts, headers)
                 try:
                     location = response.headers.get("Location")
                     if response.status not in REDIRECTS or location is None:
-                        return self._body(response)
+                        return take(response)
                     url = _join(parts.url, location)
                 finally:
                     response.close()
@@ -125,7 +135,7 @@ class PictureClient:
                 raise FetchError(_in_words(error), passing=True) from None
         raise FetchError(f"more than {MAX_REDIRECTS} redirects")
 
-    def _open(self, parts: Url) -> urllib3.BaseHTTPResponse:
+    def _open(self, parts: Url, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         assert parts.host is not None  # checked by _parse
         host, secure = parts.host.strip("[]"), parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
@@ -139,7 +149,7 @@ class PictureClient:
                 return pool.urlopen(
                     "GET",
                     parts.request_uri,
-                    headers={**HEADERS, "Host": parts.netloc or parts.host},
+                    headers={**headers, "Host": parts.netloc or parts.host},
                     timeout=Timeout(connect=left / (len(addresses) - position + 1), read=left),
                     retries=False,
                     redirect=False,
@@ -151,22 +161,9 @@ class PictureClient:
                     raise
         raise AssertionError("a name has at least one address")
 
-    def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        if response.status != 200:
-            retry_after = response.headers.get("Retry-After", "")
-            wait = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
-            raise FetchError(f"HTTP {response.status}", response.status == 429 or response.status >= 500, wait)
-        too_large = FetchError(f"more than {self._limits.max_bytes:,} bytes")
-        length = response.headers.get("Content-Length", "")
-        if length.isascii() and length.isdigit() and int(length[:20]) > self._limits.max_bytes:
-            raise too_large
-        body = bytearray()
-        # Undecoded: a few kilobytes of gzip could swell to gigabytes.
-        while chunk := response.read1(CHUNK, decode_content=False):
-            body += chunk
-            if len(body) > self._limits.max_bytes:
-                raise too_large
-        return bytes(body)
+    def patience(self) -> None:
+        """Give what comes next the time of a response once more, since something has come."""
+        self._deadline.at = time.monotonic() + self._limits.timeout
 
     def _resolve(self, host: str, port: int) -> list[str]:
         known = self._addresses.get((host, port))
@@ -192,6 +189,43 @@ class PictureClient:
         before = time.monotonic()
         self._stopped.wait(max(0.0, start - before))
         return time.monotonic() - before
+
+
+class PictureClient(Client):
+    """Fetches what fits into memory."""
+
+    def get(self, url: str) -> bytes:
+        """The body of a response.
+
+        Args:
+            url: http or https.
+
+        Raises:
+            FetchError: nothing came within the limits, or the address is not to be asked.
+        """
+        return self.patiently(lambda: self.follow(url, HEADERS, self._body))
+
+    def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        refuse(response)
+        too_large = FetchError(f"more than {self._limits.max_bytes:,} bytes")
+        length = response.headers.get("Content-Length", "")
+        if length.isascii() and length.isdigit() and int(length[:20]) > self._limits.max_bytes:
+            raise too_large
+        body = bytearray()
+        # Undecoded: a few kilobytes of gzip could swell to gigabytes.
+        while chunk := response.read1(CHUNK, decode_content=False):
+            body += chunk
+            if len(body) > self._limits.max_bytes:
+                raise too_large
+        return bytes(body)
+
+
+def refuse(response: urllib3.BaseHTTPResponse, wanted: int = 200) -> None:
+    """Raise a :class:`FetchError` for a response of another status than the one that was wanted."""
+    if response.status != wanted:
+        retry_after = response.headers.get("Retry-After", "")
+        wait = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
+        raise FetchError(f"HTTP {response.status}", response.status == 429 or response.status >= 500, wait)
 
 
 def is_public(address: str) -> bool:

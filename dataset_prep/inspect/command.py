@@ -25,6 +25,7 @@ from dataset_prep.inspect.stats import (
 )
 from dataset_prep.inspect.vectors import NearDuplicates, StoredVectors, Vectors, near_duplicates, nearest
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.tied_times import told
 from recbole_mmm4rec.encoders.pictures import need_pillow
 
 NEAR = 0.98  # cosine from which on two items are near duplicates
@@ -112,6 +113,7 @@ def _counts(activity: Activity, tokens: Sequence[str]) -> Facts:
         ("interactions of a user", spread(activity.by_user)),
         ("interactions of an item", spread(by_item)),
         ("time", time_span(activity.first, activity.last)),
+        ("ties in time", told(activity.tied) if activity.tied else "none"),
     ]
     if unknown:
         facts.append(("items missing from the .item file", f"{unknown:,}"))

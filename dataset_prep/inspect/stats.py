@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from dataset_prep.inspect.vectors import ArrayVectors
 from recbole_mmm4rec.base.atomic_files import line_of
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import hash_file
+from recbole_mmm4rec.base.tied_times import tied_share
 from recbole_mmm4rec.encoders.pictures import BadPictureError, read_picture
 
 OLDEST_DATE = 100_000_000  # 1973; smaller numbers are positions in a history
@@ -35,12 +37,14 @@ class Activity:
         by_user: (users,) interactions of each, ascending.
         by_item: interactions of each item, by token.
         first, last: lowest and highest time stamp; NaN without interactions.
+        tied: share of the interactions at the time of the one before of the same user.
     """
 
     by_user: np.ndarray
     by_item: Counter[str]
     first: float
     last: float
+    tied: float = 0.0
 
     @property
     def interactions(self) -> int:
@@ -57,6 +61,8 @@ def read_activity(files: SetFiles) -> Activity:
     users: Counter[str] = Counter()
     items: Counter[str] = Counter()
     first, last = math.inf, -math.inf
+    numbers: dict[str, int] = {}
+    who, when = array("q"), array("d")
     for row, (user, item, text) in enumerate(files.interactions()):
         users[user] += 1
         items[item] += 1
@@ -68,8 +74,14 @@ def read_activity(files: SetFiles) -> Activity:
             line = line_of(files.file("inter"), row)
             raise UserError(f"{files.file('inter')} line {line}: timestamp {text!r} is no finite number; correct it")
         first, last = min(first, time), max(last, time)
+        who.append(numbers.setdefault(user, len(numbers)))
+        when.append(time)
     by_user = np.sort(np.fromiter(users.values(), dtype=np.int64, count=len(users)))
-    return Activity(by_user, items, first, last) if users else Activity(by_user, items, math.nan, math.nan)
+    if not users:
+        return Activity(by_user, items, math.nan, math.nan)
+    of_row, times = np.array(who), np.array(when)
+    order = np.lexsort((times, of_row))
+    return Activity(by_user, items, first, last, tied_share(of_row[order], times[order]))
 
 
 def spread(counts: np.ndarray) -> str:

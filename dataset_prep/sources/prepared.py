@@ -12,9 +12,11 @@ from dataset_prep.filters.filters import Step
 from dataset_prep.filters.interactions import Interactions
 from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.tied_times import MANY, tied_share, told
 
 ITEM_HEADER = "item_id:token\ttext:token_seq"
 IMAGE_COLUMN = "image:token"
+TIED = "interactions_at_the_time_of_the_one_before"
 WITH_IMAGE = "items_with_image"  # told also when there are none
 
 
@@ -88,6 +90,7 @@ def write_set(
     force: bool,
     steps: Sequence[Step] = (),
     notes: Sequence[str] = (),
+    tied: int | None = None,
 ) -> Prepared:
     """Puts the files of a data set in place.
 
@@ -100,6 +103,7 @@ def write_set(
         force: replace another set of this name.
         steps: what the filters removed.
         notes: what else the screen should say.
+        tied: interactions at the time of the one before, where that is known.
 
     Raises:
         UserError: nothing is left to write, or another set of this name is there and ``force`` is False.
@@ -114,6 +118,8 @@ def write_set(
         "counts": counts,
         "share_of_items_with_text": round(share, 6),
     }
+    if tied is not None:
+        record[TIED] = tied
     if steps:
         record["removed_by_filters"] = [asdict(step) for step in steps]
     changed = publish(out / name, name, files, record, force)
@@ -152,6 +158,7 @@ def write_interactions_and_texts(
         UserError: nothing is left to write, or another set of this name is there and ``force`` is False.
     """
     items = log.items if steps else sorted(texts.keys() | set(log.items))
+    tied = tied_share(log.user, log.time)
     all_counts = {
         "users": len(log.users),
         "items": len(items),
@@ -164,8 +171,10 @@ def write_interactions_and_texts(
     }
     if images is not None:
         all_counts[WITH_IMAGE] = sum(bool(images.get(item)) for item in items)
+    if tied >= MANY:
+        notes = [*notes, told(tied, "of equal times the order of item ids")]
     files = {"inter": log.lines(), "item": _item_lines(items, texts, images, kept or {})}
-    return write_set(out, name, origin, files, all_counts, force, steps, notes)
+    return write_set(out, name, origin, files, all_counts, force, steps, notes, round(tied * len(log.user)))
 
 
 def _item_lines(

@@ -60,12 +60,14 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
     comparison = read_comparison(packaged(chosen.config), chosen.only)  # before anything slow is imported
     check_installed(("matplotlib",), "bench")
 
+    from recbole_mmm4rec.compare.groups import grouped
+    from recbole_mmm4rec.compare.orders import orders
     from recbole_mmm4rec.compare.plan import Plan
     from recbole_mmm4rec.compare.published_rows import rows_for
     from recbole_mmm4rec.compare.records import Records
     from recbole_mmm4rec.compare.results import collect
     from recbole_mmm4rec.compare.runs import Runner
-    from recbole_mmm4rec.compare.tables import markdown
+    from recbole_mmm4rec.compare.tables import markdown, orders_markdown
     from recbole_mmm4rec.compare.write import write_report, write_results
 
     plan = Plan(comparison, chosen.data.resolve())
@@ -76,10 +78,14 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
         if not chosen.no_run:
             Runner(plan, records, out, chosen.jobs, chosen.retry_failed).run()
         tables = collect(plan, records, out)
-        write_results(plan, records, tables, quoted, out)
-        write_report(plan, tables, quoted, out, command)
-    for table in tables:
-        print(markdown(table, quoted[table.shop.name]))
+        found = [(table, grouped(table, out) if comparison.beyond else []) for table in tables]
+        changes = orders(tables)
+        write_results(plan, records, found, quoted, changes, out)
+        write_report(plan, found, quoted, changes, out, command)
+    for table, groups in found:
+        print(markdown(table, quoted[table.shop.name], groups))
+    if changes:
+        print(orders_markdown(changes))
     print(f"written: {out / 'report.html'}, and beside it table.md, table.tex, results.csv, users.parquet, plots")
     return 1 if any(cell.errors for table in tables for cell in table.cells) else 0
 

@@ -12,7 +12,8 @@ from recbole.utils import ModelType, get_model
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.json_lines import check_fields, is_table, is_text, list_of, read_line
 from recbole_mmm4rec.base.texts import check_set_name
-from recbole_mmm4rec.compare.config import METRICS
+from recbole_mmm4rec.compare.file_settings import METRICS
+from recbole_mmm4rec.data.protocols import SPLITS, split_of
 
 
 def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) -> set[str]:
@@ -41,16 +42,29 @@ def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) ->
 
 
 def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
-    """Refuse users whom sequential models do not test and others do: those with two interactions.
+    """Refuse users whom only some of the models can be tested on.
+
+    Under leave-one-out these are users with two interactions, whom sequential models do not test and others do.
+    Where users are held out of training, a model without histories knows nothing of those that it is asked about; Pop
+    asks nothing of a user.
 
     Args:
         dataset: RecBole's data set, after its filters; name: its name.
         models: name of a row to its model.
 
     Raises:
-        UserError: there are such users, and models of both kinds.
+        UserError: there are such users, and such models.
     """
     others = [row for row, model in models.items() if get_model(model).type != ModelType.SEQUENTIAL]
+    split = (split_of(dataset.config) or ("leave_one_out", ()))[0]
+    unknowing = [row for row in others if models[row] not in ("Pop", "Random")]
+    if split == "cold_users" and unknowing:
+        raise UserError(
+            f"model {unknowing[0]!r} on {name!r}: users are held out of training, and {models[unknowing[0]]} has no "
+            "history to know them by; leave the row out there (`only:`), or take sequential models and Pop"
+        )
+    if split != "leave_one_out":
+        return
     count = int((np.bincount(np.asarray(dataset.inter_feat[dataset.uid_field])) == 2).sum())
     if count and 0 < len(others) < len(models):
         raise UserError(
@@ -60,7 +74,7 @@ def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
 
 
 def check_protocol(config: Any, dataset: str) -> None:
-    """One target a user, ranked among all items: what per-user ranks and tests need.
+    """Targets one at a time, ranked among all items: what per-user ranks and tests need.
 
     Args:
         config: RecBole's configuration under the protocol; dataset: its name, for messages.
@@ -70,10 +84,17 @@ def check_protocol(config: Any, dataset: str) -> None:
     """
     given = config["eval_args"]
     split, modes = given["split"], given["mode"]
-    if split != {"LS": "valid_and_test"} or set(modes.values() if isinstance(modes, dict) else [modes]) != {"full"}:
+    if "TS" in split:
+        raise UserError(
+            f"eval_args on {dataset!r}: split={split}: RecBole's TS has one moment, where the test begins, and "
+            f"validates on each user's latest before it; for points in time that are the same for all write "
+            f"{{global_time: {split['TS']}}}"
+        )
+    other = split != {"LS": "valid_and_test"} and not set(split) <= set(SPLITS)
+    if other or set(modes.values() if isinstance(modes, dict) else [modes]) != {"full"}:
         raise UserError(
             f"eval_args on {dataset!r}: split={split}, mode={modes}: a comparison leaves one item out and ranks all: "
-            "split {'LS': 'valid_and_test'}, mode full, order TO"
+            f"split {{'LS': 'valid_and_test'}}, mode full, order TO; or splits by {', '.join(SPLITS)}"
         )
     if given["order"] != "TO":
         raise UserError(

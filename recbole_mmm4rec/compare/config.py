@@ -9,37 +9,50 @@ from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare.file_settings import beyond_of, check_protocol, model_settings, protocols_of, settings_in
 from recbole_mmm4rec.compare.located import Located, Place
 from recbole_mmm4rec.scoring.beside import named
-from recbole_mmm4rec.settings.keys import check_setting
 from recbole_mmm4rec.settings.models import model_names
-from recbole_mmm4rec.settings.registry import settings_of
-from recbole_mmm4rec.settings.setting import Counts
 
 _NEEDED = ("datasets", "models", "seeds")
 _LIMITS = ("max_seconds", "pretrain_max_seconds")
-_KEYS = ("title", *_NEEDED, *_LIMITS, "protocol", "published", "compare", "permutations", "anchors")
+_KEYS = (
+    "title",
+    *_NEEDED,
+    *_LIMITS,
+    "protocol",
+    "published",
+    "compare",
+    "permutations",
+    "anchors",
+    "protocols",
+    "beyond",
+)
 _DATA_SET_KEYS = ("name", "settings", "max_seconds")
 _MODEL_KEYS = ("name", "model", "settings", "datasets", "only", "pretrained", "search")
 _PRETRAINED_KEYS = ("dataset", "settings", "seed", "max_seconds")
-_DEVICES = ("gpu_id", "use_gpu")
-METRICS = ("hit", "ndcg", "mrr")
-"""Metrics of the rank of one target; others are not offered."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of the comparison.
+    """A data set of the comparison, under one protocol.
 
     Attributes:
-        name: the folder in the data path.
+        name: how its table is called: the folder, and behind it a protocol other than leave-one-out.
+        folder: in the data path.
         settings: protocol settings of this set, such as filters.
         max_seconds: seconds of training of each run on it; None for no limit.
     """
 
     name: str
+    folder: str
     settings: Mapping[str, Any]
     max_seconds: float | None
+
+    def under(self, protocol: str, settings: Mapping[str, Any]) -> DataSet:
+        """The same data set under a protocol that has these settings."""
+        name = f"{self.folder}-{protocol}" if settings else self.folder
+        return DataSet(name, self.folder, {**self.settings, **settings}, self.max_seconds)
 
 
 @dataclass(frozen=True)
@@ -67,8 +80,8 @@ class Row:
         name: what the row is called.
         model: RecBole's name of the model.
         settings: its settings.
-        by_dataset: data set to settings that come on top.
-        datasets: the data sets it runs on.
+        by_dataset: folder of a data set to settings that come on top.
+        datasets: folders of the data sets it runs on.
         pretrained: the training that comes first, or None.
         trials: settings that are tried, of which validation chooses; empty where nothing is searched.
     """
@@ -98,6 +111,7 @@ class ComparisonFile:
         published: names of published rows.
         compare: metrics that are tested for differences, lower case; empty for the metric of early stopping.
         permutations: sign flips and bootstrap samples of a test.
+        beyond: what is told beyond accuracy, names of RecBole's metrics.
         text: the file.
     """
 
@@ -109,6 +123,7 @@ class ComparisonFile:
     published: tuple[str, ...]
     compare: tuple[str, ...]
     permutations: int
+    beyond: tuple[str, ...]
     text: str
 
     def dataset(self, name: str) -> DataSet:
@@ -151,8 +166,13 @@ def read_comparison(path: str | Path, only: Iterable[str] = ()) -> ComparisonFil
     for name in only:
         if name not in [row.name for row in rows]:
             raise UserError(f"--only {name!r}: {file.path} has no model of that name; it has {_listed(rows)}")
-    protocol = _settings(file, ("protocol",), top.get("protocol"), "MMM4Rec")
-    _check_protocol(file, protocol, ("protocol",))
+    protocol = settings_in(file, ("protocol",), top.get("protocol"), "MMM4Rec")
+    protocols = protocols_of(file, ("protocols",), top.get("protocols"))
+    if protocols and any("eval_args" in given for given in (protocol, *(dataset.settings for dataset in datasets))):
+        file.fail(("protocols",), "protocols: they are values of eval_args; leave eval_args out elsewhere")
+    if protocols:
+        datasets = tuple(dataset.under(*given) for dataset in datasets for given in protocols.items())
+    check_protocol(file, protocol, ("protocol",))
     return ComparisonFile(
         title=str(top.get("title") or Path(path).stem),
         datasets=datasets,
@@ -165,6 +185,7 @@ def read_comparison(path: str | Path, only: Iterable[str] = ()) -> ComparisonFil
         ),
         compare=tuple(str(name).lower() for name in file.sequence(("compare",), top.get("compare"))),
         permutations=file.number(("permutations",), top.get("permutations", 10_000), 10_000),
+        beyond=beyond_of(file, ("beyond",), top.get("beyond")),
         text=file.text,
     )
 
@@ -186,9 +207,9 @@ def _check_twice(file: Located, key: str, names: list[str]) -> None:
 def _data_set(file: Located, place: Place, value: Any, limit: float | None) -> DataSet:
     part = {"name": value} if isinstance(value, str) else file.mapping(place, value, _DATA_SET_KEYS)
     name = file.name((*place, "name"), part.get("name"))
-    settings = _settings(file, (*place, "settings"), part.get("settings"), "MMM4Rec")
-    _check_protocol(file, settings, (*place, "settings"))
-    return DataSet(name, settings, _limit(file, (*place, "max_seconds"), part.get("max_seconds", limit)))
+    settings = settings_in(file, (*place, "settings"), part.get("settings"), "MMM4Rec")
+    check_protocol(file, settings, (*place, "settings"))
+    return DataSet(name, name, settings, _limit(file, (*place, "max_seconds"), part.get("max_seconds", limit)))
 
 
 def _row(file: Located, place: Place, value: Any, datasets: list[str], seed: int, limit: float | None) -> Row:
@@ -196,13 +217,13 @@ def _row(file: Located, place: Place, value: Any, datasets: list[str], seed: int
     model = file.name((*place, "model"), part.get("model"), model_names())
     by_dataset = file.mapping((*place, "datasets"), part.get("datasets"), datasets)
     only = file.sequence((*place, "only"), part.get("only")) or datasets
-    settings = _model_settings(file, (*place, "settings"), part.get("settings"), model)
+    settings = model_settings(file, (*place, "settings"), part.get("settings"), model)
     return Row(
         name=file.name((*place, "name"), part.get("name", named(model, settings))),
         model=model,
         settings=settings,
         by_dataset={
-            name: _model_settings(file, (*place, "datasets", name), changes, model)
+            name: model_settings(file, (*place, "datasets", name), changes, model)
             for name, changes in by_dataset.items()
         },
         datasets=tuple(file.name((*place, "only", at), name, datasets) for at, name in enumerate(only)),
@@ -221,7 +242,7 @@ def _pretraining(
         file.fail(place, f"pretrained: {model} cannot be pre-trained, only MMM4Rec can")
     return Pretraining(
         dataset=file.name((*place, "dataset"), part.get("dataset")),
-        settings=_model_settings(file, (*place, "settings"), part.get("settings"), model),
+        settings=model_settings(file, (*place, "settings"), part.get("settings"), model),
         seed=file.number((*place, "seed"), part.get("seed", seed), 0),
         max_seconds=_limit(file, (*place, "max_seconds"), part.get("max_seconds", limit)),
     )
@@ -235,10 +256,10 @@ def _trials(file: Located, place: Place, value: Any, model: str) -> tuple[Mappin
         grid = {key: file.sequence((*place, key), values) for key, values in file.mapping(place, value).items()}
         trials = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
         for trial in trials:
-            _model_settings(file, place, trial, model)
+            model_settings(file, place, trial, model)
         return tuple(trials)
     return tuple(
-        _model_settings(file, (*place, at), trial, model) for at, trial in enumerate(file.sequence(place, value))
+        model_settings(file, (*place, at), trial, model) for at, trial in enumerate(file.sequence(place, value))
     )
 
 
@@ -256,49 +277,3 @@ def _check_budgets(file: Located, rows: tuple[Row, ...], values: list[Any]) -> N
                 f"{row.name!r} has {len(row.trials)} trials, others {wanted}: all models get the same number; "
                 "write `search: none` for a model that has nothing to choose",
             )
-
-
-def _settings(file: Located, place: Place, value: Any, model: str) -> dict[str, Any]:
-    settings = file.mapping(place, value)
-    for key, given in settings.items():
-        check_setting(key, given, model, file.where((*place, key)))
-    return settings
-
-
-def _model_settings(file: Located, place: Place, value: Any, model: str) -> dict[str, Any]:
-    settings = _settings(file, place, value, model)
-    for key in settings:
-        counts = _counts(key, model)
-        if key in ("pretrained", "stage"):
-            file.fail((*place, key), f"{key}: write it as `pretrained:` of the model, beside its settings")
-        if counts & Counts.COMMAND:
-            _refuse_what_the_command_sets(file, place, key)
-        if counts & (Counts.PROTOCOL | Counts.ELSEWHERE):
-            file.fail((*place, key), f"{key} belongs to all models alike: set it under protocol or datasets")
-    return settings
-
-
-def _check_protocol(file: Located, settings: Mapping[str, Any], place: Place) -> None:
-    for key, value in settings.items():
-        counts = _counts(key, "MMM4Rec")
-        if counts & Counts.COMMAND:
-            _refuse_what_the_command_sets(file, place, key)
-        if key == "load_col" and (not isinstance(value, dict) or set(value) != {"inter"}):
-            file.fail((*place, key), f"load_col: {value}: a comparison loads columns of interactions (inter) alone")
-        if not counts & Counts.PROTOCOL:
-            file.fail((*place, key), f"{key}: it is a setting of models, not of the protocol")
-        if key == "metrics":
-            for name in value if isinstance(value, list) else [value]:
-                if str(name).lower() not in METRICS:
-                    file.fail((*place, key), f"metrics: {name!r} is none of Hit, NDCG, MRR")
-
-
-def _refuse_what_the_command_sets(file: Located, place: Place, key: str) -> None:
-    if key in _DEVICES:
-        file.fail((*place, key), f"{key}: say it in the environment, CUDA_VISIBLE_DEVICES=0 or, for none, empty")
-    file.fail((*place, key), f"{key}: the command sets it")
-
-
-def _counts(key: str, model: str) -> Counts:
-    found = settings_of(model).get(key)
-    return Counts.NOTHING if found is None else found.counts

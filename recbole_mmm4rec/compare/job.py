@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from recbole_mmm4rec.compare.file_settings import LEAVE_ONE_OUT
+from recbole_mmm4rec.compare.targets import Targets
 from recbole_mmm4rec.run.identity import identity
 
 
@@ -19,6 +21,8 @@ class Shop:
         statistics: ``users``, ``items``, ``interactions`` after filters.
         protocol: the settings that every model shares, plain values.
         valid_metric: that of early stopping, lower case.
+        folder: of the data set; "" where it is the name.
+        targets: who is asked for what in the test; None where that is not known.
     """
 
     name: str
@@ -26,6 +30,14 @@ class Shop:
     statistics: Mapping[str, int]
     protocol: Mapping[str, Any]
     valid_metric: str
+    folder: str = ""
+    targets: Targets | None = None
+
+    @property
+    def split(self) -> tuple[str, Any]:
+        """Name and shares of the protocol: ``leave_one_out`` with None, or one of ours."""
+        ((name, value),) = self.protocol.get("eval_args", {"split": {"LS": None}})["split"].items()
+        return (LEAVE_ONE_OUT, None) if name == "LS" else (name, value)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from recbole_mmm4rec.compare.checks import check_protocol, check_users, parts_of
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
 from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.records import Record, Records
+from recbole_mmm4rec.compare.targets import targets_of
 from recbole_mmm4rec.run.baselines import PROTOCOL, check_comparable, protocol
 from recbole_mmm4rec.run.build import check_data_files, make_config, refused, same_devices
 from recbole_mmm4rec.run.identity import NOT_RESOLVED, OF_THE_MACHINE, data_mark, resolved
@@ -49,24 +50,27 @@ class Plan:
     def cells(self) -> Iterator[tuple[Row, str]]:
         """Every row with each of its data sets, data set by data set."""
         for dataset in self.comparison.datasets:
-            yield from ((row, dataset.name) for row in self.comparison.rows if dataset.name in row.datasets)
+            yield from ((row, dataset.name) for row in self.comparison.rows if dataset.folder in row.datasets)
 
     def _given(self, dataset: str) -> dict[str, Any]:
         given = {"data_path": str(self.data_path), "metric_decimal_place": 15}
-        own = next((found.settings for found in self.comparison.datasets if found.name == dataset), {})
+        listed = sorted(self.comparison.datasets, key=lambda found: found.name != dataset)  # the very one first
+        own = next((found.settings for found in listed if dataset in (found.name, found.folder)), {})
         settings = plain({**given, **self.comparison.protocol, **own})
         if settings.get("feature_path"):
             settings["feature_path"] = str(Path(settings["feature_path"]).resolve())  # runs start in other folders
         return settings
 
     def _shop(self, name: str) -> Shop:
-        config = make_config("SASRec", name, config_dict={**_shared_defaults(), **self._given(name)})
+        folder = self.comparison.dataset(name).folder
+        config = make_config("SASRec", folder, config_dict={**_shared_defaults(), **self._given(name)})
         check_protocol(config, name)
         check_data_files(config)
         init_seed(config["seed"], config["reproducibility"])
         with refused((ValueError, NotImplementedError)):
             dataset = create_dataset(config)
         rows = [row for row, of in self.cells() if of == name]
+        targets = targets_of(dataset)
         check_users(dataset, name, {row.name: row.model for row in rows})
         counts = {"users": dataset.user_num - 1, "items": dataset.item_num - 1, "interactions": dataset.inter_num}
         shared = {key: value for key, value in protocol(config).items() if key not in OF_THE_MACHINE}
@@ -75,7 +79,7 @@ class Plan:
         for metric in self.comparison.compare:
             if metric not in offered:
                 raise UserError(f"compare: {metric!r} is not among the metrics {', '.join(offered)} of {name!r}")
-        return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower())
+        return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower(), folder, targets)
 
     def _source(self, row: Row) -> tuple[str, str]:
         """The fingerprint of a data set for pre-training, and that of its settings, which are checked."""
@@ -97,10 +101,11 @@ class Plan:
     def _check(self, row: Row, dataset: str) -> None:
         """Let RecBole read the settings of a row before anything runs."""
         shared = plain({**self.shops[dataset].protocol, "data_path": str(self.data_path)})
+        folder = self.comparison.dataset(dataset).folder
         for trial in row.trials or ({},):
-            settings = plain({**row.settings_on(dataset), **trial})
+            settings = plain({**row.settings_on(folder), **trial})
             try:
-                config = make_config(row.model, dataset, config_dict={**shared, **settings})
+                config = make_config(row.model, folder, config_dict={**shared, **settings})
                 check_comparable([row.model], config)
                 mark = resolved(config.final_config_dict, NOT_RESOLVED)
                 self._resolved[_cell_key(row, dataset, trial)] = mark
@@ -136,13 +141,13 @@ class Plan:
             row, dataset, seed: which.
             trial: settings on top of the row's.
         """
-        first, shop = self.pretraining(row), self.shops[dataset]
+        first, shop, folder = self.pretraining(row), self.shops[dataset], self.comparison.dataset(dataset).folder
         return Job(
             label=", ".join([f"{row.name} on {dataset}", f"seed {seed}", *(f"{key} {trial[key]}" for key in trial)]),
             kind="run",
-            dataset=dataset,
+            dataset=folder,
             model=row.model,
-            settings=plain({**row.settings_on(dataset), **trial}),
+            settings=plain({**row.settings_on(folder), **trial}),
             seed=seed,
             max_seconds=self.comparison.dataset(dataset).max_seconds,
             protocol=shop.protocol,

@@ -107,6 +107,8 @@ def _check(record: Record) -> None:
         check_fields(entry, _VALIDATED)
     if record["kind"] == "run":
         check_fields(record, _TESTED)
+        if "beyond" in record:  # runs of before have none
+            check_fields(record, {"beyond": _METRICS})
         _check_metrics(record)
 
 

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from recbole_mmm4rec.compare.groups import Groups
+from recbole_mmm4rec.compare.orders import Order
+from recbole_mmm4rec.compare.protocol_words import metric_name, statistics_line
 from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.results import Table
 from recbole_mmm4rec.compare.tables import (
     COSTS,
+    beyond_line,
+    beyond_rows,
     comparison_row,
     costs,
     figure,
     graded,
+    groups_line,
+    groups_rows,
     legend,
     measured,
-    metric_name,
     notes,
+    orders_line,
+    orders_rows,
     row_name,
-    statistics_line,
     tests_line,
 )
 
@@ -52,21 +60,33 @@ code { overflow-wrap: anywhere; }
 """
 
 
+@dataclass(frozen=True)
+class Section:
+    """A table on the page.
+
+    Attributes:
+        table: with its runs.
+        groups: its targets in groups.
+        quoted: published rows.
+        convergence, by_groups: SVG, or None.
+    """
+
+    table: Table
+    groups: Sequence[Groups] = ()
+    quoted: Sequence[Published] = ()
+    convergence: bytes | None = None
+    by_groups: bytes | None = None
+
+
 def page(
-    title: str,
-    tables: Sequence[Table],
-    quoted: Mapping[str, Sequence[Published]],
-    plots: Mapping[str, bytes],
-    facts: Mapping[str, str],
-    configuration: str,
+    title: str, sections: Sequence[Section], changes: Sequence[Order], facts: Mapping[str, str], configuration: str
 ) -> str:
     """The whole page.
 
     Args:
         title: its heading.
-        tables: one for each data set.
-        quoted: data set to published rows.
-        plots: data set to the SVG of its convergence.
+        sections: one for each table.
+        changes: of the order of models between protocols.
         facts: what there is to say about machine, programs and command.
         configuration: the comparison file.
     """
@@ -79,8 +99,13 @@ def page(
     _add(head, "style", STYLE)
     body = ET.SubElement(html, "body")
     _add(body, "h1", title)
-    for table in tables:
-        _section(body, table, quoted[table.shop.name], plots.get(table.shop.name))
+    for section in sections:
+        _section(body, section)
+    if changes:
+        _add(body, "h2", "Protocols")
+    for change in changes:
+        _add(body, "p", orders_line(change))
+        _grid(body, *orders_rows(change))
     _add(body, "h2", "How this was made")
     listed = ET.SubElement(body, "dl")
     for name, fact in facts.items():
@@ -97,9 +122,10 @@ def _add(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Eleme
     return element
 
 
-def _section(body: ET.Element, table: Table, quoted: Sequence[Published], plot: bytes | None) -> None:
+def _section(body: ET.Element, section: Section) -> None:
+    table, quoted = section.table, section.quoted
     _add(body, "h2", table.shop.name)
-    _add(body, "p", statistics_line(table))
+    _add(body, "p", statistics_line(table.shop))
     _metrics(body, table, quoted)
     _add(body, "p", legend(table, bool(quoted)), class_="dim")
     remarks = notes(table)
@@ -109,18 +135,31 @@ def _section(body: ET.Element, table: Table, quoted: Sequence[Published], plot: 
             _add(listed, "li", remark)
     _add(body, "h3", "What it took")
     _grid(body, ["", *COSTS], [[row_name(cell), *costs(cell)] for cell in table.cells])
+    if table.beyond:
+        _add(body, "h3", "Beyond accuracy")
+        _add(body, "p", beyond_line(table), class_="dim")
+        _grid(body, ["", *map(metric_name, table.beyond)], beyond_rows(table))
+    for found in section.groups:
+        _add(body, "p", groups_line(found))
+        _grid(body, *groups_rows(found))
+    if section.by_groups is not None:
+        _image(body, section.by_groups, f"Test metric of each model on {table.shop.name} by group of targets")
     if table.comparisons:
         _add(body, "h3", "Differences")
         _add(body, "p", tests_line(table), class_="dim")
         head = ["minus", "metric", "difference", "95 % interval", "p", "p (Holm)"]
         _grid(body, head, [comparison_row(found) for found in table.comparisons], "tests")
-    if plot is not None:
+    if section.convergence is not None:
         _add(body, "h3", "Convergence")
-        source = "data:image/svg+xml;base64," + base64.b64encode(plot).decode()
         alt = f"Validation metric of each model on {table.shop.name} against epochs and seconds"
-        frame = ET.SubElement(body, "div", {"class": "wide"})  # on a phone it is as large, and scrolls
-        ET.SubElement(frame, "img", {"class": "plot", "src": source, "alt": alt})
+        _image(body, section.convergence, alt)
         _add(body, "p", "The first seed in full colour, the others pale.", class_="dim")
+
+
+def _image(body: ET.Element, plot: bytes, alt: str) -> None:
+    source = "data:image/svg+xml;base64," + base64.b64encode(plot).decode()
+    frame = ET.SubElement(body, "div", {"class": "wide"})  # on a phone it is as large, and scrolls
+    ET.SubElement(frame, "img", {"class": "plot", "src": source, "alt": alt})
 
 
 def _metrics(body: ET.Element, table: Table, quoted: Sequence[Published]) -> None:

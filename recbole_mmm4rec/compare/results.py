@@ -20,7 +20,7 @@ from recbole_mmm4rec.compare.records import Record, Records
 from recbole_mmm4rec.compare.runs import users_file
 from recbole_mmm4rec.compare.statistics import holm, sign_flip_test
 from recbole_mmm4rec.scoring.intervals import bootstrap_interval
-from recbole_mmm4rec.training.user_ranks import user_metric
+from recbole_mmm4rec.training.user_ranks import mean_by_user, user_metric
 
 _RANKS = pa.schema([("user", pa.string()), ("rank", pa.int32())])
 
@@ -99,11 +99,13 @@ class Table:
         shop: the data set.
         cells: in the order of the file.
         comparisons: metric by metric.
+        beyond: what is told beyond accuracy, such as ``giniindex@10``, cut by cut.
     """
 
     shop: Shop
     cells: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
+    beyond: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> list[str]:
@@ -131,7 +133,8 @@ def collect(plan: Plan, records: Records, out: Path) -> list[Table]:
     for name, shop in plan.shops.items():
         cells = tuple(_cell(plan, row, dataset, records) for row, dataset in plan.cells() if dataset == name)
         _check_same_targets(name, cells)
-        tables.append(Table(shop, cells, tuple(_compare_all(plan, shop, cells, out))))
+        beyond = tuple(f"{metric.lower()}@{k}" for metric in plan.comparison.beyond for k in shop.protocol["topk"])
+        tables.append(Table(shop, cells, tuple(_compare_all(plan, shop, cells, out)), beyond))
     return tables
 
 
@@ -184,7 +187,14 @@ def read_ranks(out: Path, record: Record) -> pa.Table:
 
 
 def user_values(out: Path, cell: Cell, metric: str) -> np.ndarray:
-    """(U,) float64: the metric of each user, averaged over seeds, in the order of user tokens."""
+    """(U,) float64: the metric of each user, averaged over the user's targets and over seeds, in the order of user
+    tokens."""
+    found = read_ranks(out, cell.records[0])["user"].to_numpy(zero_copy_only=False).astype(str)
+    return mean_by_user(target_values(out, cell, metric), found)
+
+
+def target_values(out: Path, cell: Cell, metric: str) -> np.ndarray:
+    """(T,) float64: the metric of each target, averaged over seeds, in the order of users' files."""
     values = [user_metric(read_ranks(out, record)["rank"].to_numpy(), metric) for record in cell.records]
     mean: np.ndarray = np.mean(values, axis=0)
     return mean

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from recbole_mmm4rec.compare.groups import KINDS, Groups
+from recbole_mmm4rec.compare.orders import Order
+from recbole_mmm4rec.compare.protocol_words import metric_name, several, statistics_line
 from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.records import Record
 from recbole_mmm4rec.compare.results import Cell, Comparison, Table
 
-NAMES = {"hit": "Hit", "ndcg": "NDCG", "mrr": "MRR"}
 COSTS = ("parameters", "best epoch", "s an epoch", "s of training", "peak MiB")
 Style = Callable[[str], str]
-
-
-def metric_name(metric: str) -> str:
-    """``hit@10`` as it is written in tables, ``Hit@10``."""
-    name, _, cut = metric.partition("@")
-    return f"{NAMES[name]}@{cut}"
 
 
 def figure(value: float) -> str:
@@ -68,21 +64,6 @@ def graded(table: Table, metric: str, best: Style, second: Style, texts: dict[st
     return marked
 
 
-def statistics_line(table: Table) -> str:
-    """What every table says first: the data set, its counts after filters, and how models are judged."""
-    shop = table.shop
-    users, items, count = (f"{shop.statistics[key]:,}" for key in ("users", "items", "interactions"))
-    fast = " RecBole's models were computed with fast_cpu." if shop.protocol.get("fast_cpu") else ""
-    candidates = "items of interactions" if shop.protocol.get("candidates") != "all" else "all items"
-    return (
-        f"{shop.name}: {users} users, {items} items, {count} interactions after filters "
-        f"(fingerprint {shop.fingerprint}). The last item of each user is the test, the last but one validation; "
-        f"ranked among all {candidates}, the history not masked; at most {shop.protocol['MAX_ITEM_LIST_LENGTH']} "
-        f"items of history; more than {shop.protocol['stopping_step']} validations in a row without a better "
-        f"{metric_name(shop.valid_metric)} end a training.{fast}"
-    )
-
-
 def notes(table: Table) -> list[str]:
     """Remarks below a table."""
     found = []
@@ -116,14 +97,14 @@ def _place(record: Record) -> str:
     return f"{record['threads']} threads of {environment.get('processor', 'a processor')}, {card}"
 
 
-def markdown(table: Table, published: Sequence[Published]) -> str:
-    """The Markdown of a table: metrics, costs, published rows, tests."""
+def markdown(table: Table, published: Sequence[Published], groups: Sequence[Groups] = ()) -> str:
+    """The Markdown of a table: metrics, costs, published rows, what is asked for beyond accuracy, tests."""
     metrics = table.metrics
     columns = {}
     for metric in metrics:
         texts = {cell.row.name: measured(cell, metric) for cell in table.cells}
         columns[metric] = graded(table, metric, "**{}**".format, "<u>{}</u>".format, texts)
-    lines = [f"## {table.shop.name}", "", statistics_line(table), ""]
+    lines = [f"## {table.shop.name}", "", statistics_line(table.shop), ""]
     lines += _markdown_table(
         ["", *(metric_name(metric) for metric in metrics), *COSTS],
         [
@@ -141,11 +122,77 @@ def markdown(table: Table, published: Sequence[Published]) -> str:
     )
     lines += ["", legend(table, bool(published))]
     lines += ["", *(f"- {note}" for note in notes(table))] if notes(table) else []
+    if table.beyond:
+        lines += ["", beyond_line(table), ""]
+        lines += _markdown_table(["", *map(metric_name, table.beyond)], beyond_rows(table))
+    for found in groups:
+        lines += ["", groups_line(found), "", *_markdown_table(*groups_rows(found))]
     if table.comparisons:
         lines += ["", tests_line(table), ""]
         head = ["minus", "metric", "difference", "95 % interval", "p", "p (Holm)"]
         lines += _markdown_table(head, [comparison_row(found) for found in table.comparisons])
     return "\n".join(lines) + "\n"
+
+
+def beyond_line(table: Table) -> str:
+    """What the columns beyond accuracy mean, as RecBole defines them."""
+    share = table.shop.protocol.get("tail_ratio") or 0.1
+    tail = f"at most {share:g} interactions" if share > 1 else f"the {share:.0%} of items with the fewest"
+    return (
+        "Beyond accuracy, means over seeds, nothing of it ranked. Coverage: share of the items that anyone is shown; "
+        "Popularity: mean interactions in training of the items shown; Gini: 0 where all items are shown equally "
+        f"often, near 1 where one alone is; Tail: share of the items shown that are of the tail ({tail} in training)."
+    )
+
+
+def beyond_rows(table: Table) -> list[list[str]]:
+    """A line for each row; – where a run was made before these were noted."""
+    return [[row_name(cell), *(_beyond(cell, metric) for metric in table.beyond)] for cell in table.cells]
+
+
+def _beyond(cell: Cell, metric: str) -> str:
+    found = [record["beyond"][metric] for record in cell.records if metric in record.get("beyond", {})]
+    if not found or len(found) < len(cell.records):
+        return "–"
+    mean = sum(found) / len(found)
+    return f"{mean:,.1f}" if metric.startswith("averagepopularity") else figure(mean)
+
+
+def groups_line(groups: Groups) -> str:
+    """What a table of groups shows."""
+    return f"{metric_name(groups.metric)} by {KINDS[groups.kind]}, mean over the targets of a group and over seeds:"
+
+
+def groups_rows(groups: Groups) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of a table of groups."""
+    head = ["", *(f"{label} ({count:,})" for label, count in zip(groups.labels, groups.counts, strict=True))]
+    return head, [[name, *map(figure, means)] for name, means in groups.means.items()]
+
+
+def orders_line(order: Order) -> str:
+    """What a table of orders shows."""
+    return (
+        f"{order.folder}: the order of the rows by test {metric_name(order.metric)}, each user's last item left out "
+        f"and split at points in time that are the same for all; Kendall's τ-b {order.tau:+.2f}."
+    )
+
+
+def orders_rows(order: Order) -> tuple[list[str], list[list[str]]]:
+    """Head and lines of a table of orders."""
+    head = ["", "place, last item left out", "place, by points in time", "change"]
+    lines = []
+    for name, first, of_first, second, of_second in order.rows:
+        change = f"{first - second:+d}" if first != second else "="
+        lines.append([name, f"{first} ({figure(of_first)})", f"{second} ({figure(of_second)})", change])
+    return head, lines
+
+
+def orders_markdown(orders: Sequence[Order]) -> str:
+    """The Markdown of what changes from one protocol to the other; nothing where there is nothing to compare."""
+    lines = []
+    for order in orders:
+        lines += [orders_line(order), "", *_markdown_table(*orders_rows(order)), ""]
+    return "\n".join(["## Protocols", "", *lines]) if lines else ""
 
 
 def legend(table: Table, published: bool) -> str:
@@ -156,6 +203,8 @@ def legend(table: Table, published: bool) -> str:
         "underlined. Times and memory are medians; peak memory is what the run added to its process before data and "
         "model were built, or that of the graphics card."
     )
+    if several(table.shop):
+        text += " Metrics are means over targets; the tests compare users, each with the mean over the own targets."
     if published:
         text += " Rows in italics are quoted, not measured here: other encoders and programs; they are not ranked."
     return text
@@ -221,7 +270,7 @@ def latex(table: Table, published: Sequence[Published]) -> str:
         ])
         for row in published
     ]  # fmt: skip
-    caption = escaped(f"{statistics_line(table)} {legend(table, bool(published))}")
+    caption = escaped(f"{statistics_line(table.shop)} {legend(table, bool(published))}")
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",

@@ -6,7 +6,7 @@ import csv
 import datetime
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.compare.groups import Groups
 from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.compare.orders import Order
 from recbole_mmm4rec.compare.plan import Plan
-from recbole_mmm4rec.compare.plots import convergence
+from recbole_mmm4rec.compare.plots import by_groups, convergence
 from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.records import Record, Records
-from recbole_mmm4rec.compare.report import page
+from recbole_mmm4rec.compare.report import Section, page
 from recbole_mmm4rec.compare.results import Table, chosen_jobs, read_ranks
-from recbole_mmm4rec.compare.tables import latex, markdown
+from recbole_mmm4rec.compare.tables import latex, markdown, orders_markdown
 from recbole_mmm4rec.training.user_ranks import user_metric
 
+Found = Sequence[tuple[Table, Sequence[Groups]]]
 TIMES = ("train_seconds", "seconds_per_epoch", "peak_bytes", "gpu_peak_bytes", "date")
 """Columns that differ from run to run."""
 _FACTS = ("best_epoch", "epochs", "time_up", "parameters", "targets", "error")
@@ -37,36 +40,57 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_results(
-    plan: Plan, records: Records, tables: list[Table], quoted: Mapping[str, list[Published]], out: Path
+    plan: Plan,
+    records: Records,
+    tables: Found,
+    quoted: Mapping[str, list[Published]],
+    changes: Sequence[Order],
+    out: Path,
 ) -> None:
     """Write results.csv, users.parquet, table.md and table.tex.
 
     Args:
-        plan, records, tables: the comparison and what came of it.
+        plan, records: the comparison.
+        tables: what came of it, each table with its groups of targets.
         quoted: data set to published rows.
+        changes: of the order of models between protocols.
         out: the folder.
     """
     write_text(out / "results.csv", results_csv(plan, records))
     with whole_file(out / "users.parquet") as file:
         pq.write_table(users_table(plan, records, out), file)
     title = f"# {plan.comparison.title}\n\n"
-    write_text(out / "table.md", title + "\n".join(markdown(table, quoted[table.shop.name]) for table in tables))
-    write_text(out / "table.tex", "\n".join(latex(table, quoted[table.shop.name]) for table in tables))
+    parts = [markdown(table, quoted[table.shop.name], groups) for table, groups in tables]
+    write_text(out / "table.md", title + "\n".join([*parts, *([orders_markdown(changes)] if changes else [])]))
+    write_text(out / "table.tex", "\n".join(latex(table, quoted[table.shop.name]) for table, _ in tables))
 
 
 def write_report(
-    plan: Plan, tables: list[Table], quoted: Mapping[str, list[Published]], out: Path, command: str
+    plan: Plan,
+    tables: Found,
+    quoted: Mapping[str, list[Published]],
+    changes: Sequence[Order],
+    out: Path,
+    command: str,
 ) -> None:
     """Write report.html and the plots.
 
     Args:
-        plan, tables, quoted, out: as for :func:`write_results`.
+        plan, tables, quoted, changes, out: as for :func:`write_results`.
         command: what was typed.
     """
-    plots = {table.shop.name: convergence(table, out / "plots")["svg"] for table in tables}
+    plots = {table.shop.name: convergence(table, out / "plots")["svg"] for table, _ in tables}
+    by_group = {
+        table.shop.name: drawn for table, groups in tables if (drawn := by_groups(table, groups, out / "plots"))
+    }
     made = {"made": _spelt(datetime.datetime.now(datetime.timezone.utc)), "command": command}
-    facts = {**made, **_machines(tables)}
-    write_text(out / "report.html", page(plan.comparison.title, tables, quoted, plots, facts, plan.comparison.text))
+    facts = {**made, **_machines([table for table, _ in tables])}
+    sections = [
+        Section(table, groups, quoted[name], plots.get(name), by_group.get(name))
+        for table, groups in tables
+        for name in [table.shop.name]
+    ]
+    write_text(out / "report.html", page(plan.comparison.title, sections, changes, facts, plan.comparison.text))
 
 
 def _machines(tables: list[Table]) -> dict[str, str]:
@@ -87,22 +111,22 @@ def _spelt(date: datetime.datetime) -> str:
     return date.strftime("%d %B %Y, %H:%M UTC")
 
 
-def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, Job]]:
-    """Every run as (row, role, job): its pre-training, its trials, and those that stand in the table."""
+def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, str, Job]]:
+    """Every run as (table, row, role, job): its pre-training, its trials, and those that stand in the table."""
     for row, dataset in plan.cells():
         first = plan.pretraining(row)
         if first is not None:
-            yield row.name, "pretraining", first
+            yield first.dataset, row.name, "pretraining", first
         for job in plan.trials(row, dataset):
-            yield row.name, "trial", job
+            yield dataset, row.name, "trial", job
         for job in chosen_jobs(plan, row, dataset, records):
-            yield row.name, "result", job
+            yield dataset, row.name, "result", job
 
 
 def results_csv(plan: Plan, records: Records) -> str:
     """One line a run; a metric of validation has the prefix ``valid_``."""
-    found = [(row, role, job, records.tried(job)) for row, role, job in runs_of(plan, records)]
-    lines = [_line(row, role, job, record) for row, role, job, record in found if record is not None]
+    found = [(*where, job, records.tried(job)) for *where, job in runs_of(plan, records)]
+    lines = [_line(name, row, role, job, record) for name, row, role, job, record in found if record is not None]
     columns = list(dict.fromkeys(key for line in lines for key in line if key not in TIMES))
     text = io.StringIO()
     writer = csv.DictWriter(text, [*columns, *TIMES], restval="", lineterminator="\n")
@@ -111,9 +135,9 @@ def results_csv(plan: Plan, records: Records) -> str:
     return text.getvalue()
 
 
-def _line(row: str, role: str, job: Job, record: Record) -> dict[str, Any]:
+def _line(name: str, row: str, role: str, job: Job, record: Record) -> dict[str, Any]:
     line: dict[str, Any] = {
-        "dataset": job.dataset,
+        "dataset": name,
         "row": row,
         "role": role,
         "seed": job.seed,
@@ -123,7 +147,7 @@ def _line(row: str, role: str, job: Job, record: Record) -> dict[str, Any]:
         "id": job.id,
         "fingerprint": job.fingerprint,
     }
-    line |= dict(record.get("test", {}))
+    line |= {**record.get("test", {}), **record.get("beyond", {})}
     line |= {f"valid_{metric}": value for metric, value in record.get("valid", {}).items()}
     line |= {key: record.get(key, "") for key in (*_FACTS, *TIMES)}
     if record["status"] == "done":
@@ -132,16 +156,16 @@ def _line(row: str, role: str, job: Job, record: Record) -> dict[str, Any]:
 
 
 def users_table(plan: Plan, records: Records, out: Path) -> pa.Table:
-    """Every user of every run in the tables: data set, row, seed, user, rank (null below the cut) and metrics."""
+    """Every target of every run in the tables: data set, row, seed, user, rank (null below the cut) and metrics."""
     parts = []
-    for row, role, job in runs_of(plan, records):
+    for name, row, role, job in runs_of(plan, records):
         record = records.done(job)
         if role != "result" or record is None:
             continue
         users = read_ranks(out, record)
         ranks = users["rank"].to_numpy()
         columns = {
-            "dataset": pa.array(np.repeat(job.dataset, len(ranks))),
+            "dataset": pa.array(np.repeat(name, len(ranks))),
             "row": pa.array(np.repeat(row, len(ranks))),
             "seed": pa.array(np.repeat(job.seed, len(ranks))),
             "user": users["user"],

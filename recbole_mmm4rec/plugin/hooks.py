@@ -28,8 +28,10 @@ HOOKS: dict[str, tuple[str, ...]] = {
         "recbole_mmm4rec.checkpoints.token_order:note_token_order",
         f"{_HERE}.offers:offer_user_batches",
     ),
+    "recbole.data.dataset.dataset": (f"{_HERE}.splits:split_by_protocol",),
     "recbole.data.dataset": (f"{_HERE}.offers:offer_dataset", f"{_HERE}.offers:share_item_features"),
     "recbole.model.abstract_recommender": ("recbole_mmm4rec.scoring.beside:install",),
+    "recbole.data.dataloader.general_dataloader": (f"{_HERE}.splits:rank_each_target",),
     "recbole.data.dataloader.abstract_dataloader": ("recbole_mmm4rec.scoring.beside:draw_negatives_alone",),
     "recbole.trainer": (f"{_HERE}.offers:offer_trainer",),
     "recbole.trainer.trainer": (

@@ -14,21 +14,21 @@ from recbole_mmm4rec.training.user_ranks import METRIC, RankWatch, user_metric
 
 
 class Ranks(RankWatch):
-    """Notes the ranks of the last evaluation where it has them: one target a user, one process, metrics of ranks."""
+    """Notes the ranks of the last evaluation where it has them: one target at a time, one process, metrics of ranks."""
 
     def evaluated(self, training: Training, found: Any) -> None:
         """Note the ranks; none of an evaluation without them."""
         try:
             super().evaluated(training, found)
         except (ValueError, KeyError, IndexError):
-            self.ranks = np.zeros(0, dtype=np.int64)
+            self.ranks = self.users = np.zeros(0, dtype=np.int64)
         self._users, self._targets = [], []
 
 
 def watch(run: Any) -> Ranks:
     """Begin to note the ranks of a run's evaluations."""
     ranks = Ranks(run.config["USER_ID_FIELD"])
-    ranks.ranks = np.zeros(0, dtype=np.int64)
+    ranks.ranks = ranks.users = np.zeros(0, dtype=np.int64)
     if not group.active():
         run.trainer.training.add(ranks)
     return ranks
@@ -50,19 +50,21 @@ def measured(run: Any, ranks: Ranks, valid: Mapping[str, Any] | None, test: Mapp
     """
     record: dict[str, Any] = {
         "valid": {name: float(value) for name, value in (valid or {}).items()},
-        "test": _with_intervals(test, ranks.ranks),
-        "users": len(ranks.ranks),
+        "test": _with_intervals(test, ranks),
+        "users": len(np.unique(ranks.users)),
         "without": {},
     }
     for name in run.model.network.items.modalities:
         with run.model.withheld(name):
             found = run.trainer.evaluate(run.test, load_best_model=False, show_progress=False)
-        record["without"][name] = _with_intervals(found, ranks.ranks)
+        record["without"][name] = _with_intervals(found, ranks)
     return record
 
 
-def _with_intervals(found: Mapping[str, Any], ranks: np.ndarray) -> dict[str, dict[str, float]]:
+def _with_intervals(found: Mapping[str, Any], watched: Ranks) -> dict[str, dict[str, float]]:
+    """Metrics, with intervals over users where each has one target, so that RecBole's mean is one over users."""
     told = {}
+    ranks = watched.ranks if len(np.unique(watched.users)) == len(watched.users) else np.zeros(0, dtype=np.int64)
     for name, value in found.items():
         told[name] = {"value": float(value)}
         if len(ranks) and METRIC.fullmatch(name):

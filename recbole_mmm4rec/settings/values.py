@@ -12,7 +12,10 @@ from recbole_mmm4rec.settings.setting import Counts
 
 _EVAL_KEYS = ("split", "order", "group_by", "mode")
 _LEFT_OUT = ("valid_and_test", "valid_only", "test_only")
-_SPLITS = {"RS": "[0.8, 0.1, 0.1]", "LS": "valid_and_test", "TS": "[0.8, 0.1, 0.1]"}
+_SHARES = "[0.8, 0.1, 0.1]"
+OUR_SPLITS = ("global_time", "cold_items", "cold_users")
+"""Those of ``recbole_mmm4rec/data/protocols.py``; the others are RecBole's."""
+_SPLITS = {"RS": _SHARES, "LS": "valid_and_test", "TS": _SHARES, **dict.fromkeys(OUR_SPLITS, _SHARES)}
 _NEEDED_BY_TRANSFORM = {"mask_itemseq": "mask_ratio", "crop_itemseq": "eta", "reorder_itemseq": "beta"}
 
 
@@ -85,7 +88,7 @@ def _check_split(split: Any) -> None:
             raise UserError(f"eval_args: split LS: {value!r} is none of {', '.join(_LEFT_OUT)}{hint}")
         return
     shares = isinstance(value, list) and len(value) == 3 and all(is_number(share) and share >= 0 for share in value)
-    if not shares or sum(value) <= 0:
+    if not shares or sum(value) <= 0 or (way in OUR_SPLITS and min(value) <= 0):
         raise UserError(
             f"eval_args: split {way}: {value!r} must be three shares, of training, validation and test, such as "
             f"{_SPLITS[way]}"

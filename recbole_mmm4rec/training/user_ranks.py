@@ -1,4 +1,4 @@
-"""At which rank each user's target stood, from the very evaluation that RecBole reports."""
+"""At which rank each target stood, from the very evaluation that RecBole reports."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ class RankWatch(Observer):
         field: of users, ``USER_ID_FIELD``.
 
     Attributes:
-        users: (U,) int64 user numbers of the last evaluation.
-        targets: (U,) int64 item numbers.
-        ranks: (U,) int64 from 1; 0 where the target is not among the best max(topk).
+        users: (T,) int64 user numbers of the last evaluation, one a target; a user may have several.
+        targets: (T,) int64 item numbers.
+        ranks: (T,) int64 from 1; 0 where the target is not among the best max(topk).
+        items: (T, max(topk)) int64 the best items, where the evaluation collects them, else None.
     """
 
     place = "ranks"
+    items: np.ndarray | None
 
     def __init__(self, field: str) -> None:
         self._field = field
@@ -42,26 +44,27 @@ class RankWatch(Observer):
         """Note the ranks.
 
         Raises:
-            ValueError: a user has several targets.
+            ValueError: several targets were ranked at once.
         """
         best = found.get("rec.topk").cpu().numpy()
         self.users, self.targets = np.concatenate(self._users), np.concatenate(self._targets)
         self._users, self._targets = [], []
+        self.items = found.get("rec.items").cpu().numpy() if "rec.items" in found else None
         hits = best[:, :-1].astype(bool)
         self.ranks = np.where(hits.any(1), hits.argmax(1) + 1, 0).astype(np.int64)
         if len(self.ranks) != len(self.users) or (best[:, -1] != 1).any():
-            raise ValueError("evaluation of several targets a user; ranks need exactly one")
+            raise ValueError("several targets ranked at once; a rank needs one")
 
 
 def user_metric(ranks: ArrayLike, metric: str) -> np.ndarray:
-    """A metric of each user.
+    """A metric of each target.
 
     Args:
-        ranks: (U,) int, 0 for a target that was not found.
+        ranks: (T,) int, 0 for a target that was not found.
         metric: for example ``ndcg@10``; of hit, ndcg, mrr.
 
     Returns:
-        (U,) float64: for rank r ≤ k 1, 1 / log₂(r + 1) or 1 / r, else 0.
+        (T,) float64: for rank r ≤ k 1, 1 / log₂(r + 1) or 1 / r, else 0.
     """
     name, _, cut = metric.partition("@")
     found = np.asarray(ranks, dtype=np.float64)
@@ -69,3 +72,18 @@ def user_metric(ranks: ArrayLike, metric: str) -> np.ndarray:
     safe = np.where(within, found, 1.0)
     values = {"hit": np.ones_like(safe), "ndcg": 1 / np.log2(safe + 1), "mrr": 1 / safe}[name]
     return np.where(within, values, 0.0)
+
+
+def mean_by_user(values: np.ndarray, users: np.ndarray) -> np.ndarray:
+    """The mean over each user's targets.
+
+    Args:
+        values: (T,) float64, one a target.
+        users: (T,) of any kind that can be sorted.
+
+    Returns:
+        (U,) float64, in the order of users.
+    """
+    _, place, count = np.unique(users, return_inverse=True, return_counts=True)
+    mean: np.ndarray = np.bincount(place, weights=values) / count
+    return mean

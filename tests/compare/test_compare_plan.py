@@ -299,7 +299,20 @@ def test_a_published_row_lacks_nothing(tmp_path: Path, changes: dict[str, Any], 
 
 def test_the_published_rows_that_come_with_the_package() -> None:
     rows = published.read_published(properties_dir() / "compare" / "published.yaml")
-    assert {tuple(row.statistics.values()) for row in rows.values() if row.dataset == "scientific"} == {
-        (8442, 4385, 59384)
+    counts = {
+        "scientific": (8442, 4385, 59427),
+        "pantry": (13101, 4898, 126962),
+        "instruments": (24962, 9964, 208926),
+        "arts": (45486, 21019, 395150),
+        "office": (87346, 25986, 684837),
     }
-    assert rows["MISSRec"].metrics == {"hit@10": 0.1360, "ndcg@10": 0.0753}
+    for name, wanted in counts.items():
+        here = [row for row in rows if row.dataset == name]
+        assert len(here) == 7
+        assert {tuple(row.statistics.values()) for row in here} <= {wanted, wanted[:2]}
+        assert all(set(row.metrics) == {"hit@10", "ndcg@10", "hit@50", "ndcg@50"} for row in here)
+        assert all(row.metrics["hit@10"] < row.metrics["hit@50"] for row in here)
+    assert rows[0].fits({"users": 8442, "items": 4385, "interactions": 59384})
+    assert rows[0].on({"interactions": 59384}).source.endswith("; on 59,427 interactions")
+    (missrec,) = (row for row in rows if (row.name, row.dataset) == ("MISSRec", "scientific"))
+    assert missrec.metrics == {"hit@10": 0.1360, "ndcg@10": 0.0753, "hit@50": 0.2431, "ndcg@50": 0.0983}

@@ -11,7 +11,7 @@ import pytest
 from recbole_mmm4rec.compare.config import Row
 from recbole_mmm4rec.compare.job import Shop
 from recbole_mmm4rec.compare.published_rows import Published
-from recbole_mmm4rec.compare.report import page
+from recbole_mmm4rec.compare.report import Section, page
 from recbole_mmm4rec.compare.results import Cell, Comparison, Table
 from recbole_mmm4rec.compare.tables import costs, escaped, figure, latex, markdown, measured, notes, p_value
 
@@ -120,7 +120,7 @@ def test_the_page_loads_nothing_and_escapes_everything() -> None:
     hostile = table(cell("<script>alert(1)</script>", [0.1, 0.2], [0.1, 0.1]), cell("B", [0.3, 0.2], [0.1, 0.1]))
     configuration = "title: <img src=http://example.org/x.png>\n"
     facts = {"command": "python <x>"}
-    text = page("A & B", [hostile], {"shop": [QUOTED]}, {"shop": b"<svg/>"}, facts, configuration)
+    text = page("A & B", [Section(hostile, (), [QUOTED], b"<svg/>")], (), facts, configuration)
     found = Loads()
     found.feed(text)
     assert found.loads == ["data:image/svg+xml;base64,PHN2Zy8+"]
@@ -133,7 +133,7 @@ def test_the_page_loads_nothing_and_escapes_everything() -> None:
 
 
 def test_the_best_is_marked_on_the_page() -> None:
-    text = page("x", [THREE], {"shop": []}, {}, {}, "")
+    text = page("x", [Section(THREE)], (), {}, "")
     assert text.count('<td class="best">') == 3
     assert text.count('<td class="second">') == 2
     assert re.findall(r"class=\"best\">(\.\d+)", text) == [".1300", ".0700", ".1300"]

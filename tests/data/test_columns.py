@@ -88,7 +88,7 @@ def content_of(rows: Sequence[Sequence[str]], ending: str) -> bytes:
     return ending.join([FIRST, *("\t".join(row) for row in rows), ""]).encode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(WORD, WORD, NUMBER, WORD), min_size=1, max_size=8), st.sampled_from(["\n", "\r\n", "\n\n"]))
 @example([('"p', "a", "0", ""), ('"p', "b", "1", ""), ("q", 'x"', "2", "")], "\n")
 def test_both_readers_give_what_the_format_says(
@@ -112,7 +112,7 @@ def test_both_readers_give_what_the_format_says(
     pd.testing.assert_frame_equal(chosen, plain[["tags", "item_id"]])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200))
 @example(b"a\tb\t1\tx\rc\td\t2\ty\n")
 @example(b'"a\tb\t1\tx\n"c\td\t2\ty\n')

@@ -41,7 +41,7 @@ def test_order_within_groups_equals_lexsort(rows: list[tuple[int, float]]) -> No
     assert order_within_groups(groups, keys).tolist() == np.lexsort((keys, groups)).tolist()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=8, max_size=40),
     st.sampled_from([None, "[0,inf)", "[2,inf)", "(1,4]", "[1,2];[4,9]", "[5,6]"]),

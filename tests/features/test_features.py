@@ -71,7 +71,7 @@ def test_the_table_is_mapped_read_only(store: Path) -> None:
     assert not table.flags.writeable
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data(), dtype=st.sampled_from(["float16", "float32"]))
 def test_any_table_survives_any_chunking(
     data: st.DataObject, dtype: str, tmp_path_factory: pytest.TempPathFactory

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from recbole_mmm4rec.base.errors import LONGEST, UserError
 
-steady = settings(
-    derandomize=True, database=None, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
-)
+steady = settings(derandomize=True, database=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 """For every test over files."""
 few = settings(steady, max_examples=25)
 """For readers that take milliseconds."""

@@ -45,7 +45,7 @@ def test_padding_content_never_matters(time_padding: str) -> None:
     assert torch.equal(network(*littered.args()), network(*batch.args()))
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7), seed=st.integers(0, 50))
 def test_batch_equals_its_rows_one_by_one(lengths: list[int], seed: int) -> None:
     network, batch = make_network(small_config(num_layers=2)), make_batch(9, lengths, seed)
@@ -96,7 +96,7 @@ def test_without_time_a_vector_depends_on_the_prefix_alone() -> None:
 
 @pytest.mark.parametrize("backend", ["torch", "numba", "recurrence"])
 @pytest.mark.parametrize(("changes", "modalities"), [({}, ("text",)), ({}, BOTH), ({"is_time": False}, BOTH)], ids=str)
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 @given(
     lengths=st.lists(st.integers(2, 9), min_size=1, max_size=4), end=st.integers(1, 8), stretch=st.sampled_from([1, 9])
 )
@@ -244,7 +244,7 @@ def test_single_precision_is_close_to_double() -> None:
     assert relative(single.double(), network.double()(*batch.args())[:, 1:]) < 1e-4
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=9), width=st.integers(1, 14))
 def test_packed_layout(lengths: list[int], width: int) -> None:
     ragged = Ragged(torch.tensor(lengths), 12)

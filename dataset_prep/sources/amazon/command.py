@@ -11,7 +11,8 @@ from typing import Any
 from dataset_prep.files.arguments import add_output
 from dataset_prep.files.item_table import check_match
 from dataset_prep.filters.arguments import add_filters, filters_of
-from dataset_prep.filters.filters import Filters, filter_interactions, require_text
+from dataset_prep.filters.filters import Filters, Step, filter_interactions, require_text
+from dataset_prep.sources.amazon.asked import add_download, asked_for, fetch
 from dataset_prep.sources.amazon.layouts import TEXT_FIELDS, YEARS
 from dataset_prep.sources.amazon.lines import BadLines
 from dataset_prep.sources.prepared import Origin, Prepared, write_interactions_and_texts
@@ -21,6 +22,8 @@ from recbole_mmm4rec.base.texts import check_set_name
 K_CORE = 5
 MAX_BAD = 1_000
 FIELDS = tuple(TEXT_FIELDS)
+PUBLISHED_FIELDS = ("title", "categories", "brand")
+"""What UniSRec's preparation, which the papers share, makes the text of."""
 DEFAULT_FILTERS = Filters(k_core=K_CORE, require_text=True)
 
 EPILOG = f"""files: plain or gzip, told apart by their content
@@ -30,7 +33,8 @@ EPILOG = f"""files: plain or gzip, told apart by their content
 
 text: {" ".join(f"{field.capitalize()}." for field in FIELDS)}
 
-example:
+examples:
+  %(prog)s --download scientific          # the public files of 2018, the published set
   %(prog)s --reviews Industrial_and_Scientific.json.gz \\
       --meta meta_Industrial_and_Scientific.json.gz --name scientific
 """
@@ -46,6 +50,7 @@ class AmazonOptions:
         year: 2014, 2018 or 2023; None to tell from each file.
         time_unit: what a review's time stamp counts, "s" or "ms"; None for the year's own.
         max_bad: unusable lines that are left out before the run stops.
+        published: users and items that must come out, or None.
     """
 
     filters: Filters = DEFAULT_FILTERS
@@ -53,6 +58,7 @@ class AmazonOptions:
     year: int | None = None
     time_unit: str | None = None
     max_bad: int = MAX_BAD
+    published: tuple[int, int] | None = None
 
 
 def prepare_amazon(
@@ -92,6 +98,8 @@ def prepare_amazon(
     if filters.require_text:
         table, more = require_text(table, {item for item, text in items.texts.items() if text}, filters.k_core)
         steps += more
+    if options.published is not None:
+        _check_published(name, options.published, (len(table.users), len(table.items)), steps)
     there = set(table.items)
     texts = {item: text for item, text in items.texts.items() if item in there}
     counts = {
@@ -108,15 +116,33 @@ def prepare_amazon(
     )
 
 
+def _check_published(name: str, published: tuple[int, int], found: tuple[int, int], steps: Sequence[Step]) -> None:
+    """Refuse a set of other users or items than the published one, saying where they went."""
+    if found == published:
+        return
+    counted = ", ".join(
+        f"{here:,} {what} (published {there:,})"
+        for what, here, there in zip(("users", "items"), found, published, strict=True)
+    )
+    removed = "; ".join(f"{step.what}: {step.users:,} users, {step.items:,} items" for step in steps)
+    raise UserError(
+        f"{name}: {counted}: not the published set, so nothing was written. Removed were {removed or 'none'}. "
+        "--other-counts keeps the set as it is"
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``amazon`` is told."""
     parser.description = "Reads Amazon's reviews and metadata."
     parser.epilog = EPILOG
-    parser.add_argument("--reviews", type=Path, nargs="+", required=True, metavar="FILE", help="files of reviews")
+    parser.add_argument("--reviews", type=Path, nargs="+", default=[], metavar="FILE", help="files of reviews")
     parser.add_argument("--meta", type=Path, nargs="+", default=[], metavar="FILE", help="files of metadata")
-    add_output(parser)
+    add_download(parser)
+    add_output(parser, required=False)
     parser.add_argument(
-        "--text-fields", default=",".join(FIELDS), metavar="FIELD,...", help="parts of the text (default: %(default)s)"
+        "--text-fields",
+        metavar="FIELD,...",
+        help=f"parts of the text (default: {','.join(FIELDS)}; with --download {','.join(PUBLISHED_FIELDS)})",
     )
     parser.add_argument("--year", type=int, choices=YEARS, help="layout of the reviews (default: told by content)")
     parser.add_argument("--time-unit", choices=("s", "ms"), help="of the reviews' time stamps (default: the year's)")
@@ -153,16 +179,19 @@ def _spill_folder(out: Path, name: str) -> Path:
 def _run(arguments: argparse.Namespace) -> str:
     if arguments.max_bad < 0:
         raise UserError(f"--max-bad {arguments.max_bad}: must be 0 or more")
+    fetched = asked_for(arguments)
     options = AmazonOptions(
+        published=None if fetched is None or arguments.other_counts else (fetched.users, fetched.items),
         filters=filters_of(arguments),
-        text_fields=parse_fields(arguments.text_fields),
+        text_fields=parse_fields(arguments.text_fields or ",".join(FIELDS if fetched is None else PUBLISHED_FIELDS)),
         year=arguments.year,
         time_unit=arguments.time_unit,
         max_bad=arguments.max_bad,
     )
-    return prepare_amazon(
-        arguments.reviews, arguments.meta, arguments.name, arguments.out, options, arguments.force
-    ).summary()
+    reviews, metadata = arguments.reviews, arguments.meta
+    if fetched is not None:
+        reviews, metadata = fetch(fetched, arguments)
+    return prepare_amazon(reviews, metadata, arguments.name, arguments.out, options, arguments.force).summary()
 
 
 def _record(options: AmazonOptions) -> dict[str, Any]:

@@ -52,7 +52,8 @@ ROWS = (
     Setting(
         "eval_args",
         _EVAL_ARGS,
-        "Split, order, grouping and candidates of the evaluation.",
+        "Split, order, grouping and candidates of the evaluation. Beside RecBole's splits `{global_time: [8, 1, 1]}`, "
+        "`{cold_items: [8, 1, 1]}` and `{cold_users: [8, 1, 1]}`, with `order: TO`.",
         counts=Counts.DATA | Counts.PROTOCOL | Counts.FIXED,
     ),
     _shared("eval_step", whole(0), "Epochs between two validations; 0: none."),

@@ -75,7 +75,7 @@ def slow_filter(rows: list[Row], filters: Filters, texts: dict[str, str]) -> lis
         require_text=st.booleans(),
     ),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_filters_agree_with_loops(rows: list[Row], filters: Filters) -> None:
     texts = {"a": "A", "b": "", "c": "C", "d": "D", "e": "E"}
     before = log_of(rows)
@@ -92,7 +92,6 @@ def test_filters_agree_with_loops(rows: list[Row], filters: Filters) -> None:
 
 
 @given(rows_of_a_shop, st.integers(1, 4))
-@settings(deadline=None)
 def test_a_core_is_one_and_the_order_of_rows_does_not_matter(rows: list[Row], k: int) -> None:
     user = np.array([ord(row[0]) for row in rows], dtype=np.int64)
     item = np.array([ord(row[1]) for row in rows], dtype=np.int64)

@@ -257,7 +257,7 @@ def test_a_set_with_next_to_nothing_in_it(out: Path) -> None:
     assert "(no text)" in page(out).texts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     count=st.integers(1, 17),
     block=st.integers(1, 6),
@@ -316,7 +316,7 @@ def test_the_difference_hash_survives_scaling_and_compression(tmp_path: Path) ->
     assert hashes.present.tolist() == [True, True, True, False]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 5_000), min_size=1, max_size=60))
 def test_the_histogram_counts_everyone_and_stays_inside(values: list[int]) -> None:
     svg = histogram(np.array(values), "interactions", "users")
@@ -329,7 +329,7 @@ def test_the_histogram_counts_everyone_and_stays_inside(values: list[int]) -> No
     assert "rect" in ET.tostring(svg, encoding="unicode")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=60))
 def test_the_popularity_falls_and_stays_inside(values: list[int]) -> None:
     line = popularity(np.array(values)).find("polyline")

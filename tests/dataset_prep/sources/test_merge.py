@@ -97,7 +97,7 @@ def test_ids_get_the_name_of_their_set(out: Path) -> None:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=2, max_size=4),
     dtypes=st.lists(st.sampled_from(["float16", "float32"]), min_size=4, max_size=4),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typed import run
 
@@ -221,7 +221,6 @@ def test_a_stale_user_file_goes_with_the_set_it_belonged_to(files: Path) -> None
 
 
 @given(st.lists(st.tuples(*(st.sampled_from(["a", "b", "c"]),) * 2, st.integers(0, 3)), max_size=20))
-@settings(deadline=None)
 def test_the_log_is_the_sorted_set_of_what_was_added(triples: list[tuple[str, str, int]]) -> None:
     log = InteractionLog()
     for user, item, time in triples:

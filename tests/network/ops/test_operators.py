@@ -24,7 +24,7 @@ from recbole_mmm4rec.network.ops.tables.directions import sum_of_directions
 from recbole_mmm4rec.network.ops.tables.softmax import softmax_cross_entropy
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
-EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True)
+EXAMPLES = settings(max_examples=40, derandomize=True)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def test_mix_by_the_dual_form(case: Case, chunk: int) -> None:
     assert_is_plain_mix(DualForm("torch", chunk), case)
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=6, derandomize=True)
 @given(case=cases(longest=140))
 def test_mix_of_long_sequences(case: Case) -> None:
     for name in ("torch", "numba"):

@@ -46,7 +46,7 @@ def test_shared_prefixes_equal_single_rows(case: str, complete: bool, backend: s
             torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), complete=st.booleans(), seed=st.integers(0, 99))
 def test_every_token_of_a_prefix_is_the_token_of_its_sequence(lengths: list[int], complete: bool, seed: int) -> None:
     item_seq, ends, times, origin = prefix_batch(lengths, 9, complete, seed)

@@ -105,7 +105,7 @@ def shapes(draw: st.DrawFn) -> tuple[list[int], int, int]:
     return lengths, groups * draw(st.integers(1, 3)), groups
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(shape=shapes(), chunk=st.integers(1, 50), seed=st.integers(0, 99))
 def test_dual_form_equals_recurrence(shape: tuple[list[int], int, int], chunk: int, seed: int) -> None:
     lengths, heads, groups = shape
@@ -113,7 +113,7 @@ def test_dual_form_equals_recurrence(shape: tuple[list[int], int, int], chunk: i
     assert_same_scan(scan, lengths, DualForm("torch", chunk), tolerance=1e-10)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(shape=shapes(), spare=st.integers(0, 5), seed=st.integers(0, 99))
 def test_last_position_alone_equals_the_scan(shape: tuple[list[int], int, int], spare: int, seed: int) -> None:
     lengths, heads, groups = shape

@@ -40,7 +40,7 @@ BOTH = ("text", "image")
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=7)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(lengths=LENGTHS, spare=st.integers(0, 80), width=st.integers(1, 5))
 def test_layout(lengths: list[int], spare: int, width: int) -> None:
     held, T = torch.tensor(lengths), sum(lengths)

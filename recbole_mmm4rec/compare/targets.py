@@ -1,0 +1,65 @@
+"""Who is asked for what under a protocol: targets with the length of their history and how popular they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recbole_mmm4rec.base.tied_times import tied_share
+from recbole_mmm4rec.compare.file_settings import LEAVE_ONE_OUT
+from recbole_mmm4rec.data.protocols import TEST, TRAIN, assign, split_of
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets of the test, in the order of user tokens, those of a user in the order of time.
+
+    Attributes:
+        history: int64 (T,), interactions of the user before the target, however many a model reads.
+        popularity: int64 (T,), interactions with the target in training, each user's first among them.
+        mark: of users and targets, as the runs note it.
+        counts: what :meth:`~recbole_mmm4rec.data.protocols.Assignment.counts` gives; empty where that is not known.
+        tied: share of the interactions that share their time with the one before.
+    """
+
+    history: np.ndarray
+    popularity: np.ndarray
+    mark: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    tied: float = 0.0
+
+
+def targets_of(dataset: Any) -> Targets:
+    """The targets of a data set as its configuration splits it.
+
+    Args:
+        dataset: RecBole's, after its filters and before it is built.
+
+    Raises:
+        UserError: the split leaves a part empty.
+    """
+    name, shares = split_of(dataset.config) or (LEAVE_ONE_OUT, ())
+    found = assign(dataset, name, shares)
+    frame = dataset.inter_feat
+    items = frame[dataset.iid_field].to_numpy()[found.rows]
+    begins = np.flatnonzero(np.append(True, found.users[1:] != found.users[:-1]))
+    place = np.arange(len(items)) - np.repeat(begins, np.diff(np.append(begins, len(items))))
+    popularity = np.bincount(items[found.part == TRAIN], minlength=dataset.item_num)
+    asked = np.flatnonzero(found.targets == TEST)
+    users = dataset.id2token(dataset.uid_field, found.users[asked]).astype(str)
+    order = np.argsort(users, kind="stable")
+    asked, users = asked[order], users[order]
+    tokens = dataset.id2token(dataset.iid_field, items[asked]).astype(str)
+    times = frame[dataset.time_field].to_numpy()[found.rows]
+    tied = tied_share(found.users, times)
+    return Targets(place[asked], popularity[items[asked]], mark_of(users, tokens), found.counts(), tied)
+
+
+def mark_of(users: Sequence[str] | np.ndarray, targets: Sequence[str] | np.ndarray) -> str:
+    """The hash of users and their targets, sorted by user; what differs in it never stands in one table."""
+    pairs = "\n".join(f"{user}\t{item}" for user, item in zip(users, targets, strict=True))
+    return hashlib.sha256(pairs.encode()).hexdigest()[:16]

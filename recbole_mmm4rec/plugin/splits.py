@@ -1,0 +1,54 @@
+"""RecBole's data sets and loaders with the splits of :mod:`recbole_mmm4rec.data.protocols`, for every model."""
+
+from __future__ import annotations
+
+from functools import wraps
+from logging import getLogger
+from types import ModuleType
+from typing import Any
+
+from recbole_mmm4rec.base.errors import UserError
+
+
+def split_by_protocol(module: ModuleType) -> None:
+    """Let ``Dataset.build``, which ours and RecBole's sequential data sets call, know these splits."""
+    from recbole_mmm4rec.data import protocols
+
+    original = module.Dataset.build
+
+    @wraps(original)
+    def build(self: Any) -> list[Any]:
+        split = protocols.split_of(self.config)
+        if split is None:
+            built: list[Any] = original(self)
+            return built
+        if self.config["eval_args"]["order"] != "TO":
+            raise UserError(f"eval_args: split {split[0]} goes by time; write order: TO")
+        return protocols.parts_of(self, protocols.assign(self, *split))
+
+    module.Dataset.build = build
+
+
+def rank_each_target(module: ModuleType) -> None:
+    """Under these splits rank one target at a time for general models, too, as is done for sequential ones.
+
+    RecBole ranks all targets of a user together for models without histories; a metric would mean something else.
+    """
+    from recbole_mmm4rec.data import protocols
+
+    loader = module.FullSortEvalDataLoader
+    original = loader.__init__
+
+    @wraps(original)
+    def __init__(self: Any, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:  # noqa: N807
+        if config["MODEL_TYPE"] == module.ModelType.SEQUENTIAL or protocols.split_of(config) is None:
+            original(self, config, dataset, sampler, shuffle=shuffle)
+            return
+        self.logger = getLogger()
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.is_sequential = False  # a batch is as small as RecBole makes it for these models
+        self.sample_size = len(dataset)
+        super(loader, self).__init__(config, dataset, sampler, shuffle=False)
+        self.is_sequential = True
+
+    loader.__init__ = __init__

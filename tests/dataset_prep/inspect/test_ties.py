@@ -1,0 +1,40 @@
+"""Ties in time: told by the preparation, its record and the inspection."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from dataset_prep.cli import main
+from dataset_prep.inspect.command import inspect_set
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+ROWS = ["u,a,5", "v,b,5", "u,c,5", "u,d,9", "v,a,6"]  # in no order of users
+
+
+def prepared(capsys: pytest.CaptureFixture[str], rows: list[str]) -> str:
+    """What is said of a shop of these interactions."""
+    Path("items.csv").write_text("item_id,text\n" + "".join(f"{name},text {name}\n" for name in "abcd"))
+    Path("rows.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    command = ["table", "--interactions", "rows.csv", "--items", "items.csv", "--name", "shop", "--force"]
+    assert main(command) == 0
+    return capsys.readouterr().out
+
+
+def test_ties_in_time_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    said = prepared(capsys, ROWS)
+    words = "20 % of the interactions share their time with the one before of their user"
+    assert f"{words}: of equal times the order of item ids decides" in said
+    record = json.loads(Path("dataset/shop/shop.prep.json").read_text())
+    assert record["interactions_at_the_time_of_the_one_before"] == 1
+    told = inspect_set("shop", Path("dataset"), cards=0)
+    assert f"{words}: the order of the file decides" in told
+    assert words in Path("dataset/shop/inspect.html").read_text()
+
+
+def test_none_are_told_as_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "share their time" not in prepared(capsys, ROWS[1:])
+    assert re.search(r"ties in time +none", inspect_set("shop", Path("dataset"), cards=0))
