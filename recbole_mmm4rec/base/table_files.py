@@ -118,7 +118,7 @@ def _delimited(path: Path, kind: str, handle: IO[str], columns: Sequence[str]) -
         reader = csv_reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
     begin = 1
     try:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         at = [_find(str(path), name, header) for name in columns]
         begin = reader.line_num + 1
         for row in reader:

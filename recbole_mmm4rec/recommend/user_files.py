@@ -102,7 +102,7 @@ def _require(place: str, columns: Sequence[str]) -> None:
 def _read_csv(path: Path) -> Iterator[User]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv_reader(file)
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         _require(f"{path}, line 1", header)
         for row in reader:
             place = f"{path}, line {reader.line_num}"
