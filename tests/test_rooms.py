@@ -27,7 +27,7 @@ ROOMS: dict[str, str] = {
     "checkpoints": "base settings distributed compat",
     "transfer": "base settings network features checkpoints",
     "model": "network losses scoring features data",
-    "rivals": "network network.ops losses data",
+    "rivals": "base settings network network.ops losses features data checkpoints",
     "training": "base settings distributed network network.ops scoring checkpoints transfer",
     "model_folder": "base network network.ops scoring encoders",
     "run": "base settings distributed scoring data compat checkpoints training model_folder",

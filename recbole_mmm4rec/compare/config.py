@@ -12,6 +12,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.file_settings import beyond_of, check_protocol, model_settings, protocols_of, settings_in
 from recbole_mmm4rec.compare.located import Located, Place
 from recbole_mmm4rec.scoring.beside import named
+from recbole_mmm4rec.settings.homes import PRETRAINED
 from recbole_mmm4rec.settings.models import model_names
 
 _NEEDED = ("datasets", "models", "seeds")
@@ -238,8 +239,8 @@ def _pretraining(
     if value is None:
         return None
     part = file.mapping(place, value, _PRETRAINED_KEYS)
-    if model != "MMM4Rec":
-        file.fail(place, f"pretrained: {model} cannot be pre-trained, only MMM4Rec can")
+    if model not in PRETRAINED:
+        file.fail(place, f"pretrained: {model} cannot be pre-trained, only {' and '.join(PRETRAINED)} can")
     return Pretraining(
         dataset=file.name((*place, "dataset"), part.get("dataset")),
         settings=model_settings(file, (*place, "settings"), part.get("settings"), model),

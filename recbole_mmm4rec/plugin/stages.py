@@ -9,7 +9,7 @@ from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.settings.defaults import properties_dir
-from recbole_mmm4rec.settings.homes import MODELS
+from recbole_mmm4rec.settings.homes import PRETRAINED
 from recbole_mmm4rec.settings.stage import PRETRAIN
 
 SPLITS = {"all_but_last": {"LS": "valid_only"}, "all": {"RS": [1, 0, 0]}}
@@ -28,7 +28,7 @@ def settle_stages(module: ModuleType) -> None:
     @wraps(load)
     def _load_internal_config_dict(self: Any, model: str, model_class: Any, dataset: str) -> None:
         load(self, model, model_class, dataset)
-        if model in MODELS and self.external_config_dict.get("stage") == PRETRAIN:
+        if model in PRETRAINED and self.external_config_dict.get("stage") == PRETRAIN:
             self._update_internal_config_dict(str(properties_dir() / "model" / f"{model}-pretrain.yaml"))
 
     @wraps(settle)
@@ -52,10 +52,10 @@ def _refuse(model: str, settings: dict[str, Any]) -> None:
         UserError: pre-training or transfer of a model that has neither, or keys that contradict each other.
     """
     pretraining = settings.get("stage") == PRETRAIN
-    if model not in MODELS:
+    if model not in PRETRAINED:
         for key in ("pretrained", *(["stage"] if pretraining else [])):
             if settings.get(key):
-                raise UserError(f"{key}={settings[key]!r}: {model} has no such thing, only {', '.join(MODELS)}")
+                raise UserError(f"{key}={settings[key]!r}: {model} has no such thing, only {', '.join(PRETRAINED)}")
     source = settings.get("pretrained")
     if isinstance(source, str) and source and not Path(source).is_file():  # told before data are read for minutes
         raise UserError(f"pretrained={source!r}: there is no such file")

@@ -5,9 +5,13 @@ from __future__ import annotations
 MODELS = ("MMM4Rec",)
 """Names of our models, which have a network of ours."""
 
+PRETRAINED = (*MODELS, "UniSRec")
+"""Models that can be pre-trained (``stage: pretrain``) and start from that (``pretrained``)."""
+
 RIVALS = {
     "Mamba4Rec": "recbole_mmm4rec.rivals.mamba4rec",
     "TiM4Rec": "recbole_mmm4rec.rivals.tim4rec",
+    "UniSRec": "recbole_mmm4rec.rivals.unisrec",
 }
 """Models of others, written anew here (docs/rivals.md), and the module of each."""
 
@@ -16,7 +20,7 @@ HOMES = {"MMM4Rec": "recbole_mmm4rec.model", "Neighbours": "recbole_mmm4rec.scor
 
 _OWN = "recbole_mmm4rec.data.dataset:MMM4RecDataset"
 _IDS = "recbole_mmm4rec.rivals.ids:IdsAlone"
-DATASETS = {**dict.fromkeys(MODELS, _OWN), "Mamba4Rec": _IDS, "TiM4Rec": _IDS}
+DATASETS = {**dict.fromkeys(MODELS, _OWN), "Mamba4Rec": _IDS, "TiM4Rec": _IDS, "UniSRec": _OWN}
 """The class of the data set of each model that does not take RecBole's."""
 
 TRAINERS = {

@@ -49,7 +49,7 @@ def selective_scan(x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tensor, rag
     with torch.autocast(x.device.type, enabled=False):
         if compiled is not None:
             return _by_kernel(compiled, x, step, A, B, C, ragged)
-        made = []
+        made: list[Tensor] = []
         for lengths in _runs(ragged.lengths.tolist(), A.numel()):
             first = sum(len(part) for part in made)
             tokens = slice(first, first + sum(lengths))

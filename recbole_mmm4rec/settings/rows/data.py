@@ -67,6 +67,7 @@ ROWS = (
         "auto",
         Counts.DATA | Counts.SHAPE,
         ours=True,
+        models=("UniSRec",),
     ),
     Setting(
         "feature_path",

@@ -14,10 +14,11 @@ _row = partial(Setting, ours=True)
 _SHAPE = Counts.SHAPE
 _MAMBAS = ("Mamba4Rec", "TiM4Rec")
 _TIM = ("TiM4Rec",)
+_UNI = ("UniSRec",)
 
 ROWS = (
-    _row("hidden_size", size(1), "D, width of user and item vectors.", 256, _SHAPE, models=_MAMBAS),
-    _row("inner_size", size(1), "Width inside the feed-forward layers.", 256, _SHAPE, models=_TIM),
+    _row("hidden_size", size(1), "D, width of user and item vectors.", 256, _SHAPE, models=(*_MAMBAS, *_UNI)),
+    _row("inner_size", size(1), "Width inside the feed-forward layers.", 256, _SHAPE, models=(*_TIM, *_UNI)),
     _row("num_layers", size(1), "TiSSD and Cross-SSD layers.", 1, _SHAPE, models=_MAMBAS),
     _row("d_state", size(1), "N, state size of a head.", 64, _SHAPE, models=_MAMBAS),
     _row("n_groups", size(1), "G, heads of a group share B and C; a divisor of H.", 8, _SHAPE),
@@ -67,7 +68,13 @@ ROWS = (
         "scaled",
         _SHAPE,
     ),
-    _row("is_modality_bias", switch(), 'Trainable ID tables on top of the features (the paper\'s "with ID").', True),
+    _row(
+        "is_modality_bias",
+        switch(),
+        'Trainable ID tables on top of the features (the paper\'s "with ID").',
+        True,
+        models=_UNI,
+    ),
     _row(
         "id_dropout",
         number(low=0, below=1),
@@ -80,7 +87,7 @@ ROWS = (
         "How the logits of the modalities are joined.",
         "static",
     ),
-    _row("temperature", number(above=0), "Divides the scores.", 0.8, _SHAPE | Counts.MEANING),
+    _row("temperature", number(above=0), "Divides the scores.", 0.8, _SHAPE | Counts.MEANING, models=_UNI),
     _row(
         "ssd_backend",
         word("auto", "torch", "numba", "mamba_ssm", "recurrence"),

@@ -8,6 +8,7 @@ from recbole_mmm4rec.settings.kinds import is_number, mapping, number, of, optio
 from recbole_mmm4rec.settings.setting import Counts, Setting
 
 _row = partial(Setting, ours=True)
+_UNI = ("UniSRec",)
 
 ROWS = (
     Setting(
@@ -22,6 +23,7 @@ ROWS = (
         optional(word("all_but_last", "all")),
         "pretrain: each user's last item validates, or nothing is held out.",
         "all_but_last",
+        models=_UNI,
     ),
     _row(
         "pretrain_checkpoint_every",
@@ -29,6 +31,7 @@ ROWS = (
         "pretrain: epochs between checkpoints that are kept; 0: none.",
         5,
         Counts.RESUMED,
+        models=_UNI,
     ),
     Setting(
         "resume",
@@ -57,6 +60,7 @@ ROWS = (
         optional(typed_names("[ssd, cross]")),
         "Parameters that stay as they are: adapters, ids, ssd, transferred, layers.0, …",
         None,
+        models=_UNI,
     ),
     _row("unfreeze_after", optional(whole(0)), "Epochs after which all parameters are trained; 0, None: never.", None),
     _row(

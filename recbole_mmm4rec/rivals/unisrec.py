@@ -1,0 +1,219 @@
+"""UniSRec (arXiv 2206.05941): frozen text features through whitening experts, with or without ID, and a Transformer.
+
+Axes: B users, L positions, D width, F features, K experts, I items (row 0 is padding).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.layers import TransformerEncoder
+from torch import Tensor, nn
+
+from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.checkpoints.format import read
+from recbole_mmm4rec.checkpoints.reading import tensors
+from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
+from recbole_mmm4rec.network.ops.dropout import dropout
+from recbole_mmm4rec.rivals.rival import Rival, begin_like_bert, histories_of
+from recbole_mmm4rec.settings.reading import name_list
+from recbole_mmm4rec.settings.stage import is_pretraining
+
+ENCODER = ("encoder", "position_embedding")
+"""What a fine-tuning leaves as it was pre-trained, unless ``frozen`` says otherwise."""
+
+NOISE = 1e-2
+"""What the deviation of the gates' noise has at least."""
+
+
+class UniSRec(Rival):
+    """UniSRec: transductive with ``is_modality_bias`` (its authors' word for "with ID"), inductive without."""
+
+    features: Tensor
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Build it on a data set's features; what a configuration can say stands in properties/model/UniSRec.yaml.
+
+        Raises:
+            UserError: two tables of features, heads that do not divide the width, or a checkpoint that does not fit.
+        """
+        super().__init__(config, dataset)
+        names, D, heads = list(dataset.features), config["hidden_size"], config["n_heads"]
+        if len(names) != 1:
+            raise UserError(f"modalities={names}: UniSRec has one table of features; write modalities=[{names[0]}]")
+        if D % heads:
+            raise UserError(f"n_heads={heads}: it does not divide hidden_size={D}")
+        table = torch.from_numpy(dataset.feature_tables.array(names[0]))
+        self.register_buffer("features", table, persistent=False)  # (I+1, F), of the data and not of the model
+        self.drop, self.temperature = config["hidden_dropout_prob"], config["temperature"]
+        self.adaptor = Adaptor(table.shape[1], D, config["n_exps"], config["adaptor_dropout_prob"])
+        self.item_embedding = nn.Embedding(self.n_items, D, padding_idx=0) if config["is_modality_bias"] else None
+        self.position_embedding = nn.Embedding(self.max_seq_length, D)
+        self.norm = nn.LayerNorm(D, eps=config["layer_norm_eps"])
+        self.encoder = TransformerEncoder(
+            n_layers=config["n_layers"],
+            n_heads=heads,
+            hidden_size=D,
+            inner_size=config["inner_size"],
+            hidden_dropout_prob=self.drop,
+            attn_dropout_prob=config["attn_dropout_prob"],
+            hidden_act=config["hidden_act"],
+            layer_norm_eps=config["layer_norm_eps"],
+        )
+        begin_like_bert(self, config["initializer_range"])
+        self.contrast = (config["lambda"], config["item_drop_ratio"]) if is_pretraining(config) else None
+        config[ENCODERS] = note_encoders(dataset)
+        if config["pretrained"]:
+            self._start_from(str(config["pretrained"]), config[ENCODERS])
+        chosen = name_list(config["frozen"])
+        self._freeze(list(ENCODER if config["pretrained"] else ()) if chosen is None else list(chosen))
+        self._kept: tuple[tuple[Any, ...], Tensor] | None = None  # the table of an evaluation, and of which weights
+
+    def table(self) -> Tensor:
+        """(I+1, D): what the adaptor makes of the features, with the IDs where there are any.
+
+        Differs from its program in training: dropout and noise of the adaptor are drawn once for an item and a step,
+        for candidates and histories alike. Its program draws them for each position, at several times the cost.
+        """
+        if self.training or torch.is_grad_enabled():
+            return self._made()
+        weights = [
+            *self.adaptor.parameters(),
+            *([] if self.item_embedding is None else self.item_embedding.parameters()),
+        ]
+        state = (torch.is_autocast_enabled(self.features.device.type), *((w.data_ptr(), w._version) for w in weights))
+        if self._kept is None or self._kept[0] != state:
+            self._kept = state, self._made()
+        return self._kept[1]
+
+    def _made(self) -> Tensor:
+        vectors: Tensor = self.adaptor(self.features)
+        return vectors if self.item_embedding is None else vectors + self.item_embedding.weight
+
+    def train(self, mode: bool = True) -> UniSRec:
+        """Switch training mode; the kept table is dropped."""
+        self._kept = None
+        super().train(mode)
+        return self
+
+    def both(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """User vectors (B, D) of length 1 and item vectors (I+1, D) of length 1 / temperature."""
+        table = self.table()
+        histories, lengths = histories_of(self, interaction)
+        users = self.encoded(F.embedding(histories, table), histories, lengths)
+        return users, F.normalize(table, dim=1) / self.temperature
+
+    def encoded(self, vectors: Tensor, histories: Tensor, lengths: Tensor) -> Tensor:
+        """User vectors (B, D) of length 1: item vectors (B, L, D), numbers (B, L) with 0 as padding, lengths (B,)."""
+        x = dropout(self.norm(vectors + self.position_embedding.weight), self.drop, self.training)  # (B, L, D)
+        x = self.encoder(x, self.get_attention_mask(histories), output_all_encoded_layers=False)[-1]
+        return F.normalize(self.gather_indexes(x, lengths - 1), dim=1)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """The cross-entropy over all items; of a pre-training both contrasts over the batch, whatever its domains."""
+        if self.contrast is None:
+            return super().calculate_loss(interaction)
+        weight, share = self.contrast
+        labels, (histories, lengths) = interaction[self.POS_ITEM_ID], histories_of(self, interaction)
+        parts, kept = drop_items(histories, lengths, share)
+        rows, place = torch.unique(torch.cat([labels, histories.flatten(), parts.flatten()]), return_inverse=True)
+        table = self.adaptor(self.features.index_select(0, rows))  # of the batch's items alone
+        of_labels, of_histories, of_parts = place.split([len(labels), histories.numel(), parts.numel()])
+        users = self.encoded(F.embedding(of_histories.view_as(histories), table), histories, lengths)
+        again = self.encoded(F.embedding(of_parts.view_as(parts), table), parts, kept)
+        items = F.normalize(F.embedding(of_labels, table), dim=1)
+        return self._contrast(users, items, labels) + weight * self._contrast(users, again, labels)
+
+    def _contrast(self, users: Tensor, others: Tensor, labels: Tensor) -> Tensor:
+        """Row j's own column is the right one; columns of the same next item are left out: (B, D) twice, (B,)."""
+        own = torch.arange(len(labels), device=labels.device)
+        equal = (labels.unsqueeze(1) == labels) & (own.unsqueeze(1) != own)
+        return F.cross_entropy((users @ others.T / self.temperature).masked_fill(equal, -torch.inf), own)
+
+    @torch.no_grad()
+    def _start_from(self, path: str, made_by: Any) -> None:
+        """Take over all that knows no item from a checkpoint of UniSRec."""
+        content = read(path)
+        weights, config = tensors(content.get("state_dict")), content.get("config")
+        settings: dict[str, Any] = config if isinstance(config, dict) else {}
+        trained = settings.get("model")
+        if weights is None or trained != "UniSRec":
+            what = f"is a checkpoint of {trained}" if trained else "holds other weights"
+            raise UserError(f"pretrained={path!r} {what}; give one of UniSRec, such as --stage=pretrain writes")
+        taken = {name: weight for name, weight in weights.items() if not name.startswith("item_embedding.")}
+        own = {name: weight for name, weight in self.named_parameters() if not name.startswith("item_embedding.")}
+        wrong = [f"{name} is there alone" for name in taken if name not in own]
+        wrong += [f"{name} is missing" for name in own if name not in taken]
+        wrong += [
+            f"{name} is {tuple(taken[name].shape)}, not {tuple(weight.shape)}"
+            for name, weight in own.items()
+            if name in taken and taken[name].shape != weight.shape
+        ]
+        then = settings.get(ENCODERS) or {}
+        wrong += [
+            f"{modality} features are of {then[modality]['encoder']} there, of {made['encoder']} here"
+            for modality, made in (made_by or {}).items()
+            if then.get(modality) and made and then[modality]["encoder"] != made["encoder"]
+        ]
+        if wrong:
+            raise UserError(
+                f"pretrained={path!r} does not fit, set sizes and features as there: {'; '.join(wrong[:3])}"
+            )
+        for name, weight in own.items():
+            weight.copy_(taken[name])
+
+    def _freeze(self, parts: list[str]) -> None:
+        """Leave parameters as they are whose names begin with one of ``parts``."""
+        names = [name for name, _ in self.named_parameters()]
+        for part in parts:
+            if not any(f"{name}.".startswith(f"{part}.") for name in names):
+                known = sorted({name.partition(".")[0] for name in names})
+                raise UserError(
+                    f"frozen: {part!r} is no part of UniSRec{did_you_mean(part, known)} ({', '.join(known)})"
+                )
+        for name, weight in self.named_parameters():
+            weight.requires_grad_(not any(f"{name}.".startswith(f"{part}.") for part in parts))
+
+
+def drop_items(histories: Tensor, lengths: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Leave out each item but a history's first with probability ``share``.
+
+    Args:
+        histories: (B, L) item numbers, right-padded with 0; lengths: (B,).
+        share: 0 … 1.
+
+    Returns:
+        What stays, in order, right-padded with 0, and its lengths.
+    """
+    columns = torch.arange(histories.shape[1], device=histories.device)
+    stays = (torch.rand(histories.shape, device=histories.device) >= share) | (columns == 0)
+    stays &= columns < lengths.unsqueeze(1)
+    kept = stays.sum(1)
+    order = torch.argsort((~stays).long(), dim=1, stable=True)
+    return histories.gather(1, order) * (columns < kept.unsqueeze(1)), kept
+
+
+class Adaptor(nn.Module):
+    """Σ_k g_k (dropout(x) − b_k) W_k, g = softmax(x W_g + noise), noise ∼ N(0, softplus(x W_n) + 0.01) in training."""
+
+    def __init__(self, features: int, width: int, experts: int, drop: float) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(features, width, bias=False) for _ in range(experts))
+        self.whiten = nn.Parameter(torch.zeros(experts, features))  # b
+        self.gate = nn.Parameter(torch.zeros(features, experts))
+        self.noise = nn.Parameter(torch.zeros(features, experts))
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, F) → (n, D)."""
+        logits = x @ self.gate  # (n, K)
+        if self.training:
+            logits = logits + torch.randn_like(logits) * (F.softplus(x @ self.noise) + NOISE)
+        shares, made = torch.softmax(logits, 1), []
+        for k, expert in enumerate(self.experts):
+            centred = dropout(x, self.drop, self.training) - self.whiten[k]
+            made.append(shares[:, k : k + 1] * expert(centred))
+        return torch.stack(made).sum(0)

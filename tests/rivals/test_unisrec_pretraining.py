@@ -1,0 +1,101 @@
+"""UniSRec's pre-training and what starts from it, by the same commands as MMM4Rec's."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pattern_shop import NAME, write_pattern_shop
+from reference import unisrec as plain
+from rival_shop import TINY, shop_run, telling
+from torch import Tensor
+
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.checkpoints.format import read
+from recbole_mmm4rec.rivals import unisrec
+from recbole_mmm4rec.run.quick_start import run_recbole
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+SMALL: dict[str, Any] = {"n_layers": 1, "n_heads": 2, "inner_size": 12, "n_exps": 2}
+
+
+def test_what_is_left_of_a_history() -> None:
+    torch.manual_seed(0)
+    histories, lengths = torch.tensor([[7, 8, 9, 4, 5], [3, 2, 0, 0, 0], [6, 0, 0, 0, 0]]), torch.tensor([5, 2, 1])
+    seen = set()
+    for _ in range(200):
+        parts, kept = unisrec.drop_items(histories, lengths, 0.5)
+        for row, part, count in zip(histories.tolist(), parts.tolist(), kept.tolist(), strict=True):
+            assert part[0] == row[0]
+            assert [item for item in row if item in part[:count]] == part[:count]
+            assert part[count:] == [0] * (5 - count)
+            seen.add((row[0], count))
+    assert {(7, count) for count in range(1, 6)} | {(3, 1), (3, 2), (6, 1)} == seen
+    torch.testing.assert_close(unisrec.drop_items(histories, lengths, 0.0)[0], histories)
+
+
+def contrast(users: list[Tensor], others: list[Tensor], labels: list[int]) -> Tensor:
+    """Equations 6 and 7 of the paper, others with the same next item left out, as its program does."""
+    losses = []
+    for j, user in enumerate(users):
+        powers = [torch.exp(user @ other / 0.07) for k, other in enumerate(others) if k == j or labels[k] != labels[j]]
+        losses.append(torch.log(sum(powers)) - user @ others[j] / 0.07)
+    return torch.stack(losses).mean()
+
+
+def test_both_contrasts_are_their_formulas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = shop_run(tmp_path, "UniSRec", **SMALL, stage="pretrain", **{"lambda": 0.4})
+    model, batch = run.model, next(iter(run.train))[:12]
+    telling(model)
+    histories, lengths = batch[model.ITEM_SEQ], batch[model.ITEM_SEQ_LEN]
+    labels = batch[model.POS_ITEM_ID].tolist()
+    assert len(set(labels)) < len(labels)
+    monkeypatch.setattr(unisrec, "drop_items", lambda rows, counts, share: (rows * (rows > 3), (rows > 3).sum(1)))
+    whole = [row[:n] for row, n in zip(histories.tolist(), lengths.tolist(), strict=True)]
+    keep = [row for row, items in enumerate(whole) if all(item > 3 for item in items)]  # right-padded they must be
+    batch, whole, labels = batch[torch.tensor(keep)], [whole[k] for k in keep], [labels[k] for k in keep]
+    weights = {name: weight.detach().clone().requires_grad_() for name, weight in model.named_parameters()}
+    users = [plain.user_vector(weights, model.features, items, 1, 2) for items in whole]
+    items = [plain.item_vector(weights, model.features[label], label) for label in labels]
+    wanted = contrast(users, [item / item.norm() for item in items], labels) + 0.4 * contrast(users, users, labels)
+    found = model.calculate_loss(batch)
+    torch.testing.assert_close(found, wanted)
+    found.backward()
+    gradient = torch.autograd.grad(wanted, weights["adaptor.experts.0.weight"])[0]
+    torch.testing.assert_close(model.adaptor.experts[0].weight.grad, gradient)
+    assert math.isfinite(found.item())
+
+
+def test_pretrained_and_fine_tuned(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    given = {**TINY, **SMALL, "data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved"), "epochs": 2}
+    first = run_recbole("UniSRec", NAME, config_dict={**given, "stage": "pretrain", "pretrain_checkpoint_every": 1})
+    assert len(first["epoch_checkpoints"]) == 2
+    assert "--model=UniSRec" in first["next_command"]
+    assert f"--pretrained={first['saved_model_file']}" in first["next_command"]
+    before = read(first["saved_model_file"])["state_dict"]
+    assert "item_embedding.weight" not in before
+    second = run_recbole("UniSRec", NAME, config_dict={**given, "pretrained": first["saved_model_file"]})
+    after = read(second["saved_model_file"])["state_dict"]
+    moved = {name.partition(".")[0] for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert moved == {"adaptor", "norm"}
+    assert "item_embedding.weight" in after
+    for changes, message in (
+        ({"n_exps": 3}, "does not fit, set sizes and features as there"),
+        ({"frozen": ["encodr"]}, "frozen: 'encodr' is no part of UniSRec; did you mean 'encoder'"),
+    ):
+        with pytest.raises(UserError) as error:
+            shop_run(tmp_path, "UniSRec", **{**SMALL, **changes}, pretrained=first["saved_model_file"])
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+    model = shop_run(tmp_path, "UniSRec", **SMALL, pretrained=first["saved_model_file"], frozen=[]).model
+    assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_another_models_checkpoint(kiosk: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a checkpoint of MMM4Rec; give one of UniSRec"):
+        shop_run(tmp_path, "UniSRec", **SMALL, pretrained=str((kiosk / "checkpoint").resolve()))
