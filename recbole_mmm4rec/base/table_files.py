@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +16,9 @@ from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.parquet_files import arrow_mistakes
 
 SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".txt": "tsv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+
+FIELD = 2**26
+"""Characters of a field of CSV or TSV; Python's own 131,072 are less than a long text or history has."""
 
 Row = tuple[str, list[str]]  # the place, and the values
 
@@ -60,7 +63,7 @@ def columns_of(path: str | Path) -> list[str]:
     with _opened(path, zipped) as handle:
         if kind != "json":
             first = handle.readline().rstrip("\r\n")
-            return next(csv.reader([first]), []) if kind == "csv" else first.split("\t")
+            return next(csv_reader([first]), []) if kind == "csv" else first.split("\t")
         seen: dict[str, None] = {}
         for place, record in _records(path, handle):
             del place
@@ -102,14 +105,20 @@ def _opened(path: Path, zipped: bool) -> Iterator[io.TextIOWrapper]:
         raise UserError(f"{path}: no gzip file, or cut off ({error}); fetch or pack it again") from None
 
 
+def csv_reader(lines: Iterable[str], **how: Any) -> Any:
+    """``csv.reader``, which takes fields of :data:`FIELD` characters."""
+    csv.field_size_limit(max(FIELD, csv.field_size_limit()))
+    return csv.reader(lines, **how)
+
+
 def _delimited(path: Path, kind: str, handle: IO[str], columns: Sequence[str]) -> Iterator[Row]:
     if kind == "csv":
-        reader = csv.reader(handle, strict=True)
+        reader = csv_reader(handle, strict=True)
     else:
-        reader = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
+        reader = csv_reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
     begin = 1
     try:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         at = [_find(str(path), name, header) for name in columns]
         begin = reader.line_num + 1
         for row in reader:

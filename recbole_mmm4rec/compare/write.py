@@ -125,8 +125,8 @@ def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, str, Job]]
 
 def results_csv(plan: Plan, records: Records) -> str:
     """One line a run; a metric of validation has the prefix ``valid_``."""
-    found = [(*where, job, records.tried(job)) for *where, job in runs_of(plan, records)]
-    lines = [_line(name, row, role, job, record) for name, row, role, job, record in found if record is not None]
+    found = [(run, records.tried(run[-1])) for run in runs_of(plan, records)]
+    lines = [_line(*run, record) for run, record in found if record is not None]
     columns = list(dict.fromkeys(key for line in lines for key in line if key not in TIMES))
     text = io.StringIO()
     writer = csv.DictWriter(text, [*columns, *TIMES], restval="", lineterminator="\n")

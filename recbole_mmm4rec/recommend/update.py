@@ -40,7 +40,7 @@ EPOCHS, PATIENCE = 4, 1
 """Epochs over what is new, and validations in a row that may be no better."""
 RATE = 0.3
 """Of the folder's learning rate: what is learned is to change a little (docs/new-items.md has figures)."""
-REPLAY = 1.0
+REPLAY = 0.3
 """Old samples in an epoch for each new one, so that what was learned is not forgotten."""
 _JOB, _DONE = "job.json", "done.json"
 """In the working folder: what the update is of, and what it has found."""
@@ -87,7 +87,7 @@ def update(
     """Go on with a model; the old folder stays as it is.
 
     The data set is made anew of the folder's interactions and the new ones; weights begin as they were, ID rows by the
-    items' ids. An epoch goes over the samples that are new and as many old ones, drawn once.
+    items' ids. An epoch goes over the samples that are new and some old ones (:data:`REPLAY`), drawn once.
 
     Args:
         folder: the model folder.

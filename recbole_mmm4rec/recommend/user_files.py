@@ -11,6 +11,7 @@ from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.parquet_files import arrow_mistakes
+from recbole_mmm4rec.base.table_files import csv_reader
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 USER, HISTORY, TIMES = "user_id", "history", "timestamps"
@@ -59,6 +60,8 @@ def read_users(path: Path) -> Iterator[User]:
         yield from reader(path)
     except UnicodeError:
         raise UserError(f"{path}: not UTF-8; convert the file") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: malformed CSV ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
 
@@ -98,8 +101,8 @@ def _require(place: str, columns: Sequence[str]) -> None:
 
 def _read_csv(path: Path) -> Iterator[User]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
+        reader = csv_reader(file)
+        header: list[str] = next(reader, [])
         _require(f"{path}, line 1", header)
         for row in reader:
             place = f"{path}, line {reader.line_num}"

@@ -166,6 +166,12 @@ def test_long_histories_equal_reference(modalities: tuple[str, ...], lengths: li
     assert_equals_reference(make_network(config, modalities), make_batch(config.max_len, lengths), None)
 
 
+@pytest.mark.parametrize(("longest", "lengths"), [(200, [200, 3, 150]), (1_000, [1_000])])
+def test_histories_of_hundreds_equal_reference(longest: int, lengths: list[int]) -> None:
+    network = make_network(small_config(max_len=longest))
+    assert_equals_reference(network, make_batch(longest, lengths), None)
+
+
 @pytest.mark.usefixtures("interpreter")
 def test_long_histories_by_kernels_equal_reference() -> None:
     config = small_config(max_len=80, ssd_backend="mamba_ssm")

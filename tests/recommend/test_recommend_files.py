@@ -194,3 +194,14 @@ def test_any_file_of_users(tmp_path_factory: pytest.TempPathFactory, content: by
     file.write_bytes(content)
     line = told(lambda: list(read_users(file)))
     assert line is None or str(file) in line
+
+
+def test_a_history_of_100_000_items(tmp_path: Path) -> None:
+    """More characters than Python's CSV reader takes in a field by itself; what is damaged is told."""
+    history = " ".join(["k01", "k02"] * 50_000)
+    (tmp_path / "users.csv").write_text(f"user_id,history\nbusy,{history}\n")
+    (user,) = read_users(tmp_path / "users.csv")
+    assert (len(user.history), user.history[-1]) == (100_000, "k02")
+    (tmp_path / "bare.csv").write_bytes(b'user_id,history\nbusy,a\rb\rc\nother"\r\n,')
+    with pytest.raises(UserError, match=r"bare\.csv"):
+        list(read_users(tmp_path / "bare.csv"))
