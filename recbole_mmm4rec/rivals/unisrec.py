@@ -25,6 +25,9 @@ from recbole_mmm4rec.settings.stage import is_pretraining
 ENCODER = ("encoder", "position_embedding")
 """What a fine-tuning leaves as it was pre-trained, unless ``frozen`` says otherwise."""
 
+PARTS, ROWS = 8, 64
+"""Parts of a batch that are encoded one after the other, by length, and the fewest rows of one."""
+
 NOISE = 1e-2
 """What the deviation of the gates' noise has at least."""
 
@@ -103,14 +106,26 @@ class UniSRec(Rival):
         """User vectors (B, D) of length 1 and item vectors (I+1, D) of length 1 / temperature."""
         table = self.table()
         histories, lengths = histories_of(self, interaction)
-        users = self.encoded(F.embedding(histories, table), histories, lengths)
+        users = self.encoded(table, histories, histories, lengths)
         return users, F.normalize(table, dim=1) / self.temperature
 
-    def encoded(self, vectors: Tensor, histories: Tensor, lengths: Tensor) -> Tensor:
-        """User vectors (B, D) of length 1: item vectors (B, L, D), numbers (B, L) with 0 as padding, lengths (B,)."""
-        x = dropout(self.norm(vectors + self.position_embedding.weight), self.drop, self.training)  # (B, L, D)
-        x = self.encoder(x, self.get_attention_mask(histories), output_all_encoded_layers=False)[-1]
-        return F.normalize(self.gather_indexes(x, lengths - 1), dim=1)
+    def encoded(self, table: Tensor, places: Tensor, histories: Tensor, lengths: Tensor) -> Tensor:
+        """User vectors (B, D) of length 1, histories of about one length at a time, so that little padding is computed.
+
+        Args:
+            table: (n, D) item vectors.
+            places: (B, L) the row of each item in it.
+            histories: (B, L) item numbers, right-padded with 0; lengths: (B,).
+        """
+        order, made = torch.argsort(lengths, stable=True), []
+        for rows in order.split(max(ROWS, -(-len(order) // PARTS))):
+            longest, own = int(lengths[rows].max()), lengths[rows]
+            x = F.embedding(places[rows, :longest], table) + self.position_embedding.weight[:longest]  # (b, l, D)
+            x = dropout(self.norm(x), self.drop, self.training)
+            mask = self.get_attention_mask(histories[rows, :longest])
+            x = self.encoder(x, mask, output_all_encoded_layers=False)[-1]
+            made.append(F.normalize(self.gather_indexes(x, own - 1), dim=1))
+        return torch.cat(made).index_select(0, torch.argsort(order))
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """The cross-entropy over all items; of a pre-training both contrasts over the batch, whatever its domains."""
@@ -122,8 +137,8 @@ class UniSRec(Rival):
         rows, place = torch.unique(torch.cat([labels, histories.flatten(), parts.flatten()]), return_inverse=True)
         table = self.adaptor(self.features.index_select(0, rows))  # of the batch's items alone
         of_labels, of_histories, of_parts = place.split([len(labels), histories.numel(), parts.numel()])
-        users = self.encoded(F.embedding(of_histories.view_as(histories), table), histories, lengths)
-        again = self.encoded(F.embedding(of_parts.view_as(parts), table), parts, kept)
+        users = self.encoded(table, of_histories.view_as(histories), histories, lengths)
+        again = self.encoded(table, of_parts.view_as(parts), parts, kept)
         items = F.normalize(F.embedding(of_labels, table), dim=1)
         return self._contrast(users, items, labels) + weight * self._contrast(users, again, labels)
 

@@ -11,6 +11,7 @@ from reference import unisrec as plain
 from rival_shop import shop_run, telling
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.rivals import unisrec
 from recbole_mmm4rec.rivals.unisrec import Adaptor
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -20,7 +21,8 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "adaptor_dro
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
-def test_the_model_is_its_formulas(tmp_path: Path, with_ids: bool) -> None:
+def test_the_model_is_its_formulas(tmp_path: Path, with_ids: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unisrec, "ROWS", 2)  # several parts of a batch
     model = (run := shop_run(tmp_path, "UniSRec", **SMALL, is_modality_bias=with_ids)).model
     telling(model)
     assert ("item_embedding.weight" in model.state_dict()) == with_ids
