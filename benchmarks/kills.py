@@ -67,6 +67,7 @@ COMMANDS: dict[str, list[str]] = {
 QUICK = ("train", "pretrain", "SASRec", "BPR", "amazon")
 _TIMES = ("seconds", "date", "time", "duration", "bytes", "environment", "peak")
 _THERE = "it is there already"
+_FOLDERS_OF_TIMES = {"work", "logs", "plots"}
 _OF_TIMES = ("made", "sha256", "files", "model_file", "data_fingerprint", "port")
 """Keys of manifests and settings: when, where, and hashes and names of files with times, which are compared anyway."""
 
@@ -97,7 +98,7 @@ def make_data(folder: Path) -> None:
     (folder / "tune.yaml").write_text(small)
     (folder / "space.yaml").write_text("learning_rate: [0.001, 0.01]\nembedding_size: [8, 16]\n")
     (folder / "compare.yaml").write_text(
-        "datasets: [shop]\nmodels: [BPR, Pop]\nseeds: [1]\ndata_path: dataset\nsettings: {epochs: 2, topk: [10]}\n"
+        "datasets: [shop]\nmodels: [{model: BPR, settings: {epochs: 2}}, Pop]\nseeds: [1]\nprotocol: {topk: [10]}\n"
     )
     make_files(folder, 3_000)
     _make_gallery(folder, draw)
@@ -173,20 +174,20 @@ def finish(folder: Path, command: list[str], after_a_kill: bool = False) -> dict
 
 
 def left(folder: Path) -> dict[str, str]:
-    """A word for each file that a command left, and for the metrics that it told."""
+    """A word for each file that a command left but those of times, and for the metrics that it told."""
     skipped = ("log", "log_tensorboard", "work", "logs", "told.txt")
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     found = {}
     for file in files:
         name = file.relative_to(folder)
-        if name.parts[0] in skipped or "work" in name.parts or "logs" in name.parts or file.suffix in (".log", ".svg"):
+        if name.parts[0] in skipped or _FOLDERS_OF_TIMES.intersection(name.parts) or file.suffix == ".log":
             continue
         key = "best model" if name.parts[0] == "saved" and "pretrain" not in file.name else str(name)
         if name.parts[0] == "saved" and len(name.parts) > 2:
             key = "model folder/" + "/".join(name.parts[2:])
         found[key] = _word(file)
     told = (folder / "told.txt").read_text(errors="replace").splitlines()
-    table = [line for line in told if line.strip().startswith(("test", "valid", "|"))]
+    table = [line for line in told if line.strip().startswith(("test", "valid"))]
     found["told"] = "\n".join(table)
     return found
 

@@ -15,10 +15,12 @@ from fuzzing.cases import Case, Reader, pictures
 from fuzzing.watch import mistakes
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.recommend.encoders import Encoders
 from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.serve.app import Service
-from recbole_mmm4rec.serve.current import Current
+from recbole_mmm4rec.serve.current import Current, Kept
 from recbole_mmm4rec.serve.desk import Desk
+from recbole_mmm4rec.serve.encoding import EncodingDesk, Made
 from recbole_mmm4rec.serve.limits import Limits
 from recbole_mmm4rec.serve.shop import Shop
 
@@ -43,13 +45,17 @@ def _service(model: Path, adding: bool) -> Callable[[Path], Callable[[Path], Non
 
     def begin(inside: Path) -> Callable[[Path], None]:
         def start(folder: Path) -> Desk:
-            recommender = Recommender.load(folder)
-            recommender.encoders.loaded.update({"text": _Any(12, False), "image": _Any(6, True)})  # type: ignore[dict-item]
-            return Desk(Shop(recommender))
+            return Desk(Shop(Recommender.load(folder)))
+
+        def load(made: Made) -> Encoders:
+            encoders = Encoders(made)
+            encoders.loaded.update({"text": _Any(12, False), "image": _Any(6, True)})  # type: ignore[dict-item]
+            return encoders
 
         loop = asyncio.new_event_loop()
         limits = Limits(k=50, history=200)
-        service = Service(Current(model, start), limits, None, adding)
+        encoders = Kept(lambda: EncodingDesk(load), "encoders")
+        service = Service(Current(model, start), encoders, limits, None, adding)
         failed: list[BaseException] = []
 
         class Told(logging.Handler):
