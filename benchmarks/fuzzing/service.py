@@ -104,7 +104,7 @@ def _service(model: Path, adding: bool) -> Callable[[Path], Callable[[Path], Non
             told = json.loads((folder / "request.json").read_bytes())
             count += 1
             if adding and count % 100 == 0:  # what was added is forgotten
-                service.current._serve(start(model))
+                service.current._take()
             failed.clear()
             query = (folder / "query").read_bytes()
             path = (folder / "path").read_bytes().decode("utf-8", "replace")

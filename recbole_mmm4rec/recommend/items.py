@@ -155,7 +155,7 @@ class Items:
         try:
             wanted = pa.array([str(value) if pa.types.is_string(there.type) else value for value in asked])
             found = pc.is_in(there, value_set=wanted.cast(there.type)).to_numpy(zero_copy_only=False)
-        except (pa.ArrowException, TypeError, ValueError):
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
             raise UserError(f"where: {column}={asked!r}: the column holds values of type {there.type}") from None
         if not found.any():
             known = [str(value) for value in pc.unique(there).drop_null().slice(0, 1000).to_pylist()]
