@@ -151,6 +151,8 @@ class Items:
             hint = did_you_mean(column, self.columns) or f"; it has {', '.join(self.columns)}"
             raise UserError(f"where: the items have no column {column!r}{hint}")
         asked = list(values) if isinstance(values, (list, tuple, set, frozenset)) else [values]
+        if not asked:
+            raise UserError(f"where: {column}=[] names no value; give one, or leave it out")
         there = self.table[column]
         try:
             wanted = pa.array([str(value) if pa.types.is_string(there.type) else value for value in asked])

@@ -152,9 +152,10 @@ def _choices(key: str, told: Any, where: str) -> tuple[Any, ...]:
 def _steps(key: str, low: Any, high: Any, step: Any, where: str) -> tuple[Any, ...]:
     if step <= 0:
         raise UserError(f"{where}: {key} has steps of {step}; they must be above 0")
-    count = math.floor((high - low) / step + 1e-9) + 1
-    if count > MOST_VALUES:
-        raise UserError(f"{where}: {key} has {count:,} steps, more than {MOST_VALUES:,}; write uniform")
+    steps = (high - low) / step
+    if not steps < MOST_VALUES:  # tiny steps are too many for any whole number
+        raise UserError(f"{where}: {key} has {steps:,.0f} steps, more than {MOST_VALUES:,}; write uniform")
+    count = math.floor(steps + 1e-9) + 1
     if all(float(number).is_integer() for number in (low, step)):  # sizes and numbers of layers must be whole
         return tuple(int(low) + int(step) * number for number in range(count))
     return tuple(float(f"{low + step * number:.12g}") for number in range(count))

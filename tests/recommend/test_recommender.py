@@ -140,6 +140,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"where": {"categry": "kitchen"}}, "no column 'categry'; did you mean 'category'?"),
     ({"where": {"category": "kitchn"}}, "no item has category=kitchn; did you mean 'kitchen'?"),
     ({"where": {"price": "cheap"}}, "price=['cheap']: the column holds values of type double"),
+    ({"where": {"category": []}}, "category=[] names no value"),
     ({"where": {"price": 10**30}}, "the column holds values of type double"),
     ({"only": "k01"}, "only='k01': must be a list"),
     ({"modalities": "sound"}, "'sound': this model knows text and image"),

@@ -79,6 +79,7 @@ def test_recboles_dictionary_by_kind(tmp_path: Path) -> None:
         ("s.yaml", "a: {loguniform: [0, 1]}\n", "line 1: a is loguniform and starts at 0"),
         ("s.yaml", "a: {quniform: [0, 1]}\n", "line 1: a is quniform, which takes [low, high, step]"),
         ("s.yaml", "a: {quniform: [0, 1, 0]}\n", "line 1: a has steps of 0"),
+        ("s.yaml", "a: {quniform: [0, 1, 1.0e-320]}\n", "line 1: a has inf steps, more than"),
         ("s.yaml", "a: {quniform: [0, 1, 1e-9]}\n", "line 1: a has 1,000,000,000 steps"),
         ("s.yaml", "a: []\n", "line 1: a is a choice, which takes a list of values"),
         ("s.yaml", "a: [1, 2, 1]\n", "line 1: a has the value 1 twice"),
