@@ -28,8 +28,8 @@ from recbole_mmm4rec.serve.shop import Shop
 class _Any:
     """Stands in for an encoder: what it says depends on nothing."""
 
-    def __init__(self, width: int, pictured: bool) -> None:
-        self.width, self.pictured = width, pictured
+    def __init__(self, dim: int, pictured: bool) -> None:
+        self.dim, self.pictured = dim, pictured
 
     def prepare(self, source: Any) -> Any:
         from recbole_mmm4rec.encoders.pictures import read_picture
@@ -37,7 +37,7 @@ class _Any:
         return read_picture(source) if self.pictured else source
 
     def encode(self, prepared: Any) -> np.ndarray:
-        return np.ones((len(prepared), self.width), np.float32)
+        return np.ones((len(prepared), self.dim), np.float32)
 
 
 def _service(model: Path, adding: bool) -> Callable[[Path], Callable[[Path], None]]:
