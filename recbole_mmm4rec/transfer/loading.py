@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.reading import tensors
+from recbole_mmm4rec.checkpoints.tree import plain_settings
 from recbole_mmm4rec.features.made_by import ENCODERS
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
@@ -93,7 +94,7 @@ def open_source(path: str) -> Source:
     content = read(path)
     ours = tensors(content.get("state_dict"))
     config = content.get("config")
-    settings = config if isinstance(config, dict) else {}
+    settings = plain_settings(config) if isinstance(config, dict) else {}
     if ours is not None and any(name.startswith(PREFIX) for name in ours):
         source = Source(path, {short(name): weight for name, weight in ours.items()}, settings, [])
     else:

@@ -169,6 +169,10 @@ def test_what_means_something_else_is_said(tmp_path: Path, caplog: pytest.LogCap
     target(tmp_path, pretrained=str(path), time_padding="zero_stamp", temperature=0.5)
     assert "time_padding=masked in " in caplog.text
     assert "temperature=0.8 in " in caplog.text
+    caplog.clear()
+    odd = changed(path, lambda content: content["config"].update(temperature=torch.ones(2)))
+    target(tmp_path, pretrained=odd)
+    assert "temperature=tensor([1., 1.]) in " in caplog.text
 
 
 def test_the_first_layers(tmp_path: Path) -> None:
