@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from recbole_mmm4rec.commands.__main__ import main
 @contextlib.contextmanager
 def room(size: int) -> Iterator[None]:
     """Within it no file can grow beyond so many bytes, which fails where a write to a full disk does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limits, kept = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # Python would keep a compiled module that was cut off, for all tests that follow
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        sys.dont_write_bytecode = kept
 
 
 @pytest.fixture
