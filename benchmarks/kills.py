@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -33,6 +34,7 @@ import numpy as np
 from machine import processor
 from PIL import Image
 from prepare_amazon import make_files
+from tqdm import tqdm
 
 import recbole_mmm4rec  # noqa: F401  (registers the model)
 from recbole_mmm4rec.checkpoints.format import read
@@ -141,6 +143,7 @@ def start(folder: Path, command: list[str]) -> int:
         return child
     try:
         os.setsid()
+        tqdm.set_lock(threading.RLock())  # bars' own lock is one for all copies, and stays taken by one that is killed
         os.chdir(folder)
         told = os.open("told.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(told, 1)

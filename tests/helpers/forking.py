@@ -23,6 +23,7 @@ import types
 from typing import Any
 
 import torch._dynamo  # noqa: F401  every optimiser does, in one or two seconds
+from tqdm import tqdm
 
 _begin = inspect.signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
 _get_context = multiprocessing.get_context
@@ -58,6 +59,7 @@ def _become(given: dict[str, Any]) -> None:
     """The copy: what Popen says, the program, and the end, without what this process does at its own."""
     gc.freeze()  # what the collector does not visit need not be copied
     code = 70
+    tqdm.set_lock(threading.RLock())  # bars' own lock is one for all copies, and stays taken by one that is killed
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
