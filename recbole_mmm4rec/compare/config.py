@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _KEYS = (
     "protocols",
     "beyond",
 )
-_DATA_SET_KEYS = ("name", "settings", "max_seconds")
+_DATA_SET_KEYS = ("name", "folder", "settings", "max_seconds")
 _MODEL_KEYS = ("name", "model", "settings", "datasets", "only", "pretrained", "search")
 _PRETRAINED_KEYS = ("dataset", "settings", "seed", "max_seconds")
 
@@ -39,21 +39,23 @@ class DataSet:
     """A data set of the comparison, under one protocol.
 
     Attributes:
-        name: how its table is called: the folder, and behind it a protocol other than leave-one-out.
-        folder: in the data path.
+        name: how its table is called: the entry, and behind it a protocol other than leave-one-out.
+        entry: how the file calls it.
+        folder: in the data path; several entries may have one, each with settings of its own.
         settings: protocol settings of this set, such as filters.
         max_seconds: seconds of training of each run on it; None for no limit.
     """
 
     name: str
+    entry: str
     folder: str
     settings: Mapping[str, Any]
     max_seconds: float | None
 
     def under(self, protocol: str, settings: Mapping[str, Any]) -> DataSet:
         """The same data set under a protocol that has these settings."""
-        name = f"{self.folder}-{protocol}" if settings else self.folder
-        return DataSet(name, self.folder, {**self.settings, **settings}, self.max_seconds)
+        name = f"{self.entry}-{protocol}" if settings else self.entry
+        return replace(self, name=name, settings={**self.settings, **settings})
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Row:
         name: what the row is called.
         model: RecBole's name of the model.
         settings: its settings.
-        by_dataset: folder of a data set to settings that come on top.
-        datasets: folders of the data sets it runs on.
+        by_dataset: entry of a data set to settings that come on top.
+        datasets: entries of the data sets it runs on.
         pretrained: the training that comes first, or None.
         trials: settings that are tried, of which validation chooses; empty where nothing is searched.
     """
@@ -210,7 +212,8 @@ def _data_set(file: Located, place: Place, value: Any, limit: float | None) -> D
     name = file.name((*place, "name"), part.get("name"))
     settings = settings_in(file, (*place, "settings"), part.get("settings"), "MMM4Rec")
     check_protocol(file, settings, (*place, "settings"))
-    return DataSet(name, name, settings, _limit(file, (*place, "max_seconds"), part.get("max_seconds", limit)))
+    folder = file.name((*place, "folder"), part.get("folder", name))
+    return DataSet(name, name, folder, settings, _limit(file, (*place, "max_seconds"), part.get("max_seconds", limit)))
 
 
 def _row(file: Located, place: Place, value: Any, datasets: list[str], seed: int, limit: float | None) -> Row:

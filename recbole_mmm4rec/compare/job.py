@@ -21,7 +21,7 @@ class Shop:
         statistics: ``users``, ``items``, ``interactions`` after filters.
         protocol: the settings that every model shares, plain values.
         valid_metric: that of early stopping, lower case.
-        folder: of the data set; "" where it is the name.
+        entry: how the file calls it, without a protocol; "" where that is the name.
         targets: who is asked for what in the test; None where that is not known.
     """
 
@@ -30,7 +30,7 @@ class Shop:
     statistics: Mapping[str, int]
     protocol: Mapping[str, Any]
     valid_metric: str
-    folder: str = ""
+    entry: str = ""
     targets: Targets | None = None
 
     @property

@@ -34,7 +34,7 @@ def orders(tables: Sequence[Table]) -> list[Order]:
     Args:
         tables: of a comparison.
     """
-    by_protocol = {(table.shop.folder or table.shop.name, table.shop.split[0]): table for table in tables}
+    by_protocol = {(table.shop.entry or table.shop.name, table.shop.split[0]): table for table in tables}
     found = []
     for (folder, name), first in by_protocol.items():
         second = by_protocol.get((folder, "global_time"))

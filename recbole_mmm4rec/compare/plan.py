@@ -50,19 +50,20 @@ class Plan:
     def cells(self) -> Iterator[tuple[Row, str]]:
         """Every row with each of its data sets, data set by data set."""
         for dataset in self.comparison.datasets:
-            yield from ((row, dataset.name) for row in self.comparison.rows if dataset.folder in row.datasets)
+            yield from ((row, dataset.name) for row in self.comparison.rows if dataset.entry in row.datasets)
 
     def _given(self, dataset: str) -> dict[str, Any]:
         given = {"data_path": str(self.data_path), "metric_decimal_place": 15}
         listed = sorted(self.comparison.datasets, key=lambda found: found.name != dataset)  # the very one first
-        own = next((found.settings for found in listed if dataset in (found.name, found.folder)), {})
+        own = next((found.settings for found in listed if dataset in (found.name, found.entry, found.folder)), {})
         settings = plain({**given, **self.comparison.protocol, **own})
         if settings.get("feature_path"):
             settings["feature_path"] = str(Path(settings["feature_path"]).resolve())  # runs start in other folders
         return settings
 
     def _shop(self, name: str) -> Shop:
-        folder = self.comparison.dataset(name).folder
+        given = self.comparison.dataset(name)
+        folder = given.folder
         config = make_config("SASRec", folder, config_dict={**_shared_defaults(), **self._given(name)})
         check_protocol(config, name)
         check_data_files(config)
@@ -79,13 +80,14 @@ class Plan:
         for metric in self.comparison.compare:
             if metric not in offered:
                 raise UserError(f"compare: {metric!r} is not among the metrics {', '.join(offered)} of {name!r}")
-        return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower(), folder, targets)
+        return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower(), given.entry, targets)
 
     def _source(self, row: Row) -> tuple[str, str]:
         """The fingerprint of a data set for pre-training, and that of its settings, which are checked."""
         assert row.pretrained is not None
         name, settings = row.pretrained.dataset, plain(row.pretrained.settings)
-        tested = parts_of(self.data_path, name) & set(row.datasets)
+        targets = {dataset.folder for dataset in self.comparison.datasets if dataset.entry in row.datasets}
+        tested = parts_of(self.data_path, name) & targets
         if tested:
             raise UserError(
                 f"model {row.name!r}: pre-trained on {name!r}, which holds what is tested on {sorted(tested)[0]!r}; "
@@ -101,11 +103,11 @@ class Plan:
     def _check(self, row: Row, dataset: str) -> None:
         """Let RecBole read the settings of a row before anything runs."""
         shared = plain({**self.shops[dataset].protocol, "data_path": str(self.data_path)})
-        folder = self.comparison.dataset(dataset).folder
+        given = self.comparison.dataset(dataset)
         for trial in row.trials or ({},):
-            settings = plain({**row.settings_on(folder), **trial})
+            settings = plain({**row.settings_on(given.entry), **trial})
             try:
-                config = make_config(row.model, folder, config_dict={**shared, **settings})
+                config = make_config(row.model, given.folder, config_dict={**shared, **settings})
                 check_comparable([row.model], config)
                 mark = resolved(config.final_config_dict, NOT_RESOLVED)
                 self._resolved[_cell_key(row, dataset, trial)] = mark
@@ -141,15 +143,15 @@ class Plan:
             row, dataset, seed: which.
             trial: settings on top of the row's.
         """
-        first, shop, folder = self.pretraining(row), self.shops[dataset], self.comparison.dataset(dataset).folder
+        first, shop, given = self.pretraining(row), self.shops[dataset], self.comparison.dataset(dataset)
         return Job(
             label=", ".join([f"{row.name} on {dataset}", f"seed {seed}", *(f"{key} {trial[key]}" for key in trial)]),
             kind="run",
-            dataset=folder,
+            dataset=given.folder,
             model=row.model,
-            settings=plain({**row.settings_on(folder), **trial}),
+            settings=plain({**row.settings_on(given.entry), **trial}),
             seed=seed,
-            max_seconds=self.comparison.dataset(dataset).max_seconds,
+            max_seconds=given.max_seconds,
             protocol=shop.protocol,
             fingerprint=shop.fingerprint,
             resolved=self._resolved[_cell_key(row, dataset, trial)],

@@ -39,7 +39,7 @@ def statistics_line(shop: Shop) -> str:
     tied = shop.targets.tied if shop.targets else 0.0
     ties = f" {told(tied)}." if tied >= MANY else ""
     return (
-        f"{shop.folder or shop.name}: {users} users, {items} items, {count} interactions after filters "
+        f"{shop.entry or shop.name}: {users} users, {items} items, {count} interactions after filters "
         f"(fingerprint {shop.fingerprint}). {_protocol(shop)}; "
         f"ranked among all {candidates}, the history not masked; at most {shop.protocol['MAX_ITEM_LIST_LENGTH']} "
         f"items of history; more than {shop.protocol['stopping_step']} validations in a row without a better "

@@ -110,7 +110,7 @@ def rows_for(names: Sequence[str], shops: Mapping[str, Shop]) -> dict[str, list[
         UserError: an unknown name, a row of a data set that is not here, or of one with other statistics.
     """
     known = read_published()
-    here = {shop.folder or name: name for name, shop in shops.items() if shop.split[0] == LEAVE_ONE_OUT}
+    here = {shop.entry or name: name for name, shop in shops.items() if shop.split[0] == LEAVE_ONE_OUT}
     found: dict[str, list[Published]] = {name: [] for name in shops}
     for name in names:
         rows = [row for row in known if row.name == name]

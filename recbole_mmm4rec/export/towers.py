@@ -81,11 +81,14 @@ class UserTower(nn.Module):
             text = self._feed_forward(layer.ffn, _norm(layer.norm, out + before))
             if len(streams) == 2:
                 cross = cast(CrossLayer, net.cross_layers[index])
-                out, g_image = self._tissd(layer.ssd, image, g_image)
-                h = _norm(cross.align_norm, out + image)
-                c = self._filter(cross.filter, g_image, g_text)
-                out = self._cross_ssd(cross.cross, h, text, c)
-                image = self._feed_forward(cross.ffn, _norm(cross.cross_norm, out + h + text))
+                h = image
+                if cross.align_norm is not None:
+                    out, g_image = self._tissd(cross.own or layer.ssd, image, g_image)
+                    h = _norm(cross.align_norm, out + image)
+                out = h + text
+                if cross.cross is not None:
+                    out = self._cross_ssd(cross.cross, h, text, self._filter(cross.filter, g_image, g_text)) + out
+                image = self._feed_forward(cross.ffn, _norm(cross.cross_norm, out))
         user = text if len(streams) == 1 else image
         last = (lengths - 1).view(-1, 1, 1).expand(-1, 1, user.shape[2])  # (B, 1, D)
         return user.gather(1, last).squeeze(1)
@@ -144,9 +147,11 @@ class UserTower(nn.Module):
         return block.out_proj(normed * block.norm_weight)
 
     def _filter(self, filters: FourierFilter | None, image: Signal, text: Signal) -> Signal:
-        """The dual-channel Fourier filter of both time signals (B, H, L) → (B, H, L)."""
-        if filters is None or image is None or text is None:
+        """The dual-channel Fourier filter of both time signals (B, H, L) → (B, H, L), their sum without one."""
+        if image is None or text is None:
             return None
+        if filters is None:
+            return image + text
         real, imag = torch.zeros(()), torch.zeros(())
         for weigh, signal in ((filters.image, image), (filters.text, text)):
             re, im = signal @ self.cosine, -(signal @ self.sine)  # (B, H, F)

@@ -48,6 +48,7 @@ class NetworkConfig:
     p2p_residual: bool = _setting("p2p_residual")
     time_padding: str = _setting("time_padding")
     d_skip: str = _setting("d_skip")
+    ablation: str = _setting("ablation")
     is_modality_bias: bool = _setting("is_modality_bias")
     id_dropout: float = _setting("id_dropout")
     item_mm_fusion: str = _setting("item_mm_fusion")

@@ -56,9 +56,11 @@ class CrossLayer(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.align_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
-        self.filter = FourierFilter(config) if config.is_time else None
-        self.cross = CrossSSD(config)
+        without = config.ablation
+        self.own = TiSSD(config) if without == "sharing" else None
+        self.align_norm = None if without == "alignment" else nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        self.filter = FourierFilter(config) if config.is_time and without not in ("filter", "cross") else None
+        self.cross = CrossSSD(config) if without != "cross" else None
         self.cross_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.ffn = FeedForward(config) if config.is_ffn else None
         self.drop = config.dropout_prob
@@ -67,7 +69,7 @@ class CrossLayer(nn.Module):
     def forward(
         self, text: Tensor, image: Stream, g_text: Signal, g_image: Signal, shared: TiSSD, at: Layout
     ) -> tuple[Stream, Signal]:
-        """One cross layer.
+        """One cross layer; what ``ablation`` leaves out stands in docs/model.md.
 
         Args:
             text: (T, D) output of the text layer; image: (T, D) the image stream.
@@ -79,10 +81,19 @@ class CrossLayer(nn.Module):
             (S, D), and the image's next time signal.
         """
         near = at.seen_by(self.width)  # S' tokens: the convolution of C at the wanted ones sees the last K
-        out, g_image = shared(image, g_image, near)  # (S', D), (B, H, L)
-        h = self.align_norm(dropout(out, self.drop, self.training) + near.wanted(image.x))  # (S', D)
-        c = None if self.filter is None else self.filter(g_image, g_text)  # (B, H, L)
-        out = self.cross(h, text, c, near, at)  # (S, D)
+        h = near.wanted(image.x)  # (S', D)
+        if self.align_norm is not None:
+            out, g_image = (self.own or shared)(image, g_image, near)  # (S', D), (B, H, L)
+            h = self.align_norm(dropout(out, self.drop, self.training) + h)  # (S', D)
         sum_ = at.narrow(h, near) + at.wanted(text)  # (S, D)
-        o = self.cross_norm(dropout(out, self.drop, self.training) + sum_)  # (S, D)
+        if self.cross is not None:
+            out = self.cross(h, text, self._joined(g_image, g_text), near, at)  # (S, D)
+            sum_ = dropout(out, self.drop, self.training) + sum_
+        o = self.cross_norm(sum_)  # (S, D)
         return Vectors(o if self.ffn is None else self.ffn(o)), g_image
+
+    def _joined(self, g_image: Signal, g_text: Signal) -> Signal:
+        """(B, H, L) twice → (B, H, L), the filtered time signal, without the filter their sum; None without time."""
+        if self.filter is not None:
+            return self.filter(g_image, g_text)
+        return None if g_image is None or g_text is None else g_image + g_text

@@ -153,7 +153,7 @@ def _modality_problems(source: Source, own: Mapping[str, Tensor]) -> list[str]:
 def _setting_problems(source: Source, own: Mapping[str, Tensor], config: Any) -> list[str]:
     """Settings that shape or give meaning to weights, where they differ."""
     theirs, mine = settings_of(source.weights), settings_of(own)
-    for key in ("n_groups", "d_state", "d_skip"):
+    for key in ("n_groups", "d_state", "d_skip", "ablation"):
         theirs[key], mine[key] = source.settings.get(key), config[key]
     if theirs["d_state"] is not None:  # the two say more than their product
         del theirs["n_groups * d_state"]

@@ -21,7 +21,7 @@ _PATTERNS = {
     "fusion": r"items\.fusion",
     "items": r"items\..*",
     "time": r"time_input\..*|.*\.time_(scale|gate)\..*",
-    "ssd": r"layers\.\d+\.ssd\..*",
+    "ssd": r"(layers\.\d+\.ssd|cross_layers\.\d+\.own)\..*",
     "cross": r"cross_layers\.\d+\.cross\..*",
     "filters": r"cross_layers\.\d+\.filter\..*",
     "ffn": r".*\.ffn\..*",

@@ -48,6 +48,23 @@ def test_every_model_with_every_seed(shop: Path, tmp_path: Path) -> None:
     assert plan.shops[NAME].statistics == {"users": 40, "items": 30, "interactions": 256}
 
 
+def test_one_data_set_with_two_settings(shop: Path, tmp_path: Path) -> None:
+    """Two tables of their own; what a row says of one entry holds for that one, and what is tested is no source."""
+    short = {"name": "short", "folder": NAME, "settings": {"MAX_ITEM_LIST_LENGTH": 4}}
+    row = {"model": "SASRec", "settings": SASREC, "datasets": {"short": {"n_layers": 2}}, "only": ["short"]}
+    protocols = ["leave_one_out", "global_time"]
+    plan = tiny_plan(shop, datasets=[NAME, short], models=["Pop", row], seeds=[1], protocols=protocols)
+    assert list(plan.shops) == [NAME, f"{NAME}-global_time", "short", "short-global_time"]
+    jobs = plan.waiting(Records(tmp_path / "runs.jsonl"))
+    assert {job.dataset for job in jobs} == {NAME}
+    assert [job.settings["n_layers"] for job in jobs if job.model == "SASRec"] == [2, 2]
+    assert {job.protocol["MAX_ITEM_LIST_LENGTH"] for job in jobs if job.model == "SASRec"} == {4}
+    with pytest.raises(UserError, match=f"which holds what is tested on '{NAME}'"):
+        tiny_plan(
+            shop, datasets=[short], models=[{"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": NAME}}]
+        )
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -67,7 +67,7 @@ def done(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Re
 def test_a_protocol_is_part_of_the_shop(done: tuple[Plan, Records, Path]) -> None:
     plan, records, _ = done
     assert list(plan.shops) == [NAME, f"{NAME}-global_time"]
-    assert {found.folder for found in plan.shops.values()} == {NAME}
+    assert {found.entry for found in plan.shops.values()} == {NAME}
     targets = {job: record[-1]["targets"] for job, record in records.by_id.items()}
     assert len(targets) == 4
     assert sorted(targets.values()).count(min(targets.values())) == 2  # two of each protocol

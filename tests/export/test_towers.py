@@ -18,6 +18,7 @@ CASES: list[dict[str, Any]] = [
     {"is_time": False, "n_groups": 6},
     {"num_layers": 2, "is_ffn": False},
     {"d_skip": "mamba", "p2p_residual": True, "n_groups": 1},
+    *({"ablation": part} for part in ("filter", "sharing", "alignment", "cross")),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -166,9 +167,13 @@ def published_names(config: NetworkConfig, modalities: tuple[str, ...]) -> list[
         modules += [f"encoder_ssd_layers.{i}.{name}" for name in ["layer_norm", *ffn]]
         names += [f"encoder_ssd_layers.{i}.ssd.{name}" for name in _ssd_names(config.is_time, text=True)]
         if len(modalities) == 2:
-            modules += [f"decoder_ssd_layers.{i}.{name}" for name in ["layer_norm", "co_layer_norm", *ffn]]
-            names += [f"decoder_ssd_layers.{i}.co_ssd.{name}" for name in _ssd_names(config.is_time, text=False)]
-            if config.is_time:
+            if config.ablation == "sharing":
+                names += [f"decoder_ssd_layers.{i}.own.{name}" for name in _ssd_names(config.is_time, text=True)]
+            norms = ["co_layer_norm"] if config.ablation == "alignment" else ["layer_norm", "co_layer_norm"]
+            modules += [f"decoder_ssd_layers.{i}.{name}" for name in [*norms, *ffn]]
+            if config.ablation != "cross":
+                names += [f"decoder_ssd_layers.{i}.co_ssd.{name}" for name in _ssd_names(config.is_time, text=False)]
+            if config.is_time and config.ablation not in ("cross", "filter"):
                 filters = ("text_complex_weight.0", "vision_complex_weight.0", "co_complex_weight.0")
                 modules += [f"decoder_ssd_layers.{i}.{f}.{half}" for f in filters for half in ("real", "imag")]
     return names + [f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")]
@@ -180,9 +185,7 @@ def published_parameters(network: MMM4RecNetwork) -> dict[str, Tensor]:
     modalities = network.items.modalities
     made: dict[str, Tensor] = {}
     for name in published_names(network.config, modalities):
-        ours = our_name(name)
-        assert ours is not None, name
-        value = parameters.pop(ours).detach().clone()
+        value = parameters.pop(our_parameter_name(name)).detach().clone()
         flat_conv = "conv1d" in name and name.endswith("weight") and value.dim() == 2
         made[name] = value.unsqueeze(1) if flat_conv else value
     for modality in modalities:
@@ -195,9 +198,12 @@ def published_parameters(network: MMM4RecNetwork) -> dict[str, Tensor]:
 
 def our_parameter_name(name: str) -> str:
     """The network's name of a parameter of :func:`published_parameters`."""
-    ours = f"items.{name}" if name.startswith("missing.") else our_name(name)
-    assert ours is not None
-    return ours
+    if name.startswith("missing."):
+        return f"items.{name}"
+    own = re.fullmatch(r"decoder_ssd_layers\.(\d+)\.own\.(.+)", name)  # of an ablation, which nobody has published
+    ours = our_name(name if own is None else f"encoder_ssd_layers.{own[1]}.ssd.{own[2]}")
+    assert ours is not None, name
+    return ours if own is None else ours.replace(f"layers.{own[1]}.ssd", f"cross_layers.{own[1]}.own")
 
 
 def reference_inputs(network: MMM4RecNetwork) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -191,13 +191,31 @@ def cross_layer(
     settings: Settings,
     dropout: Dropout,
 ) -> tuple[Tensor, Signal]:
-    """Layer ``layer`` of the image stream: alignment by the text stream's block, Fourier filter, Cross-SSD."""
+    """Layer ``layer`` of the image stream: alignment by the text stream's block, Fourier filter, Cross-SSD.
+
+    ``ablation`` takes one of them away: ``filter`` (the two time signals are added), ``sharing`` (the image stream has
+    a block of its own), ``alignment`` (it meets the text stream as it is), ``cross`` (the two streams are added).
+    """
     name, eps, p = f"decoder_ssd_layers.{layer}", settings["norm_eps"], settings["dropout_prob"]
-    h, g_image = tissd(image, g_image, params, f"encoder_ssd_layers.{layer}.ssd", settings, dropout, "image")
-    h = layer_norm(dropout(h, p, f"{name}.ssd.out") + image, params, f"{name}.layer_norm", eps)
-    g = None if g_image is None or g_text is None else fourier_filter(g_image, g_text, params, name)
-    o = cross_ssd(h, text, g, params, f"{name}.co_ssd", settings, dropout)
-    o = layer_norm(dropout(o, p, f"{name}.co_ssd.out") + h + text, params, f"{name}.co_layer_norm", eps)
+    without = settings["ablation"]
+    if without == "alignment":
+        h = image
+    else:
+        block = f"{name}.own" if without == "sharing" else f"encoder_ssd_layers.{layer}.ssd"
+        h, g_image = tissd(image, g_image, params, block, settings, dropout, "image")
+        h = layer_norm(dropout(h, p, f"{name}.ssd.out") + image, params, f"{name}.layer_norm", eps)
+    if without == "cross":
+        o = h + text
+    else:
+        g: Signal = None
+        if g_image is not None and g_text is not None:
+            g = g_image + g_text if without == "filter" else fourier_filter(g_image, g_text, params, name)
+        o = (
+            dropout(cross_ssd(h, text, g, params, f"{name}.co_ssd", settings, dropout), p, f"{name}.co_ssd.out")
+            + h
+            + text
+        )
+    o = layer_norm(o, params, f"{name}.co_layer_norm", eps)
     return feed_forward(o, params, f"{name}.ffn", settings, dropout), g_image
 
 

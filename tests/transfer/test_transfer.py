@@ -145,6 +145,7 @@ def test_fine_tuning_that_goes_on_is_not_validated_first_again(tmp_path: Path) -
         ({"is_time": False}, "is_time=True in the checkpoint, False here"),
         ({"p2p_residual": True}, "p2p_residual=False in the checkpoint, True here"),
         ({"d_skip": "mamba"}, "d_skip=scaled in the checkpoint, mamba here"),
+        ({"ablation": "sharing"}, "ablation=none in the checkpoint, sharing here"),
         (
             {"hidden_size": 32, "d_conv": 3, "num_layers": 2},
             "d_conv=4 in the checkpoint, 3 here (set d_conv: 4); hidden",

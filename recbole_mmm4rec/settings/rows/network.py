@@ -69,6 +69,13 @@ ROWS = (
         _SHAPE,
     ),
     _row(
+        "ablation",
+        word("none", "filter", "sharing", "alignment", "cross"),
+        "Part of the cross layers that is left out, to see what it brings; none: the paper.",
+        "none",
+        _SHAPE,
+    ),
+    _row(
         "is_modality_bias",
         switch(),
         'Trainable ID tables on top of the features (the paper\'s "with ID").',
