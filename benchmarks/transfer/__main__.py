@@ -5,7 +5,7 @@
 MMM4Rec, the network alone (`neighbour_weight: 0`), text only, one layer, is pre-trained on nothing, on growing shares
 of the first source's users, and on that source merged with each further one. Every kept checkpoint is scored on the
 target without training; the last one of each source is fine-tuned with the settings of a training from scratch. For the
-whole first source there are variants: a tenth of the learning rate for what was transferred, no ID tables, earlier
+largest source there are variants: no ID tables, a tenth of the learning rate for what was transferred, earlier
 checkpoints.
 
 OUT/runs.jsonl has a line a finished run, on disk before the next one begins. Killed or interrupted, the same command

@@ -76,8 +76,9 @@ def plan(sources: Sequence[Source], checkpoints: Checkpoints, seeds: Sequence[in
             if source == whole:
                 runs.append(Run("train", source.name, epochs[-1], seed, ids=True))
         runs += [Run("train", source.name, checkpoints.of(source)[-1], seed, ids=True) for source in others]
-        *early, last = checkpoints.of(whole)
-        runs.append(Run("train", whole.name, last, seed, ids=True, rate=SLOW))
-        runs += [Run("train", NONE.name, 0, seed), Run("train", whole.name, last, seed)]
-        runs += [Run("train", whole.name, after, seed, ids=True) for after in early]
+        largest = sources[-1]
+        *early, last = checkpoints.of(largest)
+        runs += [Run("train", NONE.name, 0, seed), Run("train", largest.name, last, seed)]
+        runs.append(Run("train", largest.name, last, seed, ids=True, rate=SLOW))
+        runs += [Run("train", largest.name, after, seed, ids=True) for after in early]
     return runs

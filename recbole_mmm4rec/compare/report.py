@@ -134,7 +134,7 @@ def _section(body: ET.Element, section: Section) -> None:
         for remark in remarks:
             _add(listed, "li", remark)
     _add(body, "h3", "What it took")
-    _grid(body, ["", *COSTS], [[row_name(cell), *costs(cell)] for cell in table.cells])
+    _grid(body, ["", *COSTS], [[row_name(cell), *costs(cell, table.shop.valid_metric)] for cell in table.cells])
     if table.beyond:
         _add(body, "h3", "Beyond accuracy")
         _add(body, "p", beyond_line(table), class_="dim")

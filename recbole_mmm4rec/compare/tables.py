@@ -11,7 +11,7 @@ from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.records import Record
 from recbole_mmm4rec.compare.results import Cell, Comparison, Table
 
-COSTS = ("parameters", "best epoch", "s an epoch", "s of training", "peak MiB")
+COSTS = ("validation", "parameters", "best epoch", "s an epoch", "s of training", "peak MiB")
 Style = Callable[[str], str]
 
 
@@ -32,14 +32,15 @@ def row_name(cell: Cell) -> str:
     return cell.row.name + missing + (" †" if cell.time_up else "")
 
 
-def costs(cell: Cell) -> list[str]:
-    """What the runs took, medians in the order of :data:`COSTS`; of best epochs each."""
+def costs(cell: Cell, metric: str) -> list[str]:
+    """The mean of the metric that was validated by and what the runs took, medians, in the order of :data:`COSTS`."""
     if not cell.records:
         return ["–"] * len(COSTS)
     peaks = [max(record["peak_bytes"], record["gpu_peak_bytes"] or 0) / 2**20 for record in cell.records]
     seconds = cell.figures("train_seconds")
     epochs = [second / max(1.0, epoch) for second, epoch in zip(seconds, cell.figures("epochs"), strict=True)]
     return [
+        figure(sum(record["valid"][metric] for record in cell.records) / len(cell.records)),
         f"{int(cell.records[0]['parameters']):,}",
         ", ".join(f"{epoch:.0f}" for epoch in cell.figures("best_epoch")),
         f"{_median(epochs):.2f}",
@@ -86,8 +87,37 @@ def notes(table: Table) -> list[str]:
                 f"{cell.row.name}: pre-trained on {first['dataset']}, {first['epochs']} epochs, "
                 f"{first['train_seconds']:.0f} s, seed {first['seed']}."
             )
+            found += sooner(cell, table)
         found += [f"Failed: {error}" for error in cell.errors]
     return found
+
+
+def sooner(cell: Cell, table: Table) -> list[str]:
+    """After how many epochs a pre-trained row was as good on validation as the same row from scratch ever was."""
+    metric, told = table.shop.valid_metric, []
+    alike = (cell.row.model, cell.row.settings_on(table.shop.entry), cell.trial)
+    for other in table.cells:
+        if (
+            other.pretraining is not None
+            or (other.row.model, other.row.settings_on(table.shop.entry), other.trial) != alike
+        ):
+            continue
+        goals = dict(zip(other.seeds, other.records, strict=True))
+        pairs = [(goals[seed], mine) for seed, mine in zip(cell.seeds, cell.records, strict=True) if seed in goals]
+        if pairs:
+            needed = ", ".join(_first_as_good(mine, goal["valid"][metric], metric) for goal, mine in pairs)
+            before = ", ".join(f"{goal['best_epoch']:.0f}" for goal, _ in pairs)
+            told.append(
+                f"{cell.row.name}: as good on validation as {other.row.name} at its best after {needed} epochs, "
+                f"which took that {before}; seed by seed."
+            )
+    return told
+
+
+def _first_as_good(record: Record, goal: float, metric: str) -> str:
+    """The first epoch whose validation is at least ``goal``; "never" where none is."""
+    found = [entry["epoch"] for entry in record["history"] if entry["result"][metric] >= goal]
+    return f"{min(found)}" if found else "never"
 
 
 def _place(record: Record) -> str:
@@ -99,7 +129,7 @@ def _place(record: Record) -> str:
 
 def markdown(table: Table, published: Sequence[Published], groups: Sequence[Groups] = ()) -> str:
     """The Markdown of a table: metrics, costs, published rows, what is asked for beyond accuracy, tests."""
-    metrics = table.metrics
+    metrics, shop = table.metrics, table.shop
     columns = {}
     for metric in metrics:
         texts = {cell.row.name: measured(cell, metric) for cell in table.cells}
@@ -108,7 +138,7 @@ def markdown(table: Table, published: Sequence[Published], groups: Sequence[Grou
     lines += _markdown_table(
         ["", *(metric_name(metric) for metric in metrics), *COSTS],
         [
-            [row_name(cell), *(columns[metric][cell.row.name] for metric in metrics), *costs(cell)]
+            [row_name(cell), *(columns[metric][cell.row.name] for metric in metrics), *costs(cell, shop.valid_metric)]
             for cell in table.cells
         ]
         + [
@@ -200,8 +230,9 @@ def legend(table: Table, published: bool) -> str:
     seeds = table.cells[0].wanted if table.cells else 0
     text = (
         f"Test metrics, mean ± sample deviation over {seeds} seed{'s' * (seeds != 1)}; the best bold, the second best "
-        "underlined. Times and memory are medians; peak memory is what the run added to its process before data and "
-        "model were built, or that of the graphics card."
+        f"underlined. Validation: the mean of {metric_name(table.shop.valid_metric)}. Times and memory are medians; "
+        "peak memory is what the run added to its process before data and model were built, or that of the graphics "
+        "card."
     )
     if several(table.shop):
         text += " Metrics are means over targets; the tests compare users, each with the mean over the own targets."

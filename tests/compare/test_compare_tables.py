@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -24,7 +25,10 @@ def cell(name: str, hits: list[float], ndcgs: list[float], **changes: Any) -> Ce
     """A row with one run for each value."""
     facts = {"parameters": 12345, "best_epoch": 3, "epochs": 4, "train_seconds": 8.0, "time_up": False}
     facts |= {"peak_bytes": 3 * 2**20, "gpu_peak_bytes": None, "max_seconds": 60.0, **changes}
-    records = tuple({**facts, "test": {"hit@10": hit, "ndcg@10": ndcg}} for hit, ndcg in zip(hits, ndcgs, strict=True))
+    records = tuple(
+        {**facts, "test": {"hit@10": hit, "ndcg@10": ndcg}, "valid": {"hit@10": 2 * hit}}
+        for hit, ndcg in zip(hits, ndcgs, strict=True)
+    )
     row = Row(name, "Pop", {}, {}, ("shop",), None, ())
     return Cell(row, tuple(range(len(hits))), 2, records, (), {}, None)
 
@@ -62,13 +66,27 @@ def test_what_stands_with_every_table() -> None:
     assert "8,442 users, 4,385 items, 59,384 interactions after filters" in text
     assert rows(text)[5][:3] == ["*Theirs (text; arXiv 1, table 2)*", ".2000", "–"]  # quoted rows are not ranked
     assert rows(text)[-1] == ["B", "Hit@10", "+0.0300", "-0.0100 … +0.0700", "4.0e-04", "0.0012"]
-    assert {len(line) for line in rows(text)} == {8, 6}
+    assert {len(line) for line in rows(text)} == {9, 6}
     assert "\nA_1 (best Hit@10) minus every other row: mean difference" in text
 
 
 def test_costs_are_medians() -> None:
-    assert costs(cell("A", [0.1, 0.2], [0, 0])) == ["12,345", "3, 3", "2.00", "8", "3"]
-    assert costs(cell("A", [], [])) == ["–"] * 5
+    assert costs(cell("A", [0.1, 0.2], [0, 0]), "hit@10") == [".3000", "12,345", "3, 3", "2.00", "8", "3"]
+    assert costs(cell("A", [], []), "hit@10") == ["–"] * 6
+
+
+def test_how_much_sooner_a_pre_trained_row_is_as_good() -> None:
+    """Against the row of the same settings alone, seed by seed."""
+    history = [{"epoch": epoch, "seconds": 1.0, "result": {"hit@10": hit}} for epoch, hit in enumerate((0.1, 0.3, 0.4))]
+    first = {"dataset": "food", "epochs": 2, "train_seconds": 5.0, "seed": 1}
+    scratch = cell("A", [0.15, 0.25], [0, 0], best_epoch=6)
+    tuned = replace(cell("A, pre-trained", [0.2, 0.2], [0, 0], history=history), pretraining=first)
+    other = replace(cell("B", [0.1], [0]), row=replace(scratch.row, settings={"k": 2}))
+    assert notes(table(scratch, other, tuned)) == [
+        "A, pre-trained: pre-trained on food, 2 epochs, 5 s, seed 1.",
+        "A, pre-trained: as good on validation as A at its best after 1, never epochs, which took that 6, 6; "
+        "seed by seed.",
+    ]
 
 
 def test_a_time_limit_is_told() -> None:
