@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("kernels")
         if item.path.name in _PINNED or item.path.parent.name == "benchmarks":
             item.add_marker("pinned")
-        if item.path.name == _LONG[0]:
+        if item.path.name in _LONG[:2] or "kill" in item.path.stem.split("_"):
             item.add_marker("long")
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
