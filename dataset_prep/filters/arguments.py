@@ -37,6 +37,9 @@ def add_filters(
         "--repeats", choices=REPEATS, default="all", help="of a user's interactions with one item keep (default: all)"
     )
     group.add_argument(
+        "--latest", type=int, default=0, metavar="N", help="keep each user's last N interactions (default: all)"
+    )
+    group.add_argument(
         "--k-core", type=int, default=k_core, metavar="K", help=f"least interactions of users and items ({k_core})"
     )
     group.add_argument(
@@ -56,11 +59,13 @@ def filters_of(arguments: argparse.Namespace) -> Filters:
     given = vars(arguments)
     if arguments.k_core < 0:
         raise UserError(f"--k-core {arguments.k_core}: must be 0 (none) or more")
+    if arguments.latest < 0:
+        raise UserError(f"--latest {arguments.latest}: must be 0 (all) or more")
     since, until = (_moment(given.get(name), f"--{name}") for name in ("since", "until"))
     if since is not None and until is not None and since >= until:
         raise UserError(f"--since {arguments.since} --until {arguments.until}: nothing lies between; give a later end")
     rating = _rating(given.get("min_rating"))
-    return Filters(arguments.k_core, rating, since, until, arguments.repeats, arguments.require_text)
+    return Filters(arguments.k_core, rating, since, until, arguments.repeats, arguments.require_text, arguments.latest)
 
 
 def _rating(text: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Which interactions stay: ratings, dates, repeats, texts and the k-core, as pure functions over columns."""
+"""Which interactions stay: ratings, dates, repeats, the latest, texts, the k-core, as pure functions over columns."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Filters:
         until: first second that goes, UNIX time. None for no bound.
         repeats: of a user's interactions with one item keep "all", the "first" or the "last".
         require_text: items without text go.
+        latest: of each user's interactions only so many stay, the last ones; 0 for all.
     """
 
     k_core: int = 0
@@ -32,6 +33,7 @@ class Filters:
     until: int | None = None
     repeats: str = "all"
     require_text: bool = False
+    latest: int = 0
 
     def __bool__(self) -> bool:
         """Whether anything can be removed."""
@@ -80,7 +82,7 @@ def apply_filters(table: Interactions, filters: Filters, texts: Mapping[str, str
 
 
 def filter_interactions(table: Interactions, filters: Filters) -> tuple[Interactions, list[Step]]:
-    """Applies everything but the wish for texts: rating, dates, repeats, k-core, in this order.
+    """Applies everything but the wish for texts: rating, dates, repeats, the latest, k-core, in this order.
 
     Args:
         table: sorted, distinct interactions.
@@ -101,6 +103,8 @@ def filter_interactions(table: Interactions, filters: Filters) -> tuple[Interact
     if filters.repeats != "all":
         kept = repeats(table.user, table.item, filters.repeats)
         table = _keep(table, kept, f"repeats, all but the {filters.repeats}", steps)
+    if filters.latest:
+        table = _keep(table, latest(table.user, filters.latest), f"before each user's last {filters.latest}", steps)
     if filters.k_core > 1:
         table = _keep(table, k_core(table.user, table.item, filters.k_core), f"{filters.k_core}-core", steps)
     return table, steps
@@ -169,6 +173,21 @@ def repeats(user: np.ndarray, item: np.ndarray, keep: str) -> np.ndarray:
             kept[np.unique(pair, return_index=True)[1]] = True
         else:
             kept[len(pair) - 1 - np.unique(pair[::-1], return_index=True)[1]] = True
+    return kept
+
+
+def latest(user: np.ndarray, count: int) -> np.ndarray:
+    """Each user's last interactions.
+
+    Args:
+        user: (n,) integers from 0, each user's interactions together and oldest first.
+        count: how many of a user stay, at least 1.
+
+    Returns:
+        (n,) bool, True for what stays.
+    """
+    ends = np.cumsum(np.bincount(user)) if len(user) else user
+    kept: np.ndarray = np.arange(len(user)) >= ends[user] - count
     return kept
 
 

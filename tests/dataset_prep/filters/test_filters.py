@@ -58,6 +58,8 @@ def slow_filter(rows: list[Row], filters: Filters, texts: dict[str, str]) -> lis
             times.setdefault((user, item), []).append(time)
         choose = min if filters.repeats == "first" else max
         kept = [row for row in kept if row[1] == choose(times[row[0], row[2]])]
+    if filters.latest:
+        kept = [row for at, row in enumerate(kept) if sum(later[0] == row[0] for later in kept[at:]) <= filters.latest]
     if filters.require_text:
         kept = [row for row in kept if texts.get(row[2])]
     return slow_core(kept, filters.k_core)
@@ -73,6 +75,7 @@ def slow_filter(rows: list[Row], filters: Filters, texts: dict[str, str]) -> lis
         until=st.sampled_from([None, 4, 9]),
         repeats=st.sampled_from(["all", "first", "last"]),
         require_text=st.booleans(),
+        latest=st.integers(0, 4),
     ),
 )
 @settings(max_examples=300)
@@ -154,6 +157,7 @@ def inter(name: str = "shop") -> list[str]:
         ("--until 2018-01-01", ["u a 100", "u b 200", "u a 300", "v b 1514764799", "w c 400"]),
         ("--repeats first", ["u a 100", "u b 200", "v b 1514764799", "v a 1514764800", "w c 400"]),
         ("--repeats last --k-core 2", ["u b 200", "u a 300", "v b 1514764799", "v a 1514764800"]),
+        ("--latest 1", ["u a 300", "v a 1514764800", "w c 400"]),
         ("--require-text --k-core 1", ["u a 100", "u a 300", "v a 1514764800", "w c 400"]),
     ],
 )
@@ -179,6 +183,7 @@ def test_what_was_removed_is_told_and_recorded(files: Path, capsys: pytest.Captu
         "until": None,
         "repeats": "last",
         "require_text": False,
+        "latest": 0,
     }
     assert record["removed_by_filters"] == [
         {"what": "rating below 4", "interactions": 2, "users": 0, "items": 0},
