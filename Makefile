@@ -12,7 +12,7 @@ FOUND   = $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null |
 # Compiled modules are kept, whatever the environment says: a process that imports PyTorch would compile for half a minute otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install run try table benchmark benchmark-data benchmark-quick test test-without-kernels lint docs docs-test notebooks audit licences clean
+.PHONY: install run try table benchmark benchmark-long benchmark-quick test test-without-kernels lint docs docs-test notebooks audit licences clean
 install: $(STAMP)
 
 # mamba-ssm and causal-conv1d without their compiled CUDA parts: the Triton kernels are what the tests run. RecBole without
@@ -50,21 +50,18 @@ table:
 	for name in $(PYTHONS); do room=.venv-newest-$$name; \
 	$(MAKE) PYTHON=$$name PINS= VENV=$$room KEEP=$$room try test-without-kernels || exit 1; done
 
-# All benchmarks: DATA is the folder of scientific/ and office/ with sequences.tsv.gz and items.tsv.gz (docs/data.md). Killed
-# or interrupted, the same command goes on. Results: comparison/scientific, comparison/ml-100k, comparison/demo.
+# The tables of docs/results.md. DATA is the folder of data sets (docs/data.md, "For the benchmarks"). Killed or interrupted, the same
+# command goes on. Results: comparison/NAME. `make benchmark` takes up to three hours on two cores, `make benchmark-long` about TODO.
 COMPARE := $(BIN)/python -m recbole_mmm4rec.compare
-benchmark-data:
-	@for file in scientific/sequences scientific/items office/sequences office/items; do \
-	test -f "$(DATA)/$$file.tsv.gz" || { echo "error: DATA=$(DATA): there is no $(DATA)/$$file.tsv.gz; docs/data.md says how to get it, \`make benchmark-quick\` needs no files" >&2; exit 2; }; done
-benchmark: benchmark-data install
-	for name in scientific office; do $(BIN)/python -m dataset_prep sequences --sequences "$(DATA)/$$name/sequences.tsv.gz" \
-	--items "$(DATA)/$$name/items.tsv.gz" --name $$name && $(BIN)/python -m dataset_prep embed $$name || exit 1; done
-	$(BIN)/python -m dataset_prep recbole ml-100k
-	$(BIN)/python -m dataset_prep embed ml-100k
-	$(BIN)/python -m dataset_prep demo
-	$(BIN)/python -m dataset_prep embed demo --text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0
-	failed=0; for name in scientific ml-100k demo; do \
+SETS    := bash benchmarks/prepare_sets.sh $(BIN)/python "$(DATA)"
+compared = failed=0; for name in $(1); do \
 	$(COMPARE) --config properties/compare/$$name.yaml --jobs 2 || failed=$$?; test $$failed -lt 2 || exit $$failed; done; exit $$failed
+benchmark: install
+	$(SETS) scientific office demo
+	$(call compared,scientific demo)
+benchmark-long: install
+	$(SETS) scientific office beauty-2014 toys-2014 games-2018 shops online-retail ml-100k ml-100k-posters ml-1m-30
+	$(call compared,ml-100k transfer ablation protocols modalities)
 
 # The same at reduced size, without any file (4 min 24 s on two cores of an Intel Xeon, installation not counted). Results: comparison/quick.
 benchmark-quick: install
