@@ -95,11 +95,11 @@ def notes(table: Table) -> list[str]:
 def sooner(cell: Cell, table: Table) -> list[str]:
     """After how many epochs a pre-trained row was as good on validation as the same row from scratch ever was."""
     metric, told = table.shop.valid_metric, []
-    alike = (cell.row.model, cell.row.settings_on(table.shop.entry), cell.trial)
+    alike = (cell.row.model, cell.row.settings_on(table.shop.entry), cell.row.trials)
     for other in table.cells:
         if (
             other.pretraining is not None
-            or (other.row.model, other.row.settings_on(table.shop.entry), other.trial) != alike
+            or (other.row.model, other.row.settings_on(table.shop.entry), other.row.trials) != alike
         ):
             continue
         goals = dict(zip(other.seeds, other.records, strict=True))
