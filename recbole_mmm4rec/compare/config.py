@@ -134,12 +134,13 @@ class ComparisonFile:
         return next(found for found in self.datasets if found.name == name)
 
 
-def read_comparison(path: str | Path, only: Iterable[str] = ()) -> ComparisonFile:
+def read_comparison(path: str | Path, only: Iterable[str] = (), on: Iterable[str] = ()) -> ComparisonFile:
     """Read a comparison file.
 
     Args:
         path: the YAML file.
         only: names of the rows to keep; all by default.
+        on: names of the data sets to keep, as the file calls them; all by default.
 
     Raises:
         UserError: with file and line, for anything that the command does not understand.
@@ -169,6 +170,9 @@ def read_comparison(path: str | Path, only: Iterable[str] = ()) -> ComparisonFil
     for name in only:
         if name not in [row.name for row in rows]:
             raise UserError(f"--only {name!r}: {file.path} has no model of that name; it has {_listed(rows)}")
+    for name in on:
+        if name not in names:
+            raise UserError(f"--on {name!r}: {file.path} has no data set of that name; it has {', '.join(names)}")
     protocol = settings_in(file, ("protocol",), top.get("protocol"), "MMM4Rec")
     protocols = protocols_of(file, ("protocols",), top.get("protocols"))
     if protocols and any("eval_args" in given for given in (protocol, *(dataset.settings for dataset in datasets))):
@@ -176,10 +180,11 @@ def read_comparison(path: str | Path, only: Iterable[str] = ()) -> ComparisonFil
     if protocols:
         datasets = tuple(dataset.under(*given) for dataset in datasets for given in protocols.items())
     check_protocol(file, protocol, ("protocol",))
+    kept = set(on) or set(names)
     return ComparisonFile(
         title=str(top.get("title") or Path(path).stem),
-        datasets=datasets,
-        rows=tuple(row for row in rows if not set(only) or row.name in set(only)),
+        datasets=tuple(dataset for dataset in datasets if dataset.entry in kept),
+        rows=tuple(row for row in rows if (not set(only) or row.name in set(only)) and kept & set(row.datasets)),
         seeds=seeds,
         protocol=protocol,
         published=tuple(

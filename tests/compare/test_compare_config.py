@@ -97,6 +97,10 @@ def test_a_row_with_neighbours_says_so_by_itself(tmp_path: Path) -> None:
 def test_rows_are_chosen_by_name(tmp_path: Path) -> None:
     file = changed(tmp_path, "Pop", "Pop")
     assert [row.name for row in read_comparison(file, ["ours"]).rows] == ["ours"]
+    kept = read_comparison(changed(tmp_path, "Pop", "Pop"), on=["shop"])
+    assert ([one.name for one in kept.datasets], [row.name for row in kept.rows]) == (["shop"], ["Pop"])
+    with pytest.raises(UserError, match=r"--on 'shops': .* has no data set of that name; it has shop, other"):
+        read_comparison(changed(tmp_path, "Pop", "Pop"), on=["shops"])
     with pytest.raises(UserError, match="--only 'our'"):
         read_comparison(file, ["our"])
 
