@@ -51,7 +51,7 @@ table:
 	$(MAKE) PYTHON=$$name PINS= VENV=$$room KEEP=$$room try test-without-kernels || exit 1; done
 
 # The tables of docs/results.md. DATA is the folder of data sets (docs/data.md, "For the benchmarks"). Killed or interrupted, the same
-# command goes on. Results: comparison/NAME. `make benchmark` takes up to three hours on two cores, `make benchmark-long` about TODO.
+# command goes on. Results: comparison/NAME. `make benchmark` is to take less than three hours on two cores, `make benchmark-long` the rest of a day.
 COMPARE := $(BIN)/python -m recbole_mmm4rec.compare
 SETS    := bash benchmarks/prepare_sets.sh $(BIN)/python "$(DATA)"
 compared = failed=0; for name in $(1); do \

@@ -70,6 +70,7 @@ class Runner:
                 self.tried.add(job.id)
             bar.set_description_str("; ".join(held.job.label for held in self.running.values()))
             if not self.running:
+                shutil.rmtree(self.out / "unfinished", ignore_errors=True)  # of runs that nobody asks for any more
                 return
             ended = self._wait()
             for held in ended:
@@ -98,6 +99,10 @@ class Runner:
         """Where a pre-training's model lies."""
         return self.out / "pretrained" / f"{identity}.safetensors"
 
+    def _unfinished(self, job: Job) -> Path:
+        """The checkpoints of a run that has not ended."""
+        return self.out / "unfinished" / job.id
+
     def _is_lost(self, identity: str) -> bool:
         return not self.checkpoint(identity).is_file()
 
@@ -111,6 +116,7 @@ class Runner:
             "threads": threads,
             "users_file": str(users_file(self.out, job.id, job.max_seconds)),
             "checkpoint_file": str(self.checkpoint(job.id)),
+            "unfinished": str(self._unfinished(job)),
             "pretrained_file": str(self.checkpoint(job.pretrained)) if job.pretrained else None,
         }
         self._log(job).parent.mkdir(exist_ok=True)
@@ -146,9 +152,8 @@ class Runner:
         date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         record = {"id": job.id, **asdict(job), **told, "date": date}
         self.records.add(record)
-        shutil.rmtree(held.folder, ignore_errors=True)
-        if job.kind == "pretraining" and record["status"] == "done":
-            shutil.rmtree(self.checkpoint(job.id).with_suffix(""), ignore_errors=True)  # its other checkpoints
+        for folder in (held.folder, self._unfinished(job)):
+            shutil.rmtree(folder, ignore_errors=True)
         return record
 
 

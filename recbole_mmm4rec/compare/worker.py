@@ -59,10 +59,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     Returns:
         the result's part of a record.
     """
-    given = {"seed": job["seed"], "data_path": job["data_path"], "checkpoint_dir": "saved", "show_progress": False}
+    given = {"seed": job["seed"], "data_path": job["data_path"], "show_progress": False}
+    # a folder that outlives the process: one that was killed goes on where it was
+    given |= {"checkpoint_dir": job["unfinished"], "resume": True}
     if job["kind"] == "pretraining":
-        # a folder that outlives the process: one that was killed goes on after its last epoch
-        given |= {"stage": "pretrain", "checkpoint_dir": str(Path(job["checkpoint_file"]).with_suffix(""))}
+        given["stage"] = "pretrain"
     if job["pretrained_file"]:
         given["pretrained"] = job["pretrained_file"]
     if (devices := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:

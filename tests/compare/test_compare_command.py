@@ -135,6 +135,23 @@ def test_killed_in_the_middle_and_finished(finished_comparison: tuple[Path, Any]
     assert len(runs.read_text().splitlines()) == 4
     done = [line for line in results(undisturbed) if line["status"] == "done"]
     assert results(tmp_path) == done
+    assert not (tmp_path / "out" / "unfinished").exists()
+
+
+def test_a_run_goes_on_after_its_last_epoch(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    long = {"model": "SASRec", "settings": {**SASREC, "epochs": 40}}
+    write_config(tmp_path, models=[long], seeds=[1], protocol={"MAX_ITEM_LIST_LENGTH": 6, "stopping_step": 100})
+    process = start(tmp_path)
+    wait_for(lambda: list(tmp_path.glob("out/unfinished/*/*-last.safetensors")), "an epoch")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not running_under(tmp_path), "runs end with the command that was killed")
+    assert python(*COMMAND, "--out", "out", cwd=tmp_path).returncode == 0
+    (log,) = (tmp_path / "out" / "logs").glob("*.log")
+    assert "epoch 0 training" not in log.read_text()
+    (found,) = (json.loads(line) for line in (tmp_path / "out" / "runs.jsonl").read_text().splitlines())
+    assert (found["status"], found["epochs"], len(found["history"])) == ("done", 40, 40)
 
 
 def test_interrupted(tmp_path: Path) -> None:
