@@ -85,11 +85,9 @@ class CrossLayer(nn.Module):
         if self.align_norm is not None:
             out, g_image = (self.own or shared)(image, g_image, near)  # (S', D), (B, H, L)
             h = self.align_norm(dropout(out, self.drop, self.training) + h)  # (S', D)
+        out = None if self.cross is None else self.cross(h, text, self._joined(g_image, g_text), near, at)  # (S, D)
         sum_ = at.narrow(h, near) + at.wanted(text)  # (S, D)
-        if self.cross is not None:
-            out = self.cross(h, text, self._joined(g_image, g_text), near, at)  # (S, D)
-            sum_ = dropout(out, self.drop, self.training) + sum_
-        o = self.cross_norm(sum_)  # (S, D)
+        o = self.cross_norm(sum_ if out is None else dropout(out, self.drop, self.training) + sum_)  # (S, D)
         return Vectors(o if self.ffn is None else self.ffn(o)), g_image
 
     def _joined(self, g_image: Signal, g_text: Signal) -> Signal:

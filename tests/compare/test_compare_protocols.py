@@ -50,6 +50,7 @@ def run_all(plan: Plan, out: Path) -> Records:
             users = users_file(out, job.id, job.max_seconds)
             users.parent.mkdir(exist_ok=True)
             places = {"data_path": str(plan.data_path), "threads": 1, "users_file": str(users), "pretrained_file": None}
+            places["unfinished"] = str(out / "unfinished" / job.id)
             records.add(finished(job, **worker.run({**vars(job), **places})))
     return records
 

@@ -27,6 +27,7 @@ def order(tmp_path: Path) -> Any:
         plan = tiny_plan(tmp_path, models=[{"model": model, "settings": settings}], seeds=[1])
         row, dataset = next(iter(plan.cells()))
         places = {"data_path": str(tmp_path), "threads": 1, "users_file": str(tmp_path / "users.parquet")}
+        places["unfinished"] = str(tmp_path / "unfinished" / model)
         return {**vars(plan.run(row, dataset, 1, {})), **places, "pretrained_file": None}
 
     return make

@@ -38,6 +38,7 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ("is_modality_bias", [1, "True", None], EITHER),
     ("id_dropout", [-0.1, 1.0, 1, "0.2", True, float("nan")], SHARE),
     ("time_padding", ["mask", "zero-stamp", None, True], "masked or zero_stamp"),
+    ("ablation", ["time", "None", True, None], "one of none, filter, sharing, alignment, cross"),
     ("d_skip", ["mamba2", "Scaled", 1, None], "scaled or mamba"),
     ("item_mm_fusion", ["dynamic", "sum", 0, None], FUSION),
     ("temperature", [-0.8, 0, "0.8", True, None], "a number above 0"),

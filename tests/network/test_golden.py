@@ -64,7 +64,7 @@ def test_reference_equals_published_program(padding: str) -> None:
     config, tensors = golden()
     wanted = part(tensors, GRADIENTS[padding])
     params = {name: value.clone().requires_grad_(name in wanted) for name, value in part(tensors, "model").items()}
-    settings = config | {"time_padding": padding, "d_skip": "scaled"}
+    settings = config | {"time_padding": padding, "d_skip": "scaled", "ablation": "none"}
     users = plain.user_vectors(
         params, settings, tensors["input.item_seq"], tensors["input.length"], tensors["input.timestamp"]
     )
