@@ -81,10 +81,11 @@ class CrossLayer(nn.Module):
             (S, D), and the image's next time signal.
         """
         near = at.seen_by(self.width)  # S' tokens: the convolution of C at the wanted ones sees the last K
-        h = near.wanted(image.x)  # (S', D)
-        if self.align_norm is not None:
+        if self.align_norm is None:
+            h = near.wanted(image.x)  # (S', D)
+        else:
             out, g_image = (self.own or shared)(image, g_image, near)  # (S', D), (B, H, L)
-            h = self.align_norm(dropout(out, self.drop, self.training) + h)  # (S', D)
+            h = self.align_norm(dropout(out, self.drop, self.training) + near.wanted(image.x))  # (S', D)
         out = None if self.cross is None else self.cross(h, text, self._joined(g_image, g_text), near, at)  # (S, D)
         sum_ = at.narrow(h, near) + at.wanted(text)  # (S, D)
         o = self.cross_norm(sum_ if out is None else dropout(out, self.drop, self.training) + sum_)  # (S, D)
