@@ -84,13 +84,13 @@ def _global_time(table: _Table, shares: Sequence[float]) -> tuple[np.ndarray, np
 
 def _cold_items(table: _Table, shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """A held-out item is there only where it is a user's last one: no history has it, as before it was sold."""
-    group = _groups_of(table.items, table.item_tokens, shares)
+    group = _groups(table.items, table.item_tokens, shares)[table.items]
     return (group == TRAIN) | table.last, group
 
 
 def _cold_users(table: _Table, shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """All interactions of training users train; the last one of a held-out user is asked for."""
-    group = _groups_of(table.users, table.user_tokens, shares)
+    group = _groups(table.users, table.user_tokens, shares)[table.users]
     return np.ones(len(group), dtype=bool), np.where((group == TRAIN) | table.last, group, NOWHERE).astype(np.int8)
 
 
@@ -187,14 +187,41 @@ def drawn(ids: Iterable[str], shares: Sequence[float], seed: int = SEED) -> list
     return [names[test + valid :], names[test : test + valid], names[:test]]
 
 
-def _groups_of(numbers: np.ndarray, tokens: np.ndarray, shares: Sequence[float]) -> np.ndarray:
-    """int8 (R,): the group that each of ``numbers`` is drawn into."""
-    present = np.unique(numbers)
-    number_of = {str(tokens[number]): number for number in present}
-    group = np.zeros(len(tokens), dtype=np.int8)
+def number_held_out_last(dataset: Any) -> None:
+    """Under ``cold_items`` number the items that are trained on first, so that a training can leave the rest out.
+
+    ``dataset.trained_rows`` is then K + 1: rows 1 … K of an item table are those items. Without that split it is not
+    there, and all items are trained on.
+
+    Args:
+        dataset: a RecBole data set whose tokens have just got their ids.
+    """
+    name, shares = split_of(dataset.config) or ("", ())
+    if name != "cold_items":
+        return
+    tokens = dataset.field2id_token[dataset.iid_field]
+    trained = _groups(dataset.inter_feat[dataset.iid_field].to_numpy(), tokens, shares) == TRAIN
+    order = np.argsort(~trained, kind="stable")
+    order = np.append(0, order[order != 0])  # of the new numbers the old ones; padding is no item and stays the first
+    number = np.argsort(order)
+    names = tokens[order]
+    numbers = dict(zip(names, range(len(names)), strict=True))
+    for field in dataset.alias["item_id"]:
+        dataset.field2id_token[field], dataset.field2token_id[field] = names, numbers
+        for feat in (getattr(dataset, feat) for feat in dataset.feat_name_list):
+            if field in feat:
+                listed = dataset.field2type[field].value == "token_seq"
+                feat[field] = [number[ids] for ids in feat[field]] if listed else number[feat[field].to_numpy()]
+    dataset.trained_rows = int(trained.sum()) + 1
+
+
+def _groups(numbers: np.ndarray, tokens: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """int8, one a token: the group that it is drawn into; :data:`NOWHERE` for those that are not in ``numbers``."""
+    number_of = {str(tokens[number]): number for number in np.unique(numbers)}
+    group = np.full(len(tokens), NOWHERE, dtype=np.int8)
     for part, names in enumerate(drawn(number_of, shares)):
         group[[number_of[name] for name in names]] = part
-    return group[numbers]
+    return group
 
 
 def _numbers(times: np.ndarray) -> np.ndarray:

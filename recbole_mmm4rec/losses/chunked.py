@@ -43,7 +43,12 @@ def choose_chunk(users: int, count: int, device: str) -> int:
 
 
 def chunked_cross_entropy(
-    users: Tensor, items: ItemTables, labels: Tensor, chunk: int, label_smoothing: float = 0.0
+    users: Tensor,
+    items: ItemTables,
+    labels: Tensor,
+    chunk: int,
+    label_smoothing: float = 0.0,
+    rows: int | None = None,
 ) -> Tensor:
     """What ``full_cross_entropy(users, items.fused(items.tables()), labels, …)`` gives, in chunks of items.
 
@@ -56,6 +61,7 @@ def chunked_cross_entropy(
         labels: (B,) int64 in 1 … I.
         chunk: n, items that are scored at once, at least 1; no effect on the result but rounding.
         label_smoothing: share of the probability spread over all items.
+        rows: where the items that are trained on end, the padding row among them; None for all.
 
     Returns:
         the mean over the batch, float32 (float64 for float64 users). Differentiable once, in ``users`` and in every
@@ -63,7 +69,7 @@ def chunked_cross_entropy(
     """
     device = users.device.type
     low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    plan = _Plan(items, chunk, label_smoothing, device, low)
+    plan = _Plan(items, rows or items.rows, chunk, label_smoothing, device, low)
     loss: Tensor = _ChunkedCrossEntropy.apply(plan, labels, users, *items.parameters())
     return loss
 
@@ -73,6 +79,7 @@ class _Plan:
     """How the catalogue is walked through, the same in both passes."""
 
     items: ItemTables
+    rows: int
     chunk: int
     label_smoothing: float
     device: str
@@ -80,13 +87,13 @@ class _Plan:
 
     @property
     def count(self) -> int:
-        """I, the items without the padding row."""
-        return self.items.rows - 1
+        """The items that are scored, without the padding row."""
+        return self.rows - 1
 
     def chunks(self) -> Iterator[slice]:
-        """Items 1 … I in pieces."""
-        for start in range(1, self.items.rows, self.chunk):
-            yield slice(start, min(start + self.chunk, self.items.rows))
+        """Their rows in pieces."""
+        for start in range(1, self.rows, self.chunk):
+            yield slice(start, min(start + self.chunk, self.rows))
 
     def fused(self, rows: slice) -> Tensor:
         """(n, D), the item side of the scores of ``rows``, under the caller's precision in the backward pass, too."""

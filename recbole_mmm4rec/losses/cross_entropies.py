@@ -11,7 +11,9 @@ from torch import Tensor
 from recbole_mmm4rec.network.ops.tables.softmax import softmax_cross_entropy
 
 
-def full_cross_entropy(users: Tensor, fused: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def full_cross_entropy(
+    users: Tensor, fused: Tensor, labels: Tensor, label_smoothing: float = 0.0, rows: int | None = None
+) -> Tensor:
     """Cross-entropy over all items.
 
     Differs from the published program: the padding row is no class.
@@ -21,11 +23,12 @@ def full_cross_entropy(users: Tensor, fused: Tensor, labels: Tensor, label_smoot
         fused: (I+1, D), see :meth:`~recbole_mmm4rec.network.items.ItemTables.fused`.
         labels: (B,) int64 in 1 … I.
         label_smoothing: share of the probability spread over all items, 0 as in the paper.
+        rows: where the items that are trained on end, the padding row among them; None for all.
 
     Returns:
         the mean over the batch.
     """
-    return softmax_cross_entropy(users, fused[1:], labels - 1, label_smoothing)
+    return softmax_cross_entropy(users, fused[1:rows], labels - 1, label_smoothing)
 
 
 def in_batch_cross_entropy(

@@ -27,28 +27,30 @@ Encode = Callable[[Mapping[str, Tensor] | None], Tensor]
 class FullCatalogue(nn.Module):
     """``loss_type: CE``, exact over all items; in chunks of items where their logits would take too much memory."""
 
-    def __init__(self, label_smoothing: float, chunk: int | str) -> None:
+    def __init__(self, label_smoothing: float, chunk: int | str, rows: int | None = None) -> None:
         """Keep the settings.
 
         Args:
             label_smoothing: share of the probability spread over all items.
             chunk: items scored at once, 0 for all, "auto" for :func:`choose_chunk`'s choice.
+            rows: where the items that are trained on end, the padding row among them; None for all.
         """
         super().__init__()
         self.label_smoothing = label_smoothing
         self.chunk = chunk
+        self.rows = rows
 
     def forward(self, items: ItemTables, encode: Encode, labels: Tensor) -> Tensor:
         """The mean loss of a batch; labels (B,) int64."""
         chunk = self.chunk
         if isinstance(chunk, str):
-            chunk = choose_chunk(len(labels), items.rows - 1, labels.device.type)
+            chunk = choose_chunk(len(labels), (self.rows or items.rows) - 1, labels.device.type)
         if chunk:
             with items.sparse_lookups():
                 users = encode(None)
-            return chunked_cross_entropy(users, items, labels, chunk, self.label_smoothing)
+            return chunked_cross_entropy(users, items, labels, chunk, self.label_smoothing, self.rows)
         tables = items.tables()
-        return full_cross_entropy(encode(tables), items.fused(tables), labels, self.label_smoothing)
+        return full_cross_entropy(encode(tables), items.fused(tables), labels, self.label_smoothing, self.rows)
 
 
 class InBatch(nn.Module):
@@ -76,23 +78,27 @@ class Sampled(nn.Module):
 
     popularity: Tensor | None
 
-    def __init__(self, uniform: int, label_smoothing: float, popularity: Tensor | None) -> None:
+    def __init__(
+        self, uniform: int, label_smoothing: float, popularity: Tensor | None, rows: int | None = None
+    ) -> None:
         """Keep the settings.
 
         Args:
             uniform: items drawn uniformly for a batch.
             label_smoothing: share of the probability spread over all items.
             popularity: (I+1,) float32, each item's share of the training targets; None to leave the batch's labels out.
+            rows: where the items that are trained on end, the padding row among them; None for all.
         """
         super().__init__()
         self.uniform = uniform
+        self.rows = rows
         self.label_smoothing = label_smoothing
         # a property of the data, hence no part of a checkpoint
         self.register_buffer("popularity", popularity, persistent=False)
 
     def forward(self, items: ItemTables, encode: Encode, labels: Tensor) -> Tensor:
         """The mean loss of a batch; labels (B,) int64."""
-        count = items.rows - 1
+        count = (self.rows or items.rows) - 1
         drawn = draw_candidates(joint.rows_of_all(labels), count, self.uniform, self.popularity)
         drawn = drawn.of_rows(joint.first_row(), len(labels))
         fused = items.fused(items.vectors(drawn.rows), drawn.rows)
@@ -105,7 +111,8 @@ def make_objective(config: Any, dataset: Any) -> nn.Module:
     Args:
         config: RecBole's configuration: ``loss_type``, ``label_smoothing``, ``loss_chunk``, ``sampled_uniform``,
             ``sampled_in_batch``, ``mask_false_negatives``; their ranges stand in docs/settings.md.
-        dataset: the training data set, whose targets ``sampled`` counts.
+        dataset: the training data set, whose targets ``sampled`` counts; its ``trained_rows``, where it has any, say
+            which items are wrong answers (:func:`~recbole_mmm4rec.data.protocols.number_held_out_last`).
 
     Returns:
         a module called with the item side, an :data:`Encode` and the labels.
@@ -123,8 +130,9 @@ def make_objective(config: Any, dataset: Any) -> nn.Module:
     smoothing = float(config["label_smoothing"] or 0.0)
     chunk = "auto" if config["loss_chunk"] is None else config["loss_chunk"]
     uniform, in_batch = config["sampled_uniform"], bool(config["sampled_in_batch"])
+    rows = getattr(dataset, "trained_rows", None)
     if kind == "CE":
-        return FullCatalogue(smoothing, chunk)
+        return FullCatalogue(smoothing, chunk, rows)
     if kind == "in_batch":
         return InBatch(bool(config["mask_false_negatives"]))
     if kind != "sampled":
@@ -135,7 +143,7 @@ def make_objective(config: Any, dataset: Any) -> nn.Module:
             "draw some, such as sampled_uniform: 1024"
         )
     popularity = training_shares(dataset.inter_feat[dataset.iid_field], dataset.item_num) if in_batch else None
-    return Sampled(uniform, smoothing, popularity)
+    return Sampled(uniform, smoothing, popularity, rows)
 
 
 def training_shares(targets: Tensor, rows: int) -> Tensor:

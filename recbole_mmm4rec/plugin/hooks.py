@@ -29,6 +29,7 @@ HOOKS: dict[str, tuple[str, ...]] = {
         f"{_HERE}.offers:offer_user_batches",
     ),
     "recbole.data.dataset.dataset": (f"{_HERE}.splits:split_by_protocol",),
+    "recbole.sampler.sampler": (f"{_HERE}.splits:draw_trained_items",),
     "recbole.data.dataset": (f"{_HERE}.offers:offer_dataset", f"{_HERE}.offers:share_item_features"),
     "recbole.model.abstract_recommender": ("recbole_mmm4rec.scoring.beside:install",),
     "recbole.data.dataloader.general_dataloader": (f"{_HERE}.splits:rank_each_target",),

@@ -7,14 +7,16 @@ from logging import getLogger
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from recbole_mmm4rec.base.errors import UserError
 
 
 def split_by_protocol(module: ModuleType) -> None:
-    """Let ``Dataset.build``, which ours and RecBole's sequential data sets call, know these splits."""
+    """Let ``Dataset``, on whose methods ours and RecBole's sequential data sets rest, know these splits."""
     from recbole_mmm4rec.data import protocols
 
-    original = module.Dataset.build
+    original, remap = module.Dataset.build, module.Dataset._remap_ID_all
 
     @wraps(original)
     def build(self: Any) -> list[Any]:
@@ -26,7 +28,27 @@ def split_by_protocol(module: ModuleType) -> None:
             raise UserError(f"eval_args: split {split[0]} goes by time; write order: TO")
         return protocols.parts_of(self, protocols.assign(self, *split))
 
-    module.Dataset.build = build
+    @wraps(remap)
+    def _remap_ID_all(self: Any) -> None:
+        remap(self)
+        protocols.number_held_out_last(self)
+
+    module.Dataset.build, module.Dataset._remap_ID_all = build, _remap_ID_all
+
+
+def draw_trained_items(module: ModuleType) -> None:
+    """Let a training's negative items be drawn from those that it is trained on; an evaluation's come from all."""
+    for kind in (module.Sampler, module.RepeatableSampler):
+        original = kind._uni_sampling
+
+        @wraps(original)
+        def _uni_sampling(self: Any, sample_num: int, original: Any = original) -> Any:
+            rows = getattr(self.datasets[0] if hasattr(self, "datasets") else self.dataset, "trained_rows", None)
+            if rows is None or getattr(self, "phase", "train") != "train":
+                return original(self, sample_num)
+            return np.random.randint(1, rows, sample_num)
+
+        kind._uni_sampling = _uni_sampling
 
 
 def rank_each_target(module: ModuleType) -> None:

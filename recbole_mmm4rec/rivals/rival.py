@@ -19,6 +19,11 @@ class Rival(SequentialRecommender):
 
     input_type = InputType.POINTWISE
 
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Note where the items that are trained on end, see ``number_held_out_last`` of ``data/protocols.py``."""
+        super().__init__(config, dataset)
+        self.trained_rows: int | None = getattr(dataset, "trained_rows", None)
+
     @abstractmethod
     def both(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """User vectors (B, D) of a batch's histories and the vectors of all items (I+1, D); row 0 is padding."""
@@ -26,7 +31,7 @@ class Rival(SequentialRecommender):
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """The mean cross-entropy of a batch over all items, the padding row not among them."""
         users, items = self.both(interaction)
-        return full_cross_entropy(users, items, interaction[self.POS_ITEM_ID], 0.0)
+        return full_cross_entropy(users, items, interaction[self.POS_ITEM_ID], 0.0, self.trained_rows)
 
     def sides(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
         """User vectors (B, D) of a batch and the item side (I+1, D), whose products are the scores."""

@@ -30,6 +30,7 @@ ORDER = {
     "averaging": "after keeping: what is noted is the average, and what trains comes back when the epoch begins",
     "time limit": "after keeping: what is ended has been noted",
     "reports": "after history: they name the epoch of the validation",
+    "held out": "changes what a loss is given, not the loop; its place does not matter",
     "ranks": "looks at evaluations alone; its place does not matter",
     "watching": "the last, for whoever wants to see what the others have done",
 }

@@ -73,6 +73,18 @@ def test_value_and_every_gradient_are_those_of_all_logits(
                 assert_same(gradients(3.7 * loss, users, items), wanted, 1e-10)
 
 
+@pytest.mark.parametrize("chunk", [1, 5, ITEMS, 100])
+def test_items_that_are_not_trained_on_are_left_out(chunk: int) -> None:
+    users, labels = make_users()
+    items, rows, labels = make_items(("text", "image"), False), 9, labels.clamp(max=8)
+    exact = full_cross_entropy(users, items.fused(items.tables())[:rows], labels, 0.1)
+    wanted = gradients(exact, users, items)
+    assert full_cross_entropy(users, items.fused(items.tables()), labels, 0.1, rows).item() == exact.item()
+    loss = chunked_cross_entropy(users, items, labels, chunk, 0.1, rows)
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-12)
+    assert_same(gradients(loss, users, items), wanted, 1e-10)
+
+
 def test_single_precision_to_a_millionth() -> None:
     items = make_items(item_mm_fusion="dynamic_instance").float()
     users, labels = make_users(torch.float32)
