@@ -21,12 +21,12 @@ class HeldOutItems(Observer):
 
     def training_begins(self, training: Training) -> bool:
         """Watch every cross-entropy until ``fit`` is left."""
-        dataset = getattr(training.train_data, "_dataset", None)
+        dataset: Any = getattr(training.train_data, "_dataset", None)
         rows = getattr(dataset, "trained_rows", None)
         if rows is not None:
             count = dataset.item_num
 
-            def leave_out(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            def leave_out(module: nn.Module, given: tuple[Any, ...]) -> Any:
                 if not isinstance(module, nn.CrossEntropyLoss):
                     return None
                 logits: Tensor = given[0]
