@@ -50,6 +50,21 @@ def draw_trained_items(module: ModuleType) -> None:
 
         kind._uni_sampling = _uni_sampling
 
+    used = module.Sampler.get_used_ids
+
+    @wraps(used)
+    def get_used_ids(self: Any) -> Any:
+        """RecBole's, which refuses a user that has taken all items: it would draw for ever."""
+        found, rows = used(self), getattr(self.datasets[0], "trained_rows", None)
+        if rows is not None and max(map(len, found["train"])) + 1 >= rows:
+            raise UserError(
+                f"split cold_items leaves {rows - 1} items to train on, all of which a user has: no wrong one can be "
+                "drawn; give training a larger share, or filter such users with user_inter_num_interval"
+            )
+        return found
+
+    module.Sampler.get_used_ids = get_used_ids
+
 
 def rank_each_target(module: ModuleType) -> None:
     """Under these splits rank one target at a time for general models, too, as is done for sequential ones.

@@ -10,6 +10,7 @@ import torch
 from pattern_shop import NAME, pattern_settings, write_pattern_shop
 from torch import nn
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.run.build import Run, build, make_config
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -59,6 +60,26 @@ def test_nothing_is_learned_of_them(tmp_path: Path, name: str) -> None:
     asked = torch.cat([target for _, _, _, target in run.test])
     assert asked.min() >= rows  # and yet they are what is asked for, among all items
     assert run.trainer.evaluate(run.test, load_best_model=False)["hit@10"] >= 0
+
+
+def test_a_user_who_has_all_items_that_are_trained_on_is_refused(tmp_path: Path) -> None:
+    rows = [f"u{user}\ti{item}\t{item}" for user in range(20) for item in range(5)]
+    rows += [f"{user}\tj{item}\t{9 + item}" for item in range(20) for user in (f"u{item}", "all")]
+    rows += [f"all\ti{item}\t{item}" for item in range(5)]
+    folder = tmp_path / "all"
+    folder.mkdir()
+    (folder / "all.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
+    settings = {
+        **RECBOLE,
+        **DRAWN,
+        "data_path": str(tmp_path),
+        "topk": [2],
+        "metrics": ["Hit"],
+        "valid_metric": "Hit@2",
+    }
+    split = {"eval_args": {"split": {"cold_items": [1, 1, 1]}, "order": "TO", "mode": "full"}}
+    with pytest.raises(UserError, match=r"split cold_items leaves \d+ items to train on, all of which a user has"):
+        build(make_config("BPR", "all", config_dict={**settings, **split}), count_flops=False)
 
 
 def test_a_loss_outside_of_a_training_is_as_it_was(tmp_path: Path) -> None:
