@@ -25,7 +25,7 @@ posters() { # NAME FOLDER
 }
 for name in "$@"; do # all that is missing is told before anything is made
     case "$name" in
-        demo | ml-100k | shops) ;;
+        demo | ml-100k | shops | shops-films) ;;
         ml-100k-posters) need ml-100k/interactions.tsv.gz ml-100k/items.tsv.gz ml-100k/images ;;
         ml-1m-30) need ml-1m/sequences.tsv.gz ml-1m/items.tsv.gz ml-1m/images ;;
         online-retail) need online-retail/interactions.tsv.gz online-retail/items.tsv.gz ;;
@@ -40,6 +40,7 @@ for name in "$@"; do
         ml-1m-30) sequences "$name" ml-1m --images "$data/ml-1m/images" --latest 30 && posters "$name" ml-1m ;;
         online-retail) table "$name" "$name" && prep embed "$name" ;;
         shops) prep merge office beauty-2014 toys-2014 games-2018 --name shops ;;
+        shops-films) prep merge office beauty-2014 toys-2014 games-2018 ml-1m --name shops-films ;;
         *) sequences "$name" "$name" && prep embed "$name" ;;
     esac
 done

@@ -68,15 +68,19 @@ def _inter(folder: Path) -> None:
         pass
 
 
+ENCODINGS = ((",", "gbk"), ("\t", "utf-16"), (";", "latin-1"))
+
+
 def _encoded(folder: Path) -> None:
-    file = folder / "shop.inter"
-    for separator, encoding in ((",", "gbk"), ("\t", "utf-16"), (";", "latin-1")):
+    file, refused = folder / "shop.inter", []
+    for separator, encoding in ENCODINGS:
         try:
             header = read_header(file, separator, encoding)
             read_columns(file, header, list(header), separator, encoding)
         except UserError as error:
-            last = error
-    raise last
+            refused.append(error)
+    if len(refused) == len(ENCODINGS):
+        raise refused[-1]
 
 
 def _item(folder: Path) -> None:
@@ -246,6 +250,8 @@ def readers(corpus: Path) -> list[Reader]:
             + b"\n"
         }
     )
+    text = INTER.decode().replace("u2", "café")
+    encoded = [{"shop.inter": text.replace("\t", separator).encode(name)} for separator, name in ENCODINGS]
     both = [{"shop.item": item, **one} for item in (ITEM, items) for one in inter]
     stores = [files_of(shop / "features" / name) for name in ("text", "image")]
     tables: list[Case] = [
@@ -282,7 +288,7 @@ def readers(corpus: Path) -> list[Reader]:
     }
     known: Any = [
         Reader("interactions, atomic", 140_000, inter, {"": "tsv"}, _inter),
-        Reader("interactions, other separators and encodings", 25_000, inter, {"": "tsv"}, _encoded),
+        Reader("interactions, other separators and encodings", 25_000, encoded, {"": "tsv"}, _encoded),
         Reader("items, atomic", 100_000, both, {".item": "tsv"}, _item),
         Reader("a set's activity", 40_000, both, {"": "tsv"}, _activity),
         Reader("prep table", 15_000, tables, tabular, _table, cleared=True),

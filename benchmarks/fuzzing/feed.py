@@ -96,6 +96,7 @@ def work(
     os.environ["TMPDIR"] = tempfile.tempdir = str(inside / "tmp")
     os.chdir(inside)
     sys.argv = ["mmm4rec"]
+    sys.dont_write_bytecode = True  # a reader that is the first to import a module would write into its folder
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)

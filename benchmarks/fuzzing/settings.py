@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fuzzing.cases import ROOT, Case, Reader, lines, parquet
 from fuzzing.data import ITEMS, TABLE, user_files
 from fuzzing.watch import mistakes
@@ -264,7 +265,7 @@ def readers(corpus: Path) -> list[Reader]:
         ".lists.csv.parts/job.json": b"{}",
     }
     begun: list[Case] = [{**one, **parts} for one in user_files()]
-    ranks: Case = {users_file(Path(), "a", None).as_posix(): parquet(user=["a", "b"], rank=[1, 4])}
+    ranks: Case = {users_file(Path(), "a", None).as_posix(): parquet(user=["a", "b"], rank=np.int32([1, 4]))}
     model = (corpus / "kiosk" / "model").resolve()
     data = corpus / "kiosk" / "dataset"
     users = {"users.csv": user_files()[0]["users.csv"], "inter.csv": TABLE, "items.csv": ITEMS}

@@ -106,7 +106,7 @@ def open_source(path: str) -> Source:
         known = []
     if not known:
         trained = settings.get("model")
-        what = f"is a checkpoint of {trained}" if trained else "holds other weights"
+        what = f"is a checkpoint of {trained}" if trained not in (None, "MMM4Rec") else "holds other weights"
         raise UserError(f"pretrained={path!r} {what}; give one of MMM4Rec, ours or a published one")
     return source
 

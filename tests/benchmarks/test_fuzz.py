@@ -17,9 +17,10 @@ from recbole_mmm4rec.base.errors import UserError
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
+import fuzz
 from fuzzing import feed as feeding
 from fuzzing import watch
-from fuzzing.cases import Reader, as_it_is
+from fuzzing.cases import Reader, as_it_is, made
 from fuzzing.damage import BY_KIND, damage, input_of
 from fuzzing.feed import feed
 from fuzzing.log import Log, table
@@ -138,3 +139,20 @@ def test_hashes_are_made_right_again(tmp_path: Path) -> None:
     file.write_bytes(with_hash(changed))
     assert read(file)["words"] == "two"
     assert as_it_is({"a": b"x"}) == {"a": b"x"}
+
+
+def test_every_reader_gets_to_the_end_of_a_good_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that refuses all that it is given at its first line finds nothing, however often it is asked."""
+    monkeypatch.setattr(feeding, "MEMORY_DISK", str(tmp_path))
+    monkeypatch.setattr(watch, "SECONDS", 60)
+    hollow = []
+    for reader in fuzz.all_readers(made(tmp_path / "made")):
+        for number, case in enumerate(reader.cases):
+            log = Log(tmp_path / reader.name.replace("/", "") / f"{number}.jsonl", 1)
+            feed(reader, range(1), log, time.monotonic() + 300, given=reader.mend(dict(case)))
+            assert not log.found
+            if log.counts[reader.name]["read"]:
+                break
+        else:
+            hollow.append(reader.name)
+    assert hollow == []
