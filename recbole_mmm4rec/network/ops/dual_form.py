@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recbole_mmm4rec.network.ops.decays import decay
 from recbole_mmm4rec.network.ops.packing.ragged import Block, Ragged
 
 # more positions at once only make the (q, q) products larger: 256 take twice as long at L = 200 (docs/benchmarks.md)
@@ -44,7 +45,7 @@ def _dense_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, block: B
     for begin in range(0, length, chunk):
         part = slice(begin, begin + chunk)
         steps = log_decay[:, part].transpose(1, 2)  # (n, H, q)
-        weight = torch.exp(_segment_sums(steps)) * dt[:, part].transpose(1, 2).unsqueeze(-2)  # (n, H, q, q)
+        weight = decay(_segment_sums(steps)) * dt[:, part].transpose(1, 2).unsqueeze(-2)  # (n, H, q, q)
         Bq, Cq = B[:, part].transpose(1, 2), C[:, part].transpose(1, 2)  # (n, G, q, N)
         xq = x[:, part].transpose(1, 2)  # (n, H, q, P)
         scores = torch.matmul(Cq, Bq.transpose(-1, -2)).unsqueeze(2)  # (n, G, 1, q, q)
@@ -52,7 +53,7 @@ def _dense_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, block: B
         y = torch.matmul(mixed.to(x.dtype), xq)
         if state is not None:
             carried = torch.matmul(Cq.unsqueeze(2), state.unflatten(1, (groups, -1)).to(Cq.dtype)).flatten(1, 2)
-            y = y + (carried * torch.exp(steps.cumsum(-1)).unsqueeze(-1)).to(y.dtype)
+            y = y + (carried * decay(steps.cumsum(-1)).unsqueeze(-1)).to(y.dtype)
         outputs.append(y.transpose(1, 2))
         if begin + chunk < length:
             state = _next_state(state, xq, dt[:, part], Bq, steps)
@@ -81,10 +82,10 @@ def _after(steps: Tensor, dim: int) -> Tensor:
 def _next_state(state: Tensor | None, xq: Tensor, dt: Tensor, Bq: Tensor, steps: Tensor) -> Tensor:
     """The state (n, H, N, P) after a chunk."""
     heads, groups = xq.shape[1], Bq.shape[1]
-    weight = torch.exp(_after(steps, -1)) * dt.transpose(1, 2)  # (n, H, q)
+    weight = decay(_after(steps, -1)) * dt.transpose(1, 2)  # (n, H, q)
     inflow = (weight.unsqueeze(-1) * xq).unflatten(1, (groups, heads // groups))
     added = torch.matmul(Bq.transpose(-1, -2).unsqueeze(2).to(inflow.dtype), inflow).flatten(1, 2)
-    return added if state is None else added + torch.exp(steps.sum(-1))[..., None, None] * state
+    return added if state is None else added + decay(steps.sum(-1))[..., None, None] * state
 
 
 def last_of_dual_form(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ragged: Ragged) -> Tensor:
@@ -99,7 +100,7 @@ def last_of_dual_form(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, ra
     """
     heads, groups = x.shape[1], B.shape[1]
     after = _after(ragged.unpack(dt * A), 1)  # (B, L, H)
-    decay = torch.exp(ragged.pack(after))  # (T, H), from a token to the last position
+    kept = decay(ragged.pack(after))  # (T, H), from a token to the last position
     match = (ragged.spread(C) * B).sum(-1)  # (T, G)
-    weight = (match.repeat_interleave(heads // groups, dim=1) * decay * dt).to(x.dtype)
+    weight = (match.repeat_interleave(heads // groups, dim=1) * kept * dt).to(x.dtype)
     return ragged.collect(weight.unsqueeze(-1) * x)

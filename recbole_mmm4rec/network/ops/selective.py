@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from recbole_mmm4rec.network.ops.decays import LEAST, decay
 from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 
 STATES_AT_ONCE = 2**20
@@ -108,8 +109,8 @@ class _Shares(torch.autograd.Function):
 
 
 def _decays(later: Tensor, A: Tensor) -> Tensor:
-    """exp(later · A), (t, E) and (E, N) → (t, E, N)."""
-    return (later.unsqueeze(2) * A).exp_()
+    """exp(later · A), (t, E) and (E, N) → (t, E, N); at least exp(LEAST), which is as good as nothing."""
+    return (later.unsqueeze(2) * A).clamp_(min=LEAST).exp_()
 
 
 def _later_steps(step: Tensor, ragged: Ragged) -> Tensor:
@@ -143,7 +144,7 @@ def _one_after_the_other(x: Tensor, step: Tensor, A: Tensor, B: Tensor, C: Tenso
 
 
 def _kept(step: Tensor, A: Tensor) -> Tensor:
-    return torch.exp(step.unsqueeze(2) * A)
+    return decay(step.unsqueeze(2) * A)
 
 
 def _runs(lengths: list[int], width: int) -> Iterator[list[int]]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recbole_mmm4rec.network.ops.blocks.blockconv import Taps, blocks, convolve, convolve_backward
+from recbole_mmm4rec.network.ops.decays import decay
 from recbole_mmm4rec.network.ops.loops.seqscan import sequence_scan, serves
 from recbole_mmm4rec.network.ops.operands import Weights, Wide
 from recbole_mmm4rec.network.ops.packing.ragged import BlockLayout, Piece
@@ -46,7 +47,7 @@ def pair_weights(dt: Tensor, A: Tensor, layout: BlockLayout, pairs: tuple[Tensor
     )  # each sequence for itself
     span = (sums.index_select(0, t) - sums.index_select(0, s)).to(dt.dtype)
     span = span.masked_fill(later.unsqueeze(1), float("-inf"))
-    return (torch.exp(span) * dt.index_select(0, s)).t().contiguous()
+    return (decay(span) * dt.index_select(0, s)).t().contiguous()
 
 
 def _split_heads(x: Tensor, count: int) -> Tensor:
