@@ -70,6 +70,18 @@ def test_the_scan_is_the_recurrence_whatever_stands_in_memory_at_once(lengths: l
         assert_same(last, by_formula(*inputs, ragged)[ragged.last], inputs, weights[: len(last)])
 
 
+def test_what_has_decayed_to_nothing_is_left_out() -> None:
+    inputs, ragged = scan_inputs([6, 2, 5])
+    with torch.no_grad():
+        inputs[1] *= 40
+    x, step, A, B, C = inputs
+    assert float((step.amin() * A.amin()).detach()) > -60 > float((step.amax() * A.amin()).detach())
+    weights = torch.randn(len(ragged), 3, dtype=torch.float64)
+    assert_same(selective.selective_scan(*inputs, ragged), by_formula(*inputs, ragged), inputs, weights)
+    last = selective.last_of_selective_scan(x, step, A, B, C[ragged.last], ragged)
+    assert_same(last, by_formula(*inputs, ragged)[ragged.last], inputs, weights[: len(last)])
+
+
 def test_a_kernel_gets_padded_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     """mamba-ssm's compiled scan is a GPU's; a stand-in shows what it is given and what is made of its answer."""
 
