@@ -1,4 +1,4 @@
-"""Exponentials of decays: exact where they are normal numbers, nothing below, and never a number that slows a processor."""
+"""Exponentials of decays: exact where they are normal numbers, 0 below, and nothing that slows a processor."""
 
 from __future__ import annotations
 
