@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -110,6 +111,8 @@ def command(
 class _Stop:
     """Ctrl-C or SIGTERM, from their arrival to the end of the command.
 
+    A line of a log that is being written is written to its end first: RecBole's comes in pieces of one colour each.
+
     Args:
         interrupted, kill_safe: as for :func:`ended`.
 
@@ -119,7 +122,7 @@ class _Stop:
 
     def __init__(self, interrupted: Callable[[], str], kill_safe: bool) -> None:
         self.number = 0
-        self._listens = False
+        self._listens = self._waited = False
         self._interrupted, self._kill_safe = interrupted, kill_safe
 
     def words(self) -> str:
@@ -148,16 +151,24 @@ class _Stop:
     def _came(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         sys.unraisablehook = self._lost
-        while self._kill_safe and frame is not None:
-            if frame.f_code.co_filename.startswith("<frozen importlib"):
+        while frame is not None:
+            if self._kill_safe and frame.f_code.co_filename.startswith("<frozen importlib"):
                 os.write(2, f"{self.words()}\n".encode())
                 os._exit(128 + number)
+            if frame.f_code is logging.Logger.handle.__code__ and not self._waited:
+                self._waited = True  # once: a reader who takes no more lines holds nobody up
+                self._once_more()
+                return
             frame = frame.f_back
         raise KeyboardInterrupt
 
     def _lost(self, what: Any) -> None:
         """What is torn down by an interruption says nothing; where a tear-down swallowed it, it comes once more."""
-        if what.exc_type is KeyboardInterrupt and self._listens:
+        if what.exc_type is KeyboardInterrupt:
+            self._once_more()
+
+    def _once_more(self) -> None:
+        if self._listens:
             again = threading.Timer(0.05, self._again)
             again.daemon = True
             again.start()

@@ -1,4 +1,4 @@
-"""What ``stage: pretrain`` changes in a configuration, and which models know stages and transfer."""
+"""What ``stage: pretrain`` changes in a configuration, and what of stages and transfer is refused there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.settings.defaults import properties_dir
 from recbole_mmm4rec.settings.homes import PRETRAINED
 from recbole_mmm4rec.settings.stage import PRETRAIN
+from recbole_mmm4rec.transfer.parameter_sets import check_names
 
 SPLITS = {"all_but_last": {"LS": "valid_only"}, "all": {"RS": [1, 0, 0]}}
 """``pretrain_on`` → RecBole's split: each user's last item validates, or nothing is held out."""
@@ -40,6 +41,8 @@ def settle_stages(module: ModuleType) -> None:
             kept = given if isinstance(given, dict) else {}
             settings["eval_args"] = {**kept, "split": SPLITS[settings["pretrain_on"]], "order": "TO"}
         settle(self)
+        if self.model in PRETRAINED:
+            check_names(self.model, settings)
 
     config_class._load_internal_config_dict = _load_internal_config_dict
     config_class._set_default_parameters = _set_default_parameters

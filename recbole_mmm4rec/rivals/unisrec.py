@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.model.layers import TransformerEncoder
 from torch import Tensor, nn
 
-from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.reading import tensors
 from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
@@ -21,6 +21,7 @@ from recbole_mmm4rec.network.ops.dropout import dropout
 from recbole_mmm4rec.rivals.rival import Rival, begin_like_bert, histories_of
 from recbole_mmm4rec.settings.reading import name_list
 from recbole_mmm4rec.settings.stage import is_pretraining
+from recbole_mmm4rec.transfer.parameter_sets import unknown_part
 
 ENCODER = ("encoder", "position_embedding")
 """What a fine-tuning leaves as it was pre-trained, unless ``frozen`` says otherwise."""
@@ -185,10 +186,7 @@ class UniSRec(Rival):
         names = [name for name, _ in self.named_parameters()]
         for part in parts:
             if not any(f"{name}.".startswith(f"{part}.") for name in names):
-                known = sorted({name.partition(".")[0] for name in names})
-                raise UserError(
-                    f"frozen: {part!r} is no part of UniSRec{did_you_mean(part, known)} ({', '.join(known)})"
-                )
+                raise unknown_part("frozen", part, "UniSRec")
         for name, weight in self.named_parameters():
             weight.requires_grad_(not any(f"{name}.".startswith(f"{part}.") for part in parts))
 

@@ -33,6 +33,37 @@ _BY_ORIGIN = ("transferred", "new")
 SETS = (*_PATTERNS, *_BY_ORIGIN)
 """The names; beside them the beginning of a parameter's name, such as ``layers.1``, stands for all that begin so."""
 
+PARTS = {
+    "MMM4Rec": ("items", "input_norm", "time_input", "layers", "cross_layers"),
+    "UniSRec": ("adaptor", "item_embedding", "position_embedding", "norm", "encoder"),
+}
+"""Model to the first words of its parameters' names as users see them."""
+
+
+def check_names(model: str, settings: Mapping[str, Any]) -> None:
+    """Refuse misspelt names once the settings are known: before data are read, or another shop is trained on.
+
+    Args:
+        model: its name, one of :data:`PARTS`.
+        settings: RecBole's, of which ``frozen`` and ``learning_rates`` are looked at.
+
+    Raises:
+        UserError: a name that the model has nothing of, whatever its sizes.
+    """
+    for key in ("frozen", "learning_rates"):
+        for name in map(str, name_list(settings.get(key)) or ()):
+            if name.partition(".")[0] not in PARTS[model] and not (model == "MMM4Rec" and name in SETS):
+                raise unknown_part(key, name, model)
+
+
+def unknown_part(key: str, name: str, model: str = "MMM4Rec") -> UserError:
+    """What a user is told whose name in ``key`` stands for no parameter of the model."""
+    known, example = (SETS, "layers.0") if model == "MMM4Rec" else (PARTS[model], "encoder.layer.0")
+    return UserError(
+        f"{key}: {name!r} is no part of {model}{did_you_mean(name, (*known, *PARTS[model]))} "
+        f"(known: {', '.join(known)}, or the beginning of a parameter's name such as {example})"
+    )
+
 
 def short(name: str) -> str:
     """A parameter's name as users see it."""
@@ -63,10 +94,7 @@ def members(key: str, name: str, model: nn.Module, transferred: Collection[str])
         return {parameter for parameter in names if re.fullmatch(_PATTERNS[name], short(parameter))}
     found = {parameter for parameter in names if f"{short(parameter)}.".startswith(f"{name}.")}
     if not found:
-        raise UserError(
-            f"{key}: {name!r} is no part of the model{did_you_mean(name, SETS)} "
-            f"(known: {', '.join(SETS)}, or the beginning of a parameter's name such as layers.0)"
-        )
+        raise unknown_part(key, name)
     return found
 
 

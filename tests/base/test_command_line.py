@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -48,6 +49,34 @@ def test_an_interruption_is_one_line(
     assert ended(come(number, then), lambda: "go on", terminable=True) == status
     assert capsys.readouterr().err == "interrupted; go on\n"
     assert signal.getsignal(number) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("stuck", [False, True], ids=["written", "stuck"])
+def test_a_line_of_a_log_ends_before_the_interruption(stuck: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    class Pieces(logging.Handler):
+        """Writes a line in pieces, as RecBole's coloured lines are."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            print("epoch 1 [", end="")
+            os.kill(os.getpid(), signal.SIGTERM)
+            if stuck:
+                time.sleep(60)
+            print("time: 1 s]")
+
+    logger, reached = logging.Logger("pieces"), []
+    logger.addHandler(Pieces())
+
+    def run() -> int:
+        logger.warning("")
+        reached.append(1)
+        time.sleep(60)
+        raise AssertionError
+
+    assert ended(run, lambda: "go on", terminable=True) == 143
+    shown = capsys.readouterr()
+    assert shown.err == "interrupted; go on\n"
+    assert shown.out == ("epoch 1 [" if stuck else "epoch 1 [time: 1 s]\n")
+    assert bool(reached) is not stuck
 
 
 @pytest.mark.parametrize(("error", "status"), [(UserError("no"), 2), (LostProcessError("no"), 1)])

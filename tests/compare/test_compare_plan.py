@@ -253,6 +253,11 @@ def test_users_whom_only_some_models_would_test(tmp_path: Path) -> None:
             {"models": [{"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": "nowhere"}}]},
             "pre-training on 'nowhere': .*there is no file",
         ),
+        ({"models": [{"model": "MMM4Rec", "settings": {**OURS, "frozen": ["sdd"]}}]}, "frozen: 'sdd' is no part"),
+        (
+            {"models": [{"model": "UniSRec", "settings": {"frozen": ["ssd"]}}]},
+            "'UniSRec' on 'pattern': frozen: 'ssd' is no part of UniSRec",
+        ),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_runs(shop: Path, changes: dict[str, Any], complaint: str) -> None:

@@ -17,6 +17,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.rivals import unisrec
 from recbole_mmm4rec.run.quick_start import run_recbole
+from recbole_mmm4rec.transfer.parameter_sets import PARTS
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -87,6 +88,7 @@ def test_pretrained_and_fine_tuned(tmp_path: Path) -> None:
     for changes, message in (
         ({"n_exps": 3}, "does not fit, set sizes and features as there"),
         ({"frozen": ["encodr"]}, "frozen: 'encodr' is no part of UniSRec; did you mean 'encoder'"),
+        ({"frozen": ["encoder.layers"]}, "frozen: 'encoder.layers' is no part of UniSRec"),
     ):
         with pytest.raises(UserError) as error:
             shop_run(tmp_path, "UniSRec", **{**SMALL, **changes}, pretrained=first["saved_model_file"])
@@ -94,6 +96,7 @@ def test_pretrained_and_fine_tuned(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     model = shop_run(tmp_path, "UniSRec", **SMALL, pretrained=first["saved_model_file"], frozen=[]).model
     assert all(weight.requires_grad for weight in model.parameters())
+    assert {name.partition(".")[0] for name, _ in model.named_parameters()} == set(PARTS["UniSRec"])
 
 
 def test_another_models_checkpoint(kiosk: Path, tmp_path: Path) -> None:

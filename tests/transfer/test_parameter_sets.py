@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.run.build import Run
-from recbole_mmm4rec.transfer.parameter_sets import SETS, members, short
+from recbole_mmm4rec.transfer.parameter_sets import PARTS, SETS, members, short
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -59,6 +59,7 @@ def test_what_the_names_hold(tmp_path: Path) -> None:
     }
     assert held("layers.0") == {short(name) for name in every if short(name).startswith("layers.0.")}
     assert held("layers.0.ssd.A_log") == {"layers.0.ssd.A_log"}
+    assert {name.partition(".")[0] for name in held("all")} == set(PARTS["MMM4Rec"])
     # nothing but the items' side, blocks, time, filters, feed-forward layers and norms is there
     parts = ("items", "ssd", "cross", "time", "filters", "ffn", "norms")
     assert set().union(*(held(name) for name in parts)) == held("all")
@@ -176,6 +177,8 @@ def test_rates_move_the_weights(tmp_path: Path) -> None:
         ({"frozen": ["all"], "unfreeze_after": 1}, ["frozen=['all'] leaves nothing to train"]),
         ({"frozen": 3}, ["frozen=3: it must be a list of names"]),
         ({"frozen": "[ssd"}, ["frozen='[ssd': it must be a list of names"]),
+        ({"frozen": ["sdd"]}, ["frozen: 'sdd' is no part of MMM4Rec (known: adapters,"]),
+        ({"frozen": "[ssd.0]"}, ["frozen: 'ssd.0' is no part"]),
         ({"learning_rates": {"id": 0.5}}, ["learning_rates: 'id' is no part", "did you mean 'ids'"]),
         ({"learning_rates": {"new": 0.5}}, ["learning_rates: 'new' needs a checkpoint"]),
         (
