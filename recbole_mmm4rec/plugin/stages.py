@@ -10,8 +10,8 @@ from typing import Any
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.settings.defaults import properties_dir
 from recbole_mmm4rec.settings.homes import PRETRAINED
+from recbole_mmm4rec.settings.parts import check_names
 from recbole_mmm4rec.settings.stage import PRETRAIN
-from recbole_mmm4rec.transfer.parameter_sets import check_names
 
 SPLITS = {"all_but_last": {"LS": "valid_only"}, "all": {"RS": [1, 0, 0]}}
 """``pretrain_on`` → RecBole's split: each user's last item validates, or nothing is held out."""

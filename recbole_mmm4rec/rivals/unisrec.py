@@ -19,9 +19,9 @@ from recbole_mmm4rec.checkpoints.reading import tensors
 from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
 from recbole_mmm4rec.network.ops.dropout import dropout
 from recbole_mmm4rec.rivals.rival import Rival, begin_like_bert, histories_of
+from recbole_mmm4rec.settings.parts import unknown_part
 from recbole_mmm4rec.settings.reading import name_list
 from recbole_mmm4rec.settings.stage import is_pretraining
-from recbole_mmm4rec.transfer.parameter_sets import unknown_part
 
 ENCODER = ("encoder", "position_embedding")
 """What a fine-tuning leaves as it was pre-trained, unless ``frozen`` says otherwise."""

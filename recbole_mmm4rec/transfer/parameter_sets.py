@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.settings.parts import BY_ORIGIN, unknown_part
 from recbole_mmm4rec.settings.reading import name_list
 
 PREFIX = "network."
@@ -28,41 +29,6 @@ _PATTERNS = {
     "norms": r"(.*[._])?norm\..*|.*\.norm_weight",
     "all": r".*",
 }
-_BY_ORIGIN = ("transferred", "new")
-
-SETS = (*_PATTERNS, *_BY_ORIGIN)
-"""The names; beside them the beginning of a parameter's name, such as ``layers.1``, stands for all that begin so."""
-
-PARTS = {
-    "MMM4Rec": ("items", "input_norm", "time_input", "layers", "cross_layers"),
-    "UniSRec": ("adaptor", "item_embedding", "position_embedding", "norm", "encoder"),
-}
-"""Model to the first words of its parameters' names as users see them."""
-
-
-def check_names(model: str, settings: Mapping[str, Any]) -> None:
-    """Refuse misspelt names once the settings are known: before data are read, or another shop is trained on.
-
-    Args:
-        model: its name, one of :data:`PARTS`.
-        settings: RecBole's, of which ``frozen`` and ``learning_rates`` are looked at.
-
-    Raises:
-        UserError: a name that the model has nothing of, whatever its sizes.
-    """
-    for key in ("frozen", "learning_rates"):
-        for name in map(str, name_list(settings.get(key)) or ()):
-            if name.partition(".")[0] not in PARTS[model] and not (model == "MMM4Rec" and name in SETS):
-                raise unknown_part(key, name, model)
-
-
-def unknown_part(key: str, name: str, model: str = "MMM4Rec") -> UserError:
-    """What a user is told whose name in ``key`` stands for no parameter of the model."""
-    known, example = (SETS, "layers.0") if model == "MMM4Rec" else (PARTS[model], "encoder.layer.0")
-    return UserError(
-        f"{key}: {name!r} is no part of {model}{did_you_mean(name, (*known, *PARTS[model]))} "
-        f"(known: {', '.join(known)}, or the beginning of a parameter's name such as {example})"
-    )
 
 
 def short(name: str) -> str:
@@ -75,7 +41,7 @@ def members(key: str, name: str, model: nn.Module, transferred: Collection[str])
 
     Args:
         key: the configuration's key that holds the name, for the message.
-        name: one of :data:`SETS` or the beginning of a parameter's name, up to a dot.
+        name: one of :data:`~recbole_mmm4rec.settings.parts.SETS` or the beginning of a parameter's name, up to a dot.
         model: the model.
         transferred: parameters that come from a checkpoint.
 
@@ -86,7 +52,7 @@ def members(key: str, name: str, model: nn.Module, transferred: Collection[str])
         UserError: an unknown name, or ``transferred`` and ``new`` where nothing was transferred.
     """
     names = [parameter for parameter, _ in model.named_parameters()]
-    if name in _BY_ORIGIN:
+    if name in BY_ORIGIN:
         if not transferred:
             raise UserError(f"{key}: '{name}' needs a checkpoint to start from; set pretrained, or leave it out")
         return {parameter for parameter in names if (parameter in transferred) == (name == "transferred")}

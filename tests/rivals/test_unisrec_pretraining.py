@@ -17,7 +17,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.rivals import unisrec
 from recbole_mmm4rec.run.quick_start import run_recbole
-from recbole_mmm4rec.transfer.parameter_sets import PARTS
+from recbole_mmm4rec.settings.parts import PARTS
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.run.build import Run
-from recbole_mmm4rec.transfer.parameter_sets import PARTS, SETS, members, short
+from recbole_mmm4rec.settings.parts import PARTS, SETS
+from recbole_mmm4rec.transfer.parameter_sets import members, short
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
