@@ -14,6 +14,8 @@ from recbole_mmm4rec.base.json_lines import check_fields, is_table, is_text, lis
 from recbole_mmm4rec.base.texts import check_set_name
 from recbole_mmm4rec.compare.file_settings import METRICS
 from recbole_mmm4rec.data.protocols import SPLITS, split_of
+from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.setting import Counts
 
 
 def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) -> set[str]:
@@ -73,6 +75,33 @@ def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
         )
 
 
+def check_start(first: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+    """Refuse a training that does not fit what it starts from, before that one is trained for hours.
+
+    Args:
+        first: all settings of the pre-training; then: of what starts from it.
+
+    Raises:
+        UserError: they give the weights another shape or meaning.
+    """
+    free = {"modalities", *names(Counts.MEANING)}  # fewer modalities will do, and another meaning is warned of
+    free |= {"MAX_ITEM_LIST_LENGTH", "p2p_residual"} if then.get("is_time") is False else set()
+    free |= {"inner_size"} if then.get("is_ffn") is False else set()
+    for key in (key for key in names(Counts.SHAPE) if key not in free):
+        there: Any = first.get(key)
+        here: Any = then.get(key)
+        if key == "num_layers" and then.get("pretrained_layers"):
+            there = min(there, then["pretrained_layers"])
+        if there == here:
+            continue
+        way_out = f", or pretrained_layers: {here}" if key == "num_layers" and there > here else ""
+        raise UserError(f"{key}={here}, and {there} in the pre-training it starts from; set both alike{way_out}")
+    there, here = first.get("modalities"), then.get("modalities")
+    lacking = sorted(set(here) - set(there)) if isinstance(there, list) and isinstance(here, list) else []
+    if lacking:
+        raise UserError(f"modalities={here}, and {there} in the pre-training it starts from; add {lacking[0]} there")
+
+
 def check_protocol(config: Any, dataset: str) -> None:
     """Targets one at a time, ranked among all items: what per-user ranks and tests need.
 
@@ -104,6 +133,5 @@ def check_protocol(config: Any, dataset: str) -> None:
         raise UserError(f"benchmark_filename on {dataset!r}: a comparison splits for itself; leave it out")
     if config["eval_step"] < 1:
         raise UserError(f"eval_step on {dataset!r}: {config['eval_step']} is no validation; write 1 or more")
-    names = {str(name).lower() for name in config["metrics"]}
-    if not names <= set(METRICS):
+    if not {str(name).lower() for name in config["metrics"]} <= set(METRICS):
         raise UserError(f"metrics on {dataset!r}: {config['metrics']}: only Hit, NDCG and MRR can be compared")

@@ -11,7 +11,7 @@ from recbole.data import create_dataset
 from recbole.utils import calculate_valid_score, init_seed
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import check_protocol, check_users, parts_of
+from recbole_mmm4rec.compare.checks import check_protocol, check_start, check_users, parts_of
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
 from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.records import Record, Records
@@ -43,6 +43,7 @@ class Plan:
         self._resolved: dict[str, str] = {}
         with same_devices():
             self.shops = {dataset.name: self._shop(dataset.name) for dataset in comparison.datasets}
+            self._firsts: dict[str, dict[str, Any]] = {}
             self._sources = {row.name: self._source(row) for row in comparison.rows if row.pretrained}
             for row, dataset in self.cells():
                 self._check(row, dataset)
@@ -98,6 +99,7 @@ class Plan:
             check_data_files(config)
         except UserError as error:
             raise UserError(f"model {row.name!r}, pre-training on {name!r}: {error}") from error
+        self._firsts[row.name] = config.final_config_dict
         return data_mark(config), resolved(config.final_config_dict, NOT_RESOLVED)
 
     def _check(self, row: Row, dataset: str) -> None:
@@ -106,9 +108,12 @@ class Plan:
         given = self.comparison.dataset(dataset)
         for trial in row.trials or ({},):
             settings = plain({**row.settings_on(given.entry), **trial})
+            of_start = {key: settings.pop(key) for key in ("pretrained_layers",) if row.pretrained and key in settings}
             try:
                 config = make_config(row.model, given.folder, config_dict={**shared, **settings})
                 check_comparable([row.model], config)
+                if row.pretrained:
+                    check_start(self._firsts[row.name], {**config.final_config_dict, **of_start})
                 mark = resolved(config.final_config_dict, NOT_RESOLVED)
                 self._resolved[_cell_key(row, dataset, trial)] = mark
             except UserError as error:

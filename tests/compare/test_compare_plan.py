@@ -212,6 +212,38 @@ def test_pre_training_never_sees_what_is_tested(shop: Path) -> None:
             tiny_plan(shop, models=[row])
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "complaint"),
+    [
+        ({"hidden_size": 8}, {}, "hidden_size=16, and 8 in the pre-training it starts from; set both alike"),
+        ({"num_layers": 2}, {}, "num_layers=1, and 2 in .*; set both alike, or pretrained_layers: 1"),
+        ({"num_layers": 2}, {"pretrained_layers": 1}, None),
+        ({"num_layers": 2}, {"pretrained_layers": 1, "num_layers": 2}, "num_layers=2, and 1 in"),
+        ({"is_time": False}, {"is_time": True}, "is_time=True, and False in"),
+        ({"inner_size": 4, "is_ffn": False}, {"is_ffn": False}, None),
+        ({"modalities": ["text"]}, {"modalities": ["text", "image"]}, "modalities=.* in the pre-training it starts from; add image there"),
+        ({"modalities": ["text", "image"]}, {"modalities": ["text"]}, None),
+        ({"temperature": 0.5}, {}, None),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_its_pre_training_is_told_before_it(
+    shop: Path, first: dict[str, Any], then: dict[str, Any], complaint: str | None
+) -> None:
+    renamed(shop, "source")
+    row = {
+        "model": "MMM4Rec",
+        "settings": {**OURS, "hidden_size": 16, **then},
+        "pretrained": {"dataset": "source", "settings": {**OURS, "hidden_size": 16, **first}},
+    }
+    if complaint is None:
+        settings = next(tiny_plan(shop, models=[row]).cells())[0].settings
+        assert then.items() <= settings.items()
+        return
+    with pytest.raises(UserError, match=f"model 'MMM4Rec' on 'pattern': {complaint}"):
+        tiny_plan(shop, models=[row])
+
+
 def test_a_damaged_record_of_a_preparation(shop: Path) -> None:
     renamed(shop, "mix")
     (shop / "mix" / "mix.prep.json").write_text('{"source": "mer')
