@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
+from recbole_mmm4rec.base import log_lines
 from recbole_mmm4rec.base.command_names import typed
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, one_line
 from recbole_mmm4rec.base.files import no_room
@@ -111,8 +111,6 @@ def command(
 class _Stop:
     """Ctrl-C or SIGTERM, from their arrival to the end of the command.
 
-    A line of a log that is being written is written to its end first: RecBole's comes in pieces of one colour each.
-
     Args:
         interrupted, kill_safe: as for :func:`ended`.
 
@@ -151,31 +149,21 @@ class _Stop:
     def _came(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         sys.unraisablehook = self._lost
-        while frame is not None:
-            if self._kill_safe and frame.f_code.co_filename.startswith("<frozen importlib"):
+        if log_lines.is_written(frame) and not self._waited:
+            self._waited = True  # once: a reader who takes no more lines holds nobody up
+            log_lines.once_more(number, lambda: self._listens)
+            return
+        while self._kill_safe and frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
                 os.write(2, f"{self.words()}\n".encode())
                 os._exit(128 + number)
-            if frame.f_code is logging.Logger.handle.__code__ and not self._waited:
-                self._waited = True  # once: a reader who takes no more lines holds nobody up
-                self._once_more()
-                return
             frame = frame.f_back
         raise KeyboardInterrupt
 
     def _lost(self, what: Any) -> None:
         """What is torn down by an interruption says nothing; where a tear-down swallowed it, it comes once more."""
         if what.exc_type is KeyboardInterrupt:
-            self._once_more()
-
-    def _once_more(self) -> None:
-        if self._listens:
-            again = threading.Timer(0.05, self._again)
-            again.daemon = True
-            again.start()
-
-    def _again(self) -> None:
-        if self._listens:
-            os.kill(os.getpid(), self.number)
+            log_lines.once_more(self.number, lambda: self._listens)
 
 
 def whole(text: str) -> int:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from recbole_mmm4rec.base import log_lines
 from recbole_mmm4rec.distributed import group
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -31,6 +32,7 @@ class Stopping:
             write: is called before a signal is told, with no step under way.
         """
         self.asked = 0
+        self._waited = False
         self._write = write
         self._depth = 0
         self._before: dict[int, Any] = {}
@@ -38,7 +40,7 @@ class Stopping:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Hear signals; only in the main thread, which alone may, and none that are ignored."""
-        self.asked = self._depth = 0
+        self.asked, self._depth, self._waited = 0, 0, False
         if threading.current_thread() is threading.main_thread():
             found = {number: signal.getsignal(number) for number in _SIGNALS}
             self._before = {number: one for number, one in found.items() if one not in (signal.SIG_IGN, None)}
@@ -79,6 +81,10 @@ class Stopping:
             os.kill(os.getpid(), number)
 
     def _came(self, number: int, frame: FrameType | None) -> None:
+        if log_lines.is_written(frame) and not self._waited:
+            self._waited = True
+            log_lines.once_more(number)
+            return
         again = self.asked == number == signal.SIGINT
         self.asked = number
         if again:

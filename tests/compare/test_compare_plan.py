@@ -221,7 +221,11 @@ def test_pre_training_never_sees_what_is_tested(shop: Path) -> None:
         ({"num_layers": 2}, {"pretrained_layers": 1, "num_layers": 2}, "num_layers=2, and 1 in"),
         ({"is_time": False}, {"is_time": True}, "is_time=True, and False in"),
         ({"inner_size": 4, "is_ffn": False}, {"is_ffn": False}, None),
-        ({"modalities": ["text"]}, {"modalities": ["text", "image"]}, "modalities=.* in the pre-training it starts from; add image there"),
+        (
+            {"modalities": ["text"]},
+            {"modalities": ["text", "image"]},
+            "modalities=.*; add image there",
+        ),
         ({"modalities": ["text", "image"]}, {"modalities": ["text"]}, None),
         ({"temperature": 0.5}, {}, None),
     ],
