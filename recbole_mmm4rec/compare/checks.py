@@ -10,21 +10,28 @@ import numpy as np
 from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.base.json_lines import check_fields, is_table, is_text, list_of, read_line
+from recbole_mmm4rec.base.json_lines import check_fields, is_table, is_text, list_of, read_line, table_of
 from recbole_mmm4rec.base.texts import check_set_name
 from recbole_mmm4rec.compare.file_settings import METRICS
 from recbole_mmm4rec.data.protocols import SPLITS, split_of
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 
+_INTERACTIONS = ("interactions", "sequences", "reviews", "inter", ".inter")
+"""The roles of files in the record of a preparation that hold interactions."""
 
-def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) -> set[str]:
-    """A data set and, where ``dataset_prep merge`` made it, those that it was made of.
+
+def origins_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) -> set[str]:
+    """Where a data set's interactions come from: two sets that share one of these may hold the same ones.
 
     Args:
         data_path: the folder above the data sets.
         name: of the data set.
         known: sets that it is a part of.
+
+    Returns:
+        its name, those of the sets that ``dataset_prep merge`` made it of, and the hashes of the files that it was
+        prepared from.
 
     Raises:
         UserError: the record of its preparation is damaged.
@@ -33,6 +40,8 @@ def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) ->
     try:
         told = read_line(record.read_bytes()) if record.is_file() else {}
         parts: list[str] = []
+        files = told.get("inputs") or {}
+        check_fields({"inputs": files}, {"inputs": table_of(is_text)})
         if told.get("source") == "merge":
             check_fields(told, {"options": is_table})
             check_fields(told["options"], {"sets": list_of(is_text)})
@@ -40,13 +49,15 @@ def parts_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) ->
     except ValueError:
         raise UserError(f"{record} is damaged; prepare the data set again") from None
     known |= {name}
-    return {name}.union(*(parts_of(data_path, part, known) for part in parts if part not in known))
+    found = {name, *(files[role] for role in _INTERACTIONS if role in files)}
+    return found.union(*(origins_of(data_path, part, known) for part in parts if part not in known))
 
 
 def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
     """Refuse users whom only some of the models can be tested on.
 
-    Under leave-one-out these are users with two interactions, whom sequential models do not test and others do.
+    Under leave-one-out these are users with two interactions, whom sequential models do not test and others do, and
+    with three, of whom sequential ones train on the second interaction and others validate on it.
     Where users are held out of training, a model without histories knows nothing of those that it is asked about; Pop
     asks nothing of a user.
 
@@ -67,11 +78,12 @@ def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
         )
     if split != "leave_one_out":
         return
-    count = int((np.bincount(np.asarray(dataset.inter_feat[dataset.uid_field])) == 2).sum())
+    per_user = np.bincount(np.asarray(dataset.inter_feat[dataset.uid_field]))
+    count = int(((per_user == 2) | (per_user == 3)).sum())
     if count and 0 < len(others) < len(models):
         raise UserError(
-            f"data set {name!r}: {count:,} users have two interactions, of which {others[0]!r} tests the last one and "
-            'a sequential model none; set user_inter_num_interval: "[3,inf)" in its settings'
+            f"data set {name!r}: {count:,} users have two or three interactions, which {others[0]!r} and sequential "
+            'models divide differently; set user_inter_num_interval: "[4,inf)" in its settings'
         )
 
 

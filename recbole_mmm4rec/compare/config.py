@@ -108,7 +108,9 @@ class ComparisonFile:
 
     Attributes:
         title: of tables and report.
-        datasets, rows: what is compared.
+        datasets, rows: what is compared, those that were chosen.
+        all_datasets: those that were not chosen, too: their settings hold for what is pre-trained on them.
+        whole: whether all that the file names was chosen.
         seeds: of each row; the first one also chooses among trials.
         protocol: settings that all models share.
         published: names of published rows.
@@ -120,6 +122,8 @@ class ComparisonFile:
 
     title: str
     datasets: tuple[DataSet, ...]
+    all_datasets: tuple[DataSet, ...]
+    whole: bool
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     protocol: Mapping[str, Any]
@@ -184,6 +188,8 @@ def read_comparison(path: str | Path, only: Iterable[str] = (), on: Iterable[str
     return ComparisonFile(
         title=str(top.get("title") or Path(path).stem),
         datasets=tuple(dataset for dataset in datasets if dataset.entry in kept),
+        all_datasets=datasets,
+        whole=not set(only) and not set(on),
         rows=tuple(row for row in rows if (not set(only) or row.name in set(only)) and kept & set(row.datasets)),
         seeds=seeds,
         protocol=protocol,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -94,7 +95,7 @@ class Located:
     def number(self, place: Place, value: Any, lowest: float, whole: bool = True) -> Any:
         """``value`` as a number that is at least ``lowest``."""
         kinds = (int,) if whole else (int, float)
-        if not isinstance(value, kinds) or isinstance(value, bool) or not value >= lowest:
+        if not isinstance(value, kinds) or isinstance(value, bool) or not lowest <= value <= sys.float_info.max:
             kind = "a whole number" if whole else "a number"
             self.fail(place, f"{_name(place)} must be {kind}, at least {lowest}, not {value!r}")
         return value

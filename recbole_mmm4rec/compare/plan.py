@@ -11,7 +11,7 @@ from recbole.data import create_dataset
 from recbole.utils import calculate_valid_score, init_seed
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import check_protocol, check_start, check_users, parts_of
+from recbole_mmm4rec.compare.checks import check_protocol, check_start, check_users, origins_of
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
 from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.records import Record, Records
@@ -55,7 +55,7 @@ class Plan:
 
     def _given(self, dataset: str) -> dict[str, Any]:
         given = {"data_path": str(self.data_path), "metric_decimal_place": 15}
-        listed = sorted(self.comparison.datasets, key=lambda found: found.name != dataset)  # the very one first
+        listed = sorted(self.comparison.all_datasets, key=lambda found: found.name != dataset)  # the very one first
         own = next((found.settings for found in listed if dataset in (found.name, found.entry, found.folder)), {})
         settings = plain({**given, **self.comparison.protocol, **own})
         if settings.get("feature_path"):
@@ -88,12 +88,13 @@ class Plan:
         assert row.pretrained is not None
         name, settings = row.pretrained.dataset, plain(row.pretrained.settings)
         targets = {dataset.folder for dataset in self.comparison.datasets if dataset.entry in row.datasets}
-        tested = parts_of(self.data_path, name) & targets
-        if tested:
-            raise UserError(
-                f"model {row.name!r}: pre-trained on {name!r}, which holds what is tested on {sorted(tested)[0]!r}; "
-                "pre-train on other data, or write `only:` with other data sets"
-            )
+        origins = origins_of(self.data_path, name)
+        for tested in sorted(targets):
+            if origins & origins_of(self.data_path, tested):
+                raise UserError(
+                    f"model {row.name!r}: pre-trained on {name!r}, which holds what is tested on {tested!r}; "
+                    "pre-train on other data, or write `only:` with other data sets"
+                )
         try:
             config = make_config(row.model, name, config_dict={**self._given(name), **settings, "stage": "pretrain"})
             check_data_files(config)

@@ -97,6 +97,15 @@ class Records:
         return self.done(job) or self.failed(job)
 
 
+def readable(record: Record) -> Record:
+    """A record that this file will be read with: of a run without a usable result the one of a run that failed."""
+    try:
+        _check(record)
+    except ValueError as error:
+        return {**record, "status": "failed", "error": f"it ended without a usable result: it {error}"}
+    return record
+
+
 def _check(record: Record) -> None:
     check_fields(record, _ALWAYS)
     if record["status"] == "failed":

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from recbole_mmm4rec.base.machine import cores
 from recbole_mmm4rec.compare.job import Job
 from recbole_mmm4rec.compare.plan import Plan
-from recbole_mmm4rec.compare.records import Record, Records
+from recbole_mmm4rec.compare.records import Record, Records, readable
 
 LOOK_EVERY = 0.1
 """Seconds between two looks at the running processes."""
@@ -70,7 +70,8 @@ class Runner:
                 self.tried.add(job.id)
             bar.set_description_str("; ".join(held.job.label for held in self.running.values()))
             if not self.running:
-                shutil.rmtree(self.out / "unfinished", ignore_errors=True)  # of runs that nobody asks for any more
+                if self.plan.comparison.whole:  # of runs that nobody asks for any more
+                    shutil.rmtree(self.out / "unfinished", ignore_errors=True)
                 return
             ended = self._wait()
             for held in ended:
@@ -150,7 +151,7 @@ class Runner:
         else:
             told = {"status": "failed", "error": f"the process ended with {_exit(code)}{_last_line(self._log(job))}"}
         date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        record = {"id": job.id, **asdict(job), **told, "date": date}
+        record = readable({"id": job.id, **asdict(job), **told, "date": date})
         self.records.add(record)
         for folder in (held.folder, self._unfinished(job)):
             shutil.rmtree(folder, ignore_errors=True)

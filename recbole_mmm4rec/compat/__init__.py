@@ -74,6 +74,7 @@ REPAIRS: dict[str, tuple[str, ...]] = {
     "recbole.trainer.trainer": (
         f"{_HERE}.training:use_current_amp",
         f"{_HERE}.training:build_nadam",
+        f"{_HERE}.training:validate_models_that_only_count",
         f"{_HERE}.tensorboard:write_tensorboard_late",
         f"{_HERE}.epochs:train_in_steps",
         f"{_HERE}.distributed:train_jointly",

@@ -95,10 +95,11 @@ def _cold_users(table: _Table, shares: Sequence[float]) -> tuple[np.ndarray, np.
 
 
 def _leave_one_out(table: _Table, shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """RecBole's ``{LS: valid_and_test}`` as sequential models have it; users of fewer than three are trained on."""
-    from_end = _places_from_end(table.last)
-    many = np.bincount(table.users)[table.users] >= 3
-    part = np.where(many, np.maximum(TEST - from_end, TRAIN), TRAIN)
+    """RecBole's ``{LS: valid_and_test}`` as sequential models have it: of three interactions the second is trained on,
+    users of fewer are trained on alone."""
+    from_end, many = _places_from_end(table.last), np.bincount(table.users)[table.users]
+    part = np.where(many >= 3, np.maximum(TEST - from_end, TRAIN), TRAIN)
+    part[(many == 3) & (part == VALID)] = TRAIN
     return np.ones(len(part), dtype=bool), part.astype(np.int8)
 
 
@@ -159,9 +160,14 @@ def parts_of(dataset: Any, found: Assignment) -> list[Any]:
     Args:
         dataset: RecBole's data set, of any kind; its interactions are replaced.
         found: what :func:`assign` gave for it.
+
+    Returns:
+        the three; the first one's ``popularity``, int64 (I+1,), counts the interactions of each item in training,
+        alike for every kind of model.
     """
     sequential = hasattr(dataset, "item_list_length_field")
     rows, part = found.rows, found.targets
+    trained = dataset.inter_feat[dataset.iid_field].to_numpy()[rows[found.part == TRAIN]]
     if not sequential:  # RecBole orders these by time alone
         by_time = stable_order(_numbers(dataset.inter_feat[dataset.time_field].to_numpy()[rows]))
         rows, part = rows[by_time], part[by_time]
@@ -171,7 +177,9 @@ def parts_of(dataset: Any, found: Assignment) -> list[Any]:
         part = part[~found.first]  # a sample is an interaction with those before it
     dataset._drop_unused_col()
     chosen = getattr(dataset.inter_feat, "subset", dataset.inter_feat.__getitem__)
-    return [dataset.copy(chosen(np.flatnonzero(part == number))) for number in (TRAIN, VALID, TEST)]
+    made = [dataset.copy(chosen(np.flatnonzero(part == number))) for number in (TRAIN, VALID, TEST)]
+    made[TRAIN].popularity = np.bincount(trained, minlength=dataset.item_num)
+    return made
 
 
 def drawn(ids: Iterable[str], shares: Sequence[float], seed: int = SEED) -> list[list[str]]:

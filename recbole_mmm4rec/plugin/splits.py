@@ -38,17 +38,27 @@ def split_by_protocol(module: ModuleType) -> None:
 
 def draw_trained_items(module: ModuleType) -> None:
     """Let a training's negative items be drawn from those that it is trained on; an evaluation's come from all."""
+
+    def trained_rows(sampler: Any) -> int | None:
+        rows = getattr(sampler.datasets[0] if hasattr(sampler, "datasets") else sampler.dataset, "trained_rows", None)
+        return rows if getattr(sampler, "phase", "train") == "train" else None
+
     for kind in (module.Sampler, module.RepeatableSampler):
-        original = kind._uni_sampling
+        original, by_popularity = kind._uni_sampling, kind._pop_sampling
 
         @wraps(original)
         def _uni_sampling(self: Any, sample_num: int, original: Any = original) -> Any:
-            rows = getattr(self.datasets[0] if hasattr(self, "datasets") else self.dataset, "trained_rows", None)
-            if rows is None or getattr(self, "phase", "train") != "train":
-                return original(self, sample_num)
-            return np.random.randint(1, rows, sample_num)
+            rows = trained_rows(self)
+            return original(self, sample_num) if rows is None else np.random.randint(1, rows, sample_num)
 
-        kind._uni_sampling = _uni_sampling
+        @wraps(by_popularity)
+        def _pop_sampling(self: Any, sample_num: int, original: Any = by_popularity) -> Any:
+            rows, drawn = trained_rows(self), original(self, sample_num)
+            while rows is not None and (held_out := drawn >= rows).any():
+                drawn[held_out] = original(self, int(held_out.sum()))
+            return drawn
+
+        kind._uni_sampling, kind._pop_sampling = _uni_sampling, _pop_sampling
 
     used = module.Sampler.get_used_ids
 

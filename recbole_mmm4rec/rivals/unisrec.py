@@ -71,9 +71,11 @@ class UniSRec(Rival):
         self.contrast = (config["lambda"], config["item_drop_ratio"]) if is_pretraining(config) else None
         config[ENCODERS] = note_encoders(dataset)
         if config["pretrained"]:
-            self._start_from(str(config["pretrained"]), config[ENCODERS])
+            self._start_from(str(config["pretrained"]), config)
         chosen = name_list(config["frozen"])
         self._freeze(list(ENCODER if config["pretrained"] else ()) if chosen is None else list(chosen))
+        if config["epochs"] and not any(weight.requires_grad for weight in self.parameters()):
+            raise UserError(f"frozen={chosen!r} leaves nothing to train; leave something out, or set epochs: 0")
         self._kept: tuple[tuple[Any, ...], Tensor] | None = None  # the table of an evaluation, and of which weights
 
     def table(self) -> Tensor:
@@ -150,11 +152,11 @@ class UniSRec(Rival):
         return F.cross_entropy((users @ others.T / self.temperature).masked_fill(equal, -torch.inf), own)
 
     @torch.no_grad()
-    def _start_from(self, path: str, made_by: Any) -> None:
+    def _start_from(self, path: str, config: Any) -> None:
         """Take over all that knows no item from a checkpoint of UniSRec."""
         content = read(path)
-        weights, config = tensors(content.get("state_dict")), content.get("config")
-        settings: dict[str, Any] = config if isinstance(config, dict) else {}
+        weights, written = tensors(content.get("state_dict")), content.get("config")
+        settings: dict[str, Any] = written if isinstance(written, dict) else {}
         trained = settings.get("model")
         if weights is None or trained != "UniSRec":
             what = f"is a checkpoint of {trained}" if trained else "holds other weights"
@@ -168,7 +170,15 @@ class UniSRec(Rival):
             for name, weight in own.items()
             if name in taken and taken[name].shape != weight.shape
         ]
-        then = settings.get(ENCODERS) or {}
+        wrong += [
+            f"{key}={settings[key]} there, {config[key]} here"
+            for key in ("n_heads", "hidden_act", "layer_norm_eps")  # every weight fits, and means something else
+            if key in settings and settings[key] != config[key]
+        ]
+        wrong += [
+            f"{name} holds NaN or infinite values" for name in own if name in taken and not taken[name].isfinite().all()
+        ]
+        then, made_by = settings.get(ENCODERS) or {}, config[ENCODERS]
         wrong += [
             f"{modality} features are of {then[modality]['encoder']} there, of {made['encoder']} here"
             for modality, made in (made_by or {}).items()

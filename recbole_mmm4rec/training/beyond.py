@@ -67,6 +67,9 @@ def training_popularity(part: Any) -> np.ndarray:
     Returns:
         int64 (I+1,).
     """
+    counted: np.ndarray | None = getattr(part, "popularity", None)  # by a split of ours
+    if counted is not None:
+        return counted
     items = part.inter_feat[part.iid_field].numpy()
     history = getattr(part, "item_id_list_field", None)
     if history is not None:  # a first interaction is the target of no sample and begins the user's first history

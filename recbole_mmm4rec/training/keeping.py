@@ -214,6 +214,7 @@ class Keeping(Observer):
                 trainer.logger.info("resume: there is no %s, the training begins anew", files.last)
             return False
         load(trainer, *found)
+        training.epoch = trainer.start_epoch
         if group.is_main():
             files.take_best(trainer.start_epoch - 1, trainer.saved_model_file)
         group.barrier()

@@ -154,6 +154,15 @@ def test_a_run_goes_on_after_its_last_epoch(tmp_path: Path) -> None:
     assert (found["status"], found["epochs"], len(found["history"])) == ("done", 40, 40)
 
 
+def test_a_choice_of_rows_removes_nothing_of_the_others(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    write_config(tmp_path, models=MODELS[:2])
+    kept = tmp_path / "out" / "unfinished" / "of-another-row"
+    kept.mkdir(parents=True)
+    assert python(*COMMAND, "--out", "out", "--only", "Pop", cwd=tmp_path).returncode == 0
+    assert kept.is_dir()
+
+
 def test_interrupted(tmp_path: Path) -> None:
     write_pattern_shop(tmp_path)
     endless = {"model": "SASRec", "settings": {**SASREC, "epochs": 10**6}}

@@ -14,9 +14,9 @@ from test_compare_records import job
 from tiny_comparison import finished
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import parts_of
+from recbole_mmm4rec.compare.checks import origins_of
 from recbole_mmm4rec.compare.config import read_comparison
-from recbole_mmm4rec.compare.records import Records
+from recbole_mmm4rec.compare.records import Records, readable
 from recbole_mmm4rec.compare.results import read_ranks
 from recbole_mmm4rec.compare.runs import users_file
 
@@ -113,7 +113,16 @@ def test_a_merge_of_sets_that_cannot_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "set.prep.json").write_text(json.dumps({"source": "merge", "options": {"sets": [name]}}))
     with pytest.raises(UserError, match=r"set\.prep\.json is damaged; prepare the data set again"):
-        parts_of(tmp_path, "set")
+        origins_of(tmp_path, "set")
+
+
+def test_a_result_that_tables_could_not_use_is_a_failed_run() -> None:
+    good = finished(job(protocol=PROTOCOL))
+    assert readable(good) == good
+    failed = readable({**good, "valid": {}})
+    assert failed["status"] == "failed"
+    assert failed["error"] == "it ended without a usable result: it has no 'hit@10'"
+    assert readable(failed) == failed
 
 
 def test_a_key_that_is_no_text(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from pattern_shop import NAME, write_pattern_shop
-from tiny_comparison import OURS, SASREC, finished, tiny_plan
+from tiny_comparison import OURS, SASREC, finished, tiny_plan, write_config
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare import published_rows as published
+from recbole_mmm4rec.compare.config import read_comparison
 from recbole_mmm4rec.compare.job import Job
 from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.records import Records
@@ -248,6 +249,45 @@ def test_what_does_not_fit_its_pre_training_is_told_before_it(
         tiny_plan(shop, models=[row])
 
 
+def test_interactions_of_one_source_under_two_names(tmp_path: Path) -> None:
+    """A merge that is tested holds what was trained on, and so does another cut of the same file."""
+    write_pattern_shop(tmp_path)
+    for name in ("part", "mix", "latest"):
+        renamed(tmp_path, name)
+
+    def note(name: str, **told: Any) -> None:
+        (tmp_path / name / f"{name}.prep.json").write_text(json.dumps(told))
+
+    note("mix", source="merge", options={"sets": ["part", "other"]}, inputs={"part inter": "1"})
+    note("part", source="table", options={}, inputs={"interactions": "2", "items": "9"})
+    note("latest", source="table", options={}, inputs={"interactions": "2", "items": "8"})
+    note(NAME, source="sequences", options={}, inputs={"sequences": "3", "items": "9"})  # the same items may be known
+
+    def refused(tested: str, source: str) -> bool:
+        row = {"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": source, "settings": OURS}}
+        try:
+            tiny_plan(tmp_path, datasets=[tested], models=[row])
+        except UserError as error:
+            return f"pre-trained on '{source}', which holds what is tested on '{tested}'" in str(error)
+        return False
+
+    pairs = [("mix", "part"), ("part", "mix"), ("latest", "part"), ("latest", "mix"), (NAME, "part"), ("mix", NAME)]
+    assert [refused(*pair) for pair in pairs] == [True, True, True, True, False, False]
+
+
+def test_what_is_chosen_changes_no_settings(shop: Path, tmp_path: Path) -> None:
+    """Those of a data set that is not chosen hold for what is pre-trained on it."""
+    renamed(shop, "source")
+    first = {"name": "source", "settings": {"user_inter_num_interval": "[5,inf)"}}
+    row = {"model": "MMM4Rec", "settings": OURS, "only": [NAME], "pretrained": {"dataset": "source", "settings": OURS}}
+    file = write_config(shop, datasets=[first, NAME], models=[row, "Pop"])
+    records = Records(tmp_path / "runs.jsonl")
+    whole, chosen = (Plan(read_comparison(file, on=on), shop) for on in ((), (NAME,)))
+    assert chosen.waiting(records)[0].protocol["user_inter_num_interval"] == "[5,inf)"
+    assert ids(chosen, records) < ids(whole, records)
+    assert (whole.comparison.whole, chosen.comparison.whole) == (True, False)
+
+
 def test_a_damaged_record_of_a_preparation(shop: Path) -> None:
     renamed(shop, "mix")
     (shop / "mix" / "mix.prep.json").write_text('{"source": "mer')
@@ -260,10 +300,14 @@ def test_users_whom_only_some_models_would_test(tmp_path: Path) -> None:
     write_pattern_shop(tmp_path)
     with (tmp_path / NAME / f"{NAME}.inter").open("a") as file:
         file.write("short\ts0c0\t1600000000\nshort\ts1c1\t1600000001\n")
-    with pytest.raises(UserError, match="1 users have two interactions, of which 'Pop' tests the last one"):
+    with pytest.raises(UserError, match="1 users have two or three interactions, which 'Pop' and sequential"):
+        tiny_plan(tmp_path)
+    with (tmp_path / NAME / f"{NAME}.inter").open("a") as file:
+        file.write("short\ts1c2\t1600000002\n")
+    with pytest.raises(UserError, match=r'1 users have two or three .* set user_inter_num_interval: "\[4,inf\)"'):
         tiny_plan(tmp_path)
     assert tiny_plan(tmp_path, models=[{"model": "SASRec", "settings": SASREC}]).shops[NAME].statistics["users"] == 41
-    filtered = {"name": NAME, "settings": {"user_inter_num_interval": "[3,inf)"}}
+    filtered = {"name": NAME, "settings": {"user_inter_num_interval": "[4,inf)"}}
     assert tiny_plan(tmp_path, datasets=[filtered]).shops[NAME].statistics["users"] == 40
 
 

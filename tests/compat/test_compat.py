@@ -156,6 +156,17 @@ def test_pop_counts_interactions(tmp_path: Path, batch_size: int) -> None:
     assert model.max_cnt == counts.max()
 
 
+@pytest.mark.parametrize("model", ["Pop", "ItemKNN"])
+def test_a_model_that_only_counts_is_validated_and_kept(tmp_path: Path, model: str) -> None:
+    """Its one epoch is fewer than ``eval_step``."""
+    write_shop(tmp_path)
+    config = Config(model, "shop", config_dict=settings(tmp_path, eval_step=3, epochs=10))
+    _, train, valid, test = prepare(config)
+    trainer = get_trainer(config["MODEL_TYPE"], model)(config, get_model(model)(config, train.dataset))
+    assert trainer.fit(train, valid, verbose=False)[1]
+    assert trainer.evaluate(test, load_best_model=True)
+
+
 def test_a_folder_that_another_process_made_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "saved").mkdir()
     monkeypatch.setattr("os.path.exists", lambda path: False)  # as it was when this process looked

@@ -87,6 +87,11 @@ def test_pretrained_and_fine_tuned(tmp_path: Path) -> None:
     assert "item_embedding.weight" in after
     for changes, message in (
         ({"n_exps": 3}, "does not fit, set sizes and features as there"),
+        ({"n_heads": 1}, "does not fit, set sizes and features as there: n_heads=2 there, 1 here"),
+        (
+            {"is_modality_bias": False, "frozen": ["adaptor", "encoder", "position_embedding", "norm"]},
+            "leaves nothing to train; leave something out, or set epochs: 0",
+        ),
         ({"frozen": ["encodr"]}, "frozen: 'encodr' is no part of UniSRec; did you mean 'encoder'"),
         ({"frozen": ["encoder.layers"]}, "frozen: 'encoder.layers' is no part of UniSRec"),
     ):

@@ -41,7 +41,7 @@ EXPECTED = {
         *("val_interval", "filter_inter_by_user_or_item", "user_inter_num_interval", "item_inter_num_interval"),
         *("benchmark_filename", "normalize_all", "candidates", "feature_path", "eval_args", "repeatable", "metrics"),
         *("topk", "valid_metric", "metric_decimal_place", "stopping_step", "eval_step", "eval_batch_size", "encoding"),
-        *("alias_of_item_id", "unused_col", "threshold"),
+        *("alias_of_item_id", "unused_col", "threshold", "tail_ratio"),
     },
     Counts.LAUNCH: {"nproc", "world_size", "ip", "port", "group_offset"},
     Counts.ELSEWHERE: {"model", "dataset", "config_files", "stage", "pretrained"},

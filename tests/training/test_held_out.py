@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 SMALL = {"hidden_size": 16, "inner_size": 16, "n_layers": 1, "n_heads": 2, "MAX_ITEM_LIST_LENGTH": 6}
 RECBOLE = {**SMALL, "load_col": {"inter": ["user_id", "item_id", "timestamp"]}, "train_neg_sample_args": None}
 DRAWN = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+POPULAR = {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 1}}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "MMM4Rec": ("MMM4Rec", {}),
     "MMM4Rec in chunks": ("MMM4Rec", {"loss_chunk": 4}),
@@ -30,6 +31,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "BERT4Rec": ("BERT4Rec", RECBOLE),  # makes its loss at each step
     "SASRec, one wrong item": ("SASRec", {**RECBOLE, **DRAWN, "loss_type": "BPR"}),
     "BPR": ("BPR", {**RECBOLE, **DRAWN, "embedding_size": 16}),
+    "BPR, by popularity": ("BPR", {**RECBOLE, **POPULAR, "embedding_size": 16}),
+    "SASRec, by popularity": ("SASRec", {**RECBOLE, **POPULAR, "loss_type": "BPR"}),
 }
 
 

@@ -127,6 +127,8 @@ def test_broken_off_anywhere_it_ends_as_the_undisturbed_one(tmp_path: Path, way:
     run = trained(make(tmp_path / "broken", **OFTEN))
     assert run.trainer.start_epoch > 0
     assert_same(outcome(run), outcome(whole))
+    again = trained(make(tmp_path / "broken", **OFTEN))  # nothing is left to train
+    assert again.trainer.training.epoch == whole.trainer.training.epoch
 
 
 def interrupt(number: int) -> Any:

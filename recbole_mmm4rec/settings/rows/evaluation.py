@@ -74,6 +74,7 @@ ROWS = (
         "tail_ratio",
         optional(of(lambda value: isinstance(value, (int, float)), "a number", "float")),
         "TailPercentage: which items are the tail.",
+        counts=Counts.PROTOCOL | Counts.FIXED,
     ),
     *(
         Setting(
