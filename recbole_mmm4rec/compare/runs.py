@@ -101,8 +101,8 @@ class Runner:
         return self.out / "pretrained" / f"{identity}.safetensors"
 
     def _unfinished(self, job: Job) -> Path:
-        """The checkpoints of a run that has not ended."""
-        return self.out / "unfinished" / job.id
+        """The checkpoints of a run that has not ended; under a lower limit it would have ended before."""
+        return self.out / "unfinished" / users_file(self.out, job.id, job.max_seconds).stem
 
     def _is_lost(self, identity: str) -> bool:
         return not self.checkpoint(identity).is_file()
