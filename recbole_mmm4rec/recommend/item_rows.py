@@ -46,7 +46,7 @@ def read_items(table: Any, images: str | Path | None = None, vectors: Mapping[st
 
     Args:
         table: a file (CSV, TSV, JSON lines, Parquet), a list of mappings, a data frame, or an Arrow table. ``item_id``
-            is needed; ``text``, ``image`` (a file's name below ``images``; from Python also its bytes), ``text_vector``
+            is needed; ``text``, ``image`` (a name below ``images``; from Python also a Path or bytes), ``text_vector``
             and ``image_vector`` (from Python, a list of numbers) and the shop's other columns may be there.
         images: folder of pictures; without a column ``image`` an item's is ``ITEM.jpg``, ``.png``, ….
         vectors: modality to (J, F) numbers, or a ``.npy`` file of them, in the order of the rows.
@@ -66,6 +66,8 @@ def read_items(table: Any, images: str | Path | None = None, vectors: Mapping[st
             raise UserError(f"{place}: item {one.id!r} is there twice, first in {seen[one.id]}; keep one")
         seen[one.id] = place
         made.append(one)
+    if folder is not None and made and all(one.picture is None for one in made):
+        raise UserError(f"images {folder}: no picture of any item is in it; a file is named by the item's id")
     for modality, given in (vectors or {}).items():
         for one, vector in zip(made, _array(modality, given, len(made)), strict=True):
             one.vectors.setdefault(modality, vector)
@@ -104,15 +106,24 @@ def _item(place: str, row: dict[str, Any], folder: Path | None, files: Mapping[s
     one = NewItem(place, name, clean_text(text) if isinstance(text, str) else "")
     if isinstance(image, (bytes, bytearray, memoryview)):
         one.picture = bytes(image)
-    elif isinstance(image, str) and image and folder is not None:
+    elif isinstance(image, Path):
+        one.picture = image
+    elif isinstance(image, str) and image:
+        if folder is None:
+            raise UserError(f"{place}: image {image!r}: give the folder that it is in (images, --images)")
         one.picture = _below(folder, image, place)
+    elif image is not None and image == image and image != "":
+        kind = type(image).__name__
+        raise UserError(f"{place}: image of item {name!r} must be a file's name, a Path or bytes, not {kind}")
     else:
         one.picture = files.get(name)
     for column, modality in _VECTORS.items():
         given = row.pop(column, None)
         if given is not None:
             one.vectors[modality] = _vector(given, f"{place}: {column}")
-    one.columns = {key: None if value is None or value != value or value == "" else value for key, value in row.items()}
+    for key, value in row.items():
+        cleaned = clean_text(value) if isinstance(value, str) else value
+        one.columns[key] = None if cleaned is None or cleaned != cleaned or cleaned == "" else cleaned
     return one
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -62,7 +63,8 @@ def add_to_folder(scorer: Scorer, table: Any, output: str | Path | None = None, 
     Raises:
         UserError: as for :func:`add_to`, or another command changes the same folder; nothing is written.
     """
-    target = scorer.folder if output is None else Path(output)
+    # where it is now: the folder may be the working one, which is another when this one has taken its place
+    target = Path(os.path.abspath(scorer.folder if output is None else output))
     with changing(target):
         check_replaceable(target)
         began = time.perf_counter()

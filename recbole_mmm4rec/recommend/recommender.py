@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,7 @@ class Recommender(Scorer):
         count = self._count(k)
         allowed, notes = self.items.allowed(only, exclude, where)
         encoded = encode(given, times, self.items, self.max_len, self.has_time)
+        names = _checked_users(names, len(given))
         found = best_lists(
             self,
             encoded,
@@ -146,6 +148,7 @@ class Recommender(Scorer):
         if is_one(histories):
             histories, timestamps, users = _of_one(histories, timestamps, users)
         encoded = encode(histories, timestamps, self.items, self.max_len, self.has_time)
+        users = _checked_users(users, len(histories))
         found: np.ndarray = all_scores(self, encoded, modalities, neighbours, users)[:, 1:].cpu().numpy()
         return found
 
@@ -273,6 +276,7 @@ class Recommender(Scorer):
         if not write:
             made, added = add_in_memory(self, table, show_progress=show_progress, **how)
             self.network = made.network.to(self.device)
+            self._mapped = False  # all rows are in memory of their own now, and none can be given back
             self.items, self.counts, self.side, self._sides = (
                 Items(made.items, made.pictures),
                 made.counts,
@@ -280,6 +284,8 @@ class Recommender(Scorer):
                 {},
             )
             return added
+        if len(self.items) != self.content.items.num_rows:
+            raise UserError(f"{self.folder}: items were added in memory alone before; save(FOLDER) and load that first")
         added = add_to_folder(self, table, output, show_progress=show_progress, **how)
         assert added.folder is not None
         kept = self.encoders
@@ -288,17 +294,30 @@ class Recommender(Scorer):
         return added
 
     def save(self, folder: str | Path) -> Path:
-        """Write the model into another folder, whole or not at all.
+        """Write the model into another folder, whole or not at all, items that were added in memory among its own.
 
         Raises:
             UserError: it cannot be written.
         """
-        return write_folder(folder, self.content.contents())
+        contents = self.content.contents()
+        if len(self.items) != contents.items.num_rows:
+            items = {"items": self.items.table, "pictures": self.items.pictures}
+            contents = replace(contents, network=self.network, side=self.side, counts=self.counts, **items)
+        return write_folder(folder, contents)
 
     def _count(self, k: Any) -> int:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= len(self.items):
             raise UserError(f"k={k}: must be 1 to {len(self.items)}, the number of the shop's items")
         return int(k)
+
+
+def _checked_users(users: Any, count: int) -> list[str | None] | None:
+    """Ids of users as texts, one for each history."""
+    if users is None:
+        return None
+    if isinstance(users, (str, bytes)) or not hasattr(users, "__len__") or len(users) != count:
+        raise UserError(f"users={str(users)[:60]!r}: must be a list of {count} ids, one a history, or None in it")
+    return [None if user is None else str(user) for user in users]
 
 
 def _of_one(history: Any, times: Any, user: Any) -> tuple[list[Any], list[Any] | None, list[Any] | None]:

@@ -31,6 +31,7 @@ from recbole_mmm4rec.recommend.update_data import (
     known_interactions,
     read_interactions,
     trained_before,
+    without_known,
     write_data_set,
 )
 from recbole_mmm4rec.settings.registry import PARTS
@@ -57,6 +58,7 @@ class Updated:
     Attributes:
         folder: the new model's.
         interactions, users, items: how many are new.
+        known: interactions that were given and that the model has, or that were given twice.
         samples: that an epoch trained on.
         best_epoch: 0 where the old weights were the best ones.
         test: metrics on each user's last item.
@@ -69,6 +71,7 @@ class Updated:
     samples: int
     best_epoch: int
     test: Mapping[str, float]
+    known: int = 0
 
 
 def update(
@@ -102,7 +105,8 @@ def update(
         UserError: an argument, a table or the folder cannot be used.
     """
     source = Path(folder)
-    target = Path(output) if output is not None else source.with_name(f"{source.resolve().name}-updated")
+    beside = source if source.name not in ("", "..") else source.resolve()
+    target = Path(output) if output is not None else beside.with_name(f"{source.resolve().name}-updated")
     work = target.absolute().with_name(f".{target.name}.work")
     if target.exists() and not (work / _DONE).exists():
         raise UserError(f"--output {target}: it is there already; name another, or remove it")
@@ -112,7 +116,11 @@ def update(
             return _already(work, job, target)
         contents = _with_items(source, items, images, vectors, encoders, show_progress)
         known = frozenset(contents.items["item_id"].to_pylist())
-        new, old = read_interactions(Path(interactions), known), known_interactions(contents)
+        given, old = read_interactions(Path(interactions), known), known_interactions(contents)
+        new = without_known(given, old)
+        if not len(new):
+            raise UserError(f"{interactions}: the model has all of its {len(given):,} interactions; nothing is new")
+        job["items"] = _of_new_items(contents, Folder(source).items.num_rows)
         if not _is_same(work, job):
             _clear(work)
             write_data_set(contents, [old, new], work / "dataset" / contents.dataset)
@@ -122,6 +130,7 @@ def update(
         made = Folder(result["model_folder"]).contents()
         found: dict[str, Any] = {
             "interactions": len(new),
+            "known": len(given) - len(new),
             "users": len(set(new.users) - set(old.users)),
             "items": len(known) - Folder(source).items.num_rows,
             "samples": begin.samples,
@@ -143,10 +152,10 @@ def _already(work: Path, job: dict[str, Any], target: Path) -> Updated:
     """
     try:
         done = read_line((work / _DONE).read_bytes())
-        if done["job"] == job:
+        if {key: value for key, value in done["job"].items() if key != "items"} == job:
             _remove(work)
             return Updated(folder=target, **done["found"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise UserError(f"--output {target}: it is there already; name another, or remove it")
 
@@ -183,6 +192,14 @@ def _job(source: Path, files: list[Any], epochs: int) -> dict[str, Any]:
         if isinstance(file, (str, Path)) and Path(file).is_file():
             found[str(file)] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     return {"files": found, "epochs": epochs}
+
+
+def _of_new_items(contents: Contents, known: int) -> str:
+    """The hash of what there is of the new items: their rows, and the numbers that the network reads."""
+    found = hashlib.sha256(json.dumps(contents.items.slice(known).to_pylist(), default=str).encode())
+    for _, table in sorted(contents.network.items.features.items()):
+        found.update(table.take(slice(known + 1, table.shape[0])).float().numpy().tobytes())
+    return found.hexdigest()
 
 
 def _is_same(work: Path, job: dict[str, Any]) -> bool:

@@ -58,6 +58,8 @@ def _run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
     )
     new = f"{done.interactions:,} interactions, {done.users:,} users and {done.items:,} items are new"
+    if done.known:
+        new += f", {done.known:,} interactions were known or stand there twice"
     print(f"{new}; {done.samples:,} samples an epoch, best epoch {done.best_epoch}")
     print("test: " + ", ".join(f"{name} {value:.4f}" for name, value in done.test.items()))
     print(f"{done.folder}: the new model; {arguments.folder} is as it was")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.table_files import read_rows
-from recbole_mmm4rec.base.texts import check_id
+from recbole_mmm4rec.base.texts import check_id, clean_text
 from recbole_mmm4rec.features.store import hash_inputs, write_store
 from recbole_mmm4rec.model_folder.contents import OURS, Contents
 from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable, pieces
@@ -86,6 +86,14 @@ def known_interactions(contents: Contents) -> Interactions:
     )
 
 
+def without_known(new: Interactions, old: Interactions) -> Interactions:
+    """New interactions without those of the same user, item and time that are known, or stand there twice."""
+    known = set(zip(old.users, old.items, old.times, strict=True))
+    given = dict.fromkeys(zip(new.users, new.items, new.times, strict=True))
+    left = [one for one in given if one not in known]
+    return Interactions([one[0] for one in left], [one[1] for one in left], [one[2] for one in left])
+
+
 def trained_before(contents: Contents) -> dict[str, int]:
     """How many of a user's interactions, from the first on, the folder's model was trained on."""
     assert contents.interactions is not None
@@ -137,7 +145,7 @@ def _item_lines(items: pa.Table) -> Iterator[str]:
     yield "\t".join(["item_id:token", *heads]) + "\n"
     columns = [items[name].to_pylist() for name in ("item_id", *names)]
     for row in zip(*columns, strict=True):
-        yield "\t".join("" if value is None else str(value) for value in row) + "\n"
+        yield "\t".join("" if value is None else clean_text(str(value)) for value in row) + "\n"
 
 
 def _write_store(

@@ -139,6 +139,34 @@ def test_in_memory_alone(model_folder: Path, folder_copy: Path) -> None:
     assert len(Recommender.load(model_folder).items) == len(ITEMS)
 
 
+def test_in_memory_of_a_folder_whose_table_stays_on_disk(
+    folder_copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was read is given back; what was made in memory must not be."""
+    many = 2_000  # rows of some pages
+    rows = [{**like(number % 36), "item_id": f"m{number}"} for number in range(many)]
+    Recommender.load(folder_copy).add_items(rows)
+    monkeypatch.setattr("recbole_mmm4rec.model_folder.read.MAPPED_ABOVE", 1)
+    held = Recommender.load(folder_copy)
+    assert held._mapped
+    held.add_items([like(3)], write=False)
+    first, again = (held.recommend(HISTORY, 20).items for _ in range(2))
+    assert first == again
+    assert held.side.fused[1:].abs().sum(1).min() > 0
+    with pytest.raises(UserError, match=r"added in memory alone before; save\(FOLDER\) and load that first"):
+        held.add_items([like(4)])
+    saved = Recommender.load(held.save(tmp_path / "saved"))
+    assert saved.items.ids == held.items.ids
+    assert saved.recommend(HISTORY, 20).items == first
+
+
+def test_from_inside_the_folder(folder_copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(folder_copy)
+    added = Recommender.load(".").add_items([like(3)])
+    assert added.folder == folder_copy
+    assert len(Recommender.load(folder_copy).items) == len(ITEMS) + 1
+
+
 def test_another_folder_leaves_this_one_as_it_is(folder_copy: Path, tmp_path: Path) -> None:
     before = state_of(folder_copy)
     recommender = Recommender.load(folder_copy)
@@ -157,6 +185,8 @@ WRONG: list[tuple[Any, str]] = [
     ([{"item_id": "a b", "text": "disc"}], "items[0]: item_id 'a b' holds a blank"),
     ([{"text": "disc"}], "items[0]: no item_id"),
     ([{"item_id": "n", "image": b"<html>"}], "items[0]: the picture of item 'n' cannot be used: it: no picture but an"),
+    ([{"item_id": "n", "text": "disc", "image": "n.jpg"}], "items[0]: image 'n.jpg': give the folder that it is in"),
+    ([{"item_id": "n", "text": "disc", "image": 3}], "items[0]: image of item 'n' must be a file's name, a Path or by"),
     (["disc"], "items[0]: must be a mapping with 'item_id', not str"),
     ([], "items: no item is in it"),
     (7, "items: must be a file, a list of rows, a data frame or an Arrow table"),
@@ -187,6 +217,7 @@ def test_file_and_line_are_named(folder_copy: Path, tmp_path: Path, capsys: pyte
         ("item_id,text\na,disc\n", ["--vectors", "text"], "--vectors text: write text=… or image=…"),
         ("item_id,text\na,disc\n", ["--vectors", f"text={table}"], f"{table}: no .npy file of numbers"),
         ("item_id,text\na,disc\n", ["--images", "nowhere"], "images nowhere: no such folder"),
+        ("item_id,text\na,disc\n", ["--images", str(tmp_path)], f"images {tmp_path}: no picture of any item is in it"),
         ("item_id,text\na,disc\n", [], "the text encoder of this shop, drawn: "),  # not installed
     ):
         table.write_text(text)

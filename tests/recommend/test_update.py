@@ -18,6 +18,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.commands.__main__ import main
 from recbole_mmm4rec.recommend import update as module
 from recbole_mmm4rec.recommend.update import REPLAY, settings_of, update
+from recbole_mmm4rec.recommend.update_data import known_interactions
 
 NEW_USERS, STEPS, START = 12, 8, 1_620_000_000
 
@@ -139,6 +140,59 @@ def test_a_killed_update_goes_on(model_folder: Path, tmp_path: Path, monkeypatch
     assert (done.items, done.users) == (1, NEW_USERS)
     assert state_of(done.folder) == made
     assert not work.exists()
+
+
+def test_what_is_known_is_not_counted_again(model_folder: Path, tmp_path: Path) -> None:
+    known = known_interactions(Recommender.load(model_folder).content.contents())
+    rows = list(zip(known.users, known.items, known.times, strict=True))[:6]
+    table = tmp_path / "again.csv"
+
+    def write(rows: list[Any]) -> None:
+        table.write_text("\n".join(["user_id,item_id,timestamp", *(",".join(map(str, row)) for row in rows)]) + "\n")
+
+    write(rows)
+    with pytest.raises(UserError, match=r"again\.csv: the model has all of its 6 interactions; nothing is new"):
+        update(model_folder, table, output=tmp_path / "new", show_progress=False)
+    write([*rows, ("w", "k01", START), ("w", "k01", START), ("w", "k02", START + 1), ("w", "k03", START + 2)])
+    done = update(model_folder, table, output=tmp_path / "new", epochs=1, show_progress=False)
+    assert (done.interactions, done.known) == (3, 7)
+    after = known_interactions(Recommender.load(tmp_path / "new").content.contents())
+    assert len(after) == len(known) + 3
+
+
+def test_new_items_with_other_numbers_are_another_update(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors that were corrected after a break are what goes on."""
+    interactions, items = write_tables(tmp_path)
+    vectors = {name: tmp_path / f"{name}_vector.npy" for name in ("text", "image")}
+    given: dict[str, Any] = {"items": items, "output": tmp_path / "new", "vectors": vectors, "show_progress": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_train", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            update(model_folder, interactions, **given)
+    corrected = -np.load(vectors["text"])
+    np.save(vectors["text"], corrected)
+    update(model_folder, interactions, epochs=1, **given)
+    found = features_of(Recommender.load(tmp_path / "new"), "text", "n3")
+    np.testing.assert_allclose(found.float().numpy(), corrected, atol=1e-6)
+
+
+def test_from_inside_the_folder(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(model_folder, tmp_path / "shop")
+    interactions, _ = write_tables(tmp_path)
+    interactions.write_text("".join(line for line in interactions.open() if ",n3," not in line))
+    monkeypatch.chdir(tmp_path / "shop")
+    assert update(".", interactions, epochs=1, show_progress=False).folder == tmp_path / "shop-updated"
+
+
+def test_a_line_break_in_a_column_of_a_new_item(model_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "shop")
+    Recommender.load(tmp_path / "shop").add_items([{**like(3), "category": "a\nb\tc"}])
+    interactions, _ = write_tables(tmp_path)
+    done = update(tmp_path / "shop", interactions, epochs=1, show_progress=False)
+    items = Recommender.load(done.folder).items.table.to_pylist()
+    assert next(row["category"] for row in items if row["item_id"] == "n3") == "a b c"
 
 
 def _killed(*_: Any, **__: Any) -> None:
