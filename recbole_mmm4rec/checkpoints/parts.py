@@ -116,7 +116,7 @@ class OtherParameters:
 
     def load_state_dict(self, state: Any) -> None:
         """Hand the values to the model."""
-        self.model.load_other_parameter(state)
+        self.model.load_other_parameter(deepcopy(state))  # which may be written to, and is mapped to the file
 
 
 class Optimizer:

@@ -108,6 +108,11 @@ REPAIRS: dict[str, tuple[str, ...]] = {
 }
 """The repairs of each RecBole module, run right after the module has been executed."""
 
+REPAIRS |= {
+    f"recbole.model.general_recommender.{name}": (f"{_HERE}.models:keep_what_training_counts",)
+    for name in ("multivae", "macridvae", "ract", "diffrec", "ldiffrec")
+}
+
 DURING_IMPORT = {
     "recbole.quick_start.quick_start": f"{_HERE}.environment:stand_in_for_ray",
     "recbole.evaluator.metrics": f"{_HERE}.environment:put_off_sklearn",

@@ -56,6 +56,27 @@ def count_each_feature_once(module: ModuleType) -> None:
     vars(module)["FeatureType"] = SimpleNamespace(FLOAT_SEQ=None)
 
 
+_COUNTERS = {
+    "MultiVAE": ("update",),
+    "MacridVAE": ("update",),
+    "RaCT": ("update",),
+    "DiffRec": ("Lt_history", "Lt_count"),
+    "LDiffRec": ("Lt_history", "Lt_count", "update_count", "update_count_vae"),
+}
+
+
+def keep_what_training_counts(module: ModuleType) -> None:
+    """Keep in a checkpoint how far the annealing of variational models is, and the losses that DiffRec draws steps by.
+
+    Broken: ``self.update`` (model/general_recommender/multivae.py:89, macridvae.py:134, ract.py:133, ldiffrec.py:310)
+    and ``Lt_history`` (diffrec.py:125) are no parameters, and a training that goes on begins with them anew.
+    """
+    for name, counters in _COUNTERS.items():
+        kind = vars(module).get(name)
+        if kind is not None and kind.__module__ == module.__name__:
+            kind.other_parameter_name = list(counters)
+
+
 def collect_numbers(module: ModuleType) -> None:
     """Let metrics of coverage and popularity be computed.
 

@@ -99,15 +99,31 @@ def _after_a_break(prog: str, arguments: Sequence[str]) -> str:
     given = parse_arguments(list(arguments))
     pretrains = given.get("stage") == "pretrain" and "resume" not in given
     goes_on = pretrains or given.get("resume", "").lower() == "true"
-    command = shlex.join([*prog.split(), *arguments, *([] if goes_on else ["--resume=True"])])
+    kept = arguments if goes_on else [*_without("--resume", arguments), "--resume=True"]
+    command = shlex.join([*prog.split(), *kept])
     keeping = sys.modules.get("recbole_mmm4rec.training.keeping")
-    file = getattr(keeping, "noted", None)
+    file, best = getattr(keeping, "noted", None), getattr(keeping, "trained", None)
     several = given.get("nproc", "1") != "1" or "world_size" in given or "TORCHELASTIC_RESTART_COUNT" in os.environ
     if file is not None:
         return f"a checkpoint is in {str(file)!r}; go on with: {command}"
     if goes_on or several:
         return f"go on after the last checkpoint with: {command}"
+    if best is not None:
+        return f"it was trained, and not tested to the end; the model is in {str(best)!r}"
     return f"nothing was trained that could be kept; begin with: {command}"
+
+
+def _without(option: str, arguments: Sequence[str]) -> list[str]:
+    """Arguments without an option, which may stand before its value or be joined with it."""
+    left: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == option and waiting:
+            waiting.pop(0)
+        elif not argument.startswith(f"{option}="):
+            left.append(argument)
+    return left
 
 
 def parse_arguments(arguments: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import shlex
 from collections.abc import Mapping
@@ -87,16 +88,37 @@ def plain_settings(config: Any) -> dict[str, Any]:
 
 def command_of(config: Any) -> str:
     """The command that trains the same again: settings that differ from the defaults, but for those of the machine."""
-    defaults = default_settings(config["model"])
-    skipped = {*names(Counts.COMMAND | Counts.COMPUTED | Counts.LAUNCH | Counts.ELSEWHERE), "eval_args", "repeatable"}
+    defaults = {**default_settings(config["model"]), "eval_args": _LAST_ITEM_OUT}
+    skipped = set(names(Counts.COMMAND | Counts.COMPUTED | Counts.LAUNCH | Counts.ELSEWHERE))
+    skipped |= {"repeatable", "train_neg_sample_args"}  # RecBole makes them of other settings
+    given = {**config.final_config_dict, "eval_args": _as_written(config["eval_args"])}
+    if config["pretrained"]:
+        skipped -= {"pretrained"}
     changed = {
         key: value
-        for key, value in sorted(config.final_config_dict.items())
-        if key in defaults and key not in skipped and value != defaults[key]
-        if _is_plain(value) and not isinstance(value, dict)
+        for key, value in sorted(given.items())
+        if key in defaults and key not in skipped and value != defaults[key] and _is_plain(value)
     }
-    words = [f"--{key}={str(value).replace(' ', '')}" for key, value in {**changed, "seed": config["seed"]}.items()]
+    words = [f"--{key}={_typed(value)}" for key, value in {**changed, "seed": config["seed"]}.items()]
     return shlex.join(["mmm4rec", "train", f"--dataset={config['dataset']}", *words])
+
+
+_LAST_ITEM_OUT = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "TO", "mode": "full"}
+"""RecBole's ``eval_args`` for sequential models."""
+
+
+def _as_written(given: Mapping[str, Any]) -> dict[str, Any]:
+    """``eval_args`` as they are typed: RecBole has a mode for validation and one for the test, and further keys."""
+    modes = given["mode"]
+    alike = isinstance(modes, dict) and len(set(modes.values())) == 1
+    return {**{key: given[key] for key in _LAST_ITEM_OUT}, "mode": next(iter(modes.values())) if alike else modes}
+
+
+def _typed(value: Any) -> str:
+    """A value as a word of a command, lists and dictionaries without blanks, but for those of their texts."""
+    text = str(value)
+    short = text.replace(" ", "") if isinstance(value, (list, tuple, dict)) else text
+    return short if short == text or ast.literal_eval(short) == value else text
 
 
 def _is_plain(value: Any) -> bool:

@@ -73,6 +73,8 @@ def _obstacle(config: Any, network: MMM4RecNetwork, device: torch.device, row_wi
         return (
             f"the shapes of a step depend on the batch under loss_type: {config['loss_type']}, row_wise_ids: {row_wise}"
         )
+    if config["nan_policy"] == "skip":
+        return "nan_policy: skip looks at each loss before its step"
     if config["train_unit"] == "user":
         return "train_unit: user makes batches of different sizes"
     if scan != "mamba_ssm":

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 noted: Path | None = None
 """The last checkpoint that a signal or the clock has had written in this process."""
 
+trained: str | None = None
+"""The best model's file of the last training of this process that ended by itself."""
+
 _COUNTED = ("TRADITIONAL", "DECISIONTREE")
 """Kinds of models with a single epoch, and matrices of SciPy, or trees."""
 _CHANGED = ("cur_step", "best_valid_score", "best_valid_result", "valid_history", "random", "order")
@@ -67,6 +70,8 @@ class Keeping(Observer):
 
     def training_begins(self, training: Training) -> bool:
         """Take over what was written, or make room for a training that starts anew."""
+        global trained
+        trained = None
         self.files, self._trained = None, None
         training.steps.counts = False
         trainer = training.trainer
@@ -176,7 +181,9 @@ class Keeping(Observer):
 
     def training_ends(self, training: Training) -> None:
         """Wait for process 0: all load the best model, which has its name only now."""
+        global trained
         trainer = training.trainer
+        trained = trainer.saved_model_file if training.saves else None
         if training.saves and trainer.config["save_pth"] and group.is_main():
             told = save_stock(trainer)
             if told and training.verbose:

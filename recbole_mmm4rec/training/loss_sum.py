@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbole_mmm4rec.base.errors import UserError
+
 
 def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Lists of ``size`` items, the last one shorter."""
@@ -38,7 +40,7 @@ class LossSum:
         """Take in losses, () each.
 
         Raises:
-            ValueError: one of those that were read is NaN.
+            UserError: one of those that were read is not a number.
         """
         self._waiting += losses
         if len(self._waiting) >= self.every:
@@ -51,7 +53,10 @@ class LossSum:
         values = torch.stack(self._waiting).tolist()
         self._waiting = []
         if any(value != value for value in values):
-            raise ValueError("Training loss is nan")
+            raise UserError(
+                f"the loss of one of the last {len(values)} batches is not a number (Training loss is nan); "
+                "cuda_graphs: False tells which, learning_rate or enable_amp may be what to change"
+            )
         self.total += sum(values)
         self.seen += len(values)
         return self.total

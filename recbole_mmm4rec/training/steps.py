@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
@@ -31,9 +32,13 @@ class Steps:
         self._taken_over = False
 
     def can_count(self, loader: Any) -> bool:
-        """Whether steps can be counted: RecBole has trainers and loaders with loops of their own."""
-        loop = getattr(type(self._trainer), "_train_epoch", None)
-        return getattr(loop, "in_steps", False) and isinstance(loader, DataLoader)
+        """Whether steps can be counted: RecBole has trainers and loaders with loops of their own.
+
+        Nor can those of a model that draws something when its training mode is switched on (SGL): it would draw again.
+        """
+        loop, model = getattr(type(self._trainer), "_train_epoch", None), type(self._trainer.model)
+        draws = model.train is not nn.Module.train and model.__module__.startswith("recbole.")
+        return getattr(loop, "in_steps", False) and isinstance(loader, DataLoader) and not draws
 
     def begin(self) -> None:
         """An epoch begins: at its first batch, unless another place was taken over."""

@@ -148,7 +148,7 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
                     raise UserError(f"{one.where}: {one.key}={value!r}: {error}") from None
         if not config["eval_args"]["split"]:
             raise UserError("eval_args: there is no split, hence no validation to choose by")
-        source = config["pretrained"]
+        source, searched = config["pretrained"], _searched_files(model, dataset, fixed, space)
         if config["eval_step"] < 1:
             raise UserError(f"eval_step={config['eval_step']}: there is no validation to choose by; write 1 or more")
     return Study(
@@ -157,11 +157,23 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
         fixed,
         space,
         data_mark(config),
-        resolved({**config.final_config_dict, "pretrained": source and file_hash(source)}, NOT_RESOLVED),
+        resolved({**config.final_config_dict, "pretrained": source and file_hash(source), **searched}, NOT_RESOLVED),
         config["valid_metric"].lower(),
         bool(config["valid_metric_bigger"]),
         int(config["epochs"]),
     )
+
+
+def _searched_files(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> dict[str, Any]:
+    """What the values of a searched ``pretrained`` or ``feature_path`` hold: another content is another search."""
+    found: dict[str, Any] = {}
+    for one in space:
+        if one.key == "pretrained":
+            found["searched pretrained"] = [value and file_hash(value) for value in one.examples]
+        elif one.key == "feature_path":
+            configs = [_config(model, dataset, {**fixed, one.key: value}) for value in one.examples]
+            found["searched feature_path"] = [data_mark(config) for config in configs]
+    return found
 
 
 def _config(model: str, dataset: str, settings: Mapping[str, Any]) -> Any:

@@ -276,6 +276,10 @@ def test_gpus_stay_visible_to_processes_that_start_later(tmp_path: Path, monkeyp
     ("given", "told"),
     [
         ({}, "nothing was trained that could be kept; begin with: python run_recbole.py --resume=True"),
+        (
+            {"resume": "False"},
+            "nothing was trained that could be kept; begin with: python run_recbole.py --resume=True",
+        ),
         ({"resume": "True"}, "go on after the last checkpoint with: python run_recbole.py --resume=True"),
         ({"stage": "pretrain"}, "go on after the last checkpoint with: python run_recbole.py --stage=pretrain"),
         ({"nproc": "2"}, "go on after the last checkpoint with: python run_recbole.py --nproc=2 --resume=True"),
@@ -289,8 +293,16 @@ def test_what_to_do_after_an_interruption(
 
     monkeypatch.setattr(cli, "_run", interrupted)
     monkeypatch.setattr("recbole_mmm4rec.training.keeping.noted", None)
+    monkeypatch.setattr("recbole_mmm4rec.training.keeping.trained", None)
     assert cli.main([f"--{key}={value}" for key, value in given.items()]) == 130
     assert capsys.readouterr().err == f"interrupted; {told}\n"
+
+
+def test_after_a_training_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recbole_mmm4rec.training.keeping.noted", None)
+    monkeypatch.setattr("recbole_mmm4rec.training.keeping.trained", "saved/SASRec.safetensors")
+    told = cli._after_a_break("mmm4rec train", ["-m", "SASRec", "--resume", "False"])
+    assert told == "it was trained, and not tested to the end; the model is in 'saved/SASRec.safetensors'"
 
 
 @pytest.mark.parametrize("key", ["whitening", "contrastive_epochs", "chunk_size"])

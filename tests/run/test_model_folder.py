@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from model_shop import NAME
+from pattern_shop import NAME as PATTERN
+from pattern_shop import write_pattern_shop
 from tiny_data import ITEMS, make_dataset, six_users, write_inter, write_vectors
 
 from recbole_mmm4rec.model_folder import layout
-from recbole_mmm4rec.run.cli import summary
-from recbole_mmm4rec.run.folder import interactions_of, items_of, wants_folder
+from recbole_mmm4rec.run.build import make_config
+from recbole_mmm4rec.run.cli import parse_arguments, parse_value, summary
+from recbole_mmm4rec.run.folder import command_of, interactions_of, items_of, plain_settings, wants_folder
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,25 @@ def test_the_end_of_a_training_names_the_folder_and_what_to_type(kiosk: Path, mo
     assert command.startswith(f"  mmm4rec recommend {model_folder} --history ")
     assert first != second
     assert "mmm4rec recommend" not in summary("MMM4Rec", NAME, {**result, "model_folder": None})
+
+
+def test_the_command_that_makes_it_again_has_all_settings(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    split = {"split": {"global_time": [8, 1, 1]}, "order": "TO", "mode": "full"}
+    given = {
+        "learning_rates": {"ids": 0.1},
+        "clip_grad_norm": {"max_norm": 5},
+        "eval_args": split,
+        "modalities": ["text"],
+    }
+    places = {"data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "a b")}
+    config = make_config("MMM4Rec", PATTERN, config_dict={**places, **given, "learning_rate": 0.002})
+    words = shlex.split(command_of(config))
+    assert words[:3] == ["mmm4rec", "train", f"--dataset={PATTERN}"]
+    typed = {key: parse_value(value) for key, value in parse_arguments(words[3:]).items()}
+    again = make_config("MMM4Rec", PATTERN, config_dict={**typed, **places})
+    assert plain_settings(again) == plain_settings(config)
+    assert "eval_args" not in command_of(make_config("MMM4Rec", PATTERN, config_dict=places))
 
 
 def parts_of(dataset: Any) -> Any:

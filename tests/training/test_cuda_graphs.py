@@ -120,7 +120,14 @@ def test_a_failed_recording_is_said_once(caplog: pytest.LogCaptureFixture) -> No
 
 
 GOOD = {
-    **{"cuda_graphs": "auto", "accumulation_steps": 1, "loss_type": "CE", "single_spec": True, "train_unit": "prefix"},
+    **{
+        "cuda_graphs": "auto",
+        "accumulation_steps": 1,
+        "loss_type": "CE",
+        "single_spec": True,
+        "train_unit": "prefix",
+        "nan_policy": "stop",
+    },
 }
 
 
@@ -159,6 +166,7 @@ def test_ignored_on_a_processor(wanted: object, caplog: pytest.LogCaptureFixture
         ({"row_wise": True}, "row_wise_ids"),
         ({"single_spec": False}, "nproc"),
         ({"train_unit": "user"}, "train_unit: user"),
+        ({"nan_policy": "skip"}, "nan_policy: skip"),
         ({"backend": "torch"}, "ssd_backend"),
         ({"features": "cpu"}, "features do not fit"),
     ],
@@ -185,7 +193,7 @@ def test_losses_are_read_together() -> None:
     losses.read()
     assert (losses.total, losses.seen) == (8.0, 4)
     losses.add([torch.tensor(float("nan"))])
-    with pytest.raises(ValueError, match="Training loss is nan"):
+    with pytest.raises(UserError, match=r"loss of one of the last 1 batches is not a number"):
         losses.read()
 
 

@@ -131,6 +131,27 @@ def test_broken_off_anywhere_it_ends_as_the_undisturbed_one(tmp_path: Path, way:
     assert again.trainer.training.epoch == whole.trainer.training.epoch
 
 
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("MultiVAE", {"total_anneal_steps": 9, "train_batch_size": 8, **CE}),
+        ("DiffRec", {"history_num_per_term": 2, "steps": 2, "noise_scale": 0.1, "train_batch_size": 8, **CE}),
+        ("SGL", {}),
+    ],
+)
+def test_what_else_a_model_counts_or_draws(tmp_path: Path, model: str, changes: dict[str, Any]) -> None:
+    """Annealing, losses of the past, a graph that is drawn when the training mode is switched on."""
+    whole = trained(recboles(tmp_path / "whole", model, **changes))
+    for validations in (1, 2):
+        with pytest.raises(KilledError):
+            trained(recboles(tmp_path / "broken", model, **changes, **OFTEN), Breaking(die, validations=validations))
+    run = trained(recboles(tmp_path / "broken", model, **changes, **OFTEN))
+    assert run.trainer.start_epoch > 0
+    assert_same(outcome(run), outcome(whole))
+    for name, value in run.model.other_parameter().items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(getattr(whole.model, name))), name
+
+
 def interrupt(number: int) -> Any:
     return lambda: os.kill(os.getpid(), number)
 

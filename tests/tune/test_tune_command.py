@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pattern_shop import NAME, write_pattern_shop
 from shop import settings, write_shop
 
 from recbole_mmm4rec.base.json_lines import JsonLines
@@ -21,6 +22,8 @@ from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.run.cli import main as run_recbole
 from recbole_mmm4rec.run.identity import RESULTS
 from recbole_mmm4rec.tune.__main__ import main
+from recbole_mmm4rec.tune.space import Parameter
+from recbole_mmm4rec.tune.study import make_study
 
 pytestmark = pytest.mark.usefixtures("own_folder", "forked")
 
@@ -255,6 +258,17 @@ def test_another_search_does_not_go_on_in_the_folder(
         assert "defaults of settings, versions of RecBole and PyTorch, content of pretrained: " in refusal()
     monkeypatch.setattr("recbole_mmm4rec.tune.study.RESULTS", 0)
     assert f"results of this package's version: {RESULTS} there, 0 here" in refusal()
+
+
+def test_another_content_of_a_searched_checkpoint_is_another_search(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    file = tmp_path / "a.safetensors"
+    space = [Parameter("pretrained", "choice", (str(file), None), 0.0, 0.0, "here")]
+    found = []
+    for content in (b"one", b"two", b"one"):
+        file.write_bytes(content)
+        found.append(make_study("MMM4Rec", NAME, [], {"data_path": str(tmp_path)}, space).resolved)
+    assert found[0] == found[2] != found[1]
 
 
 def test_two_commands_do_not_share_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
