@@ -18,7 +18,7 @@ from fuzzing.data import ITEMS, TABLE, user_files
 from fuzzing.watch import mistakes
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import parts_of
+from recbole_mmm4rec.compare.checks import origins_of
 from recbole_mmm4rec.compare.config import read_comparison
 from recbole_mmm4rec.compare.job import Job
 from recbole_mmm4rec.compare.published_rows import read_published
@@ -138,7 +138,7 @@ def _ranks(folder: Path) -> None:
 
 
 def _prepared(folder: Path) -> None:
-    parts_of(folder, "set")
+    origins_of(folder, "set")
 
 
 def _lists(model: Path) -> Callable[[Path], Callable[[Path], None]]:

@@ -63,8 +63,9 @@ def add_to_folder(scorer: Scorer, table: Any, output: str | Path | None = None, 
     Raises:
         UserError: as for :func:`add_to`, or another command changes the same folder; nothing is written.
     """
-    # where it is now: the folder may be the working one, which is another when this one has taken its place
-    target = Path(os.path.abspath(scorer.folder if output is None else output))
+    target = scorer.folder if output is None else Path(output)
+    if Path.cwd().is_relative_to(target.resolve()):  # which is another folder once this one has taken its place
+        target = Path(os.path.abspath(target))
     with changing(target):
         check_replaceable(target)
         began = time.perf_counter()
