@@ -36,6 +36,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in (folder / "out/trials.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_asha_ends_trials_that_are_behind(tmp_path: Path, line: list[str], cluster: str) -> None:
     asha = ["--ray-address", cluster, "--asha", "--reduction", "2", "--cpus-per-trial", "1"]
     assert main([*line, *asha, "--max-evals", "4"]) == 0

@@ -25,6 +25,7 @@ def write_set(out: Path) -> None:
         save_picture(out / "shop/images", f"i{n}", picture((9 * n, 255 - 9 * n, 3 * n)) if n != 8 else b"junk", "png")
 
 
+@pytest.mark.long
 def test_a_cluster_gives_the_bytes_of_one_process(
     tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

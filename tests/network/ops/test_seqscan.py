@@ -206,6 +206,7 @@ def _twice(x: float) -> float:
     return x + x
 
 
+@pytest.mark.long
 def test_kept_loops_that_were_cut_off_are_made_again(tmp_path: Path) -> None:
     names = (
         "from recbole_mmm4rec.network.ops.loops.seqscan import _make_ready; import torch; _make_ready(torch.float32)"
