@@ -9,6 +9,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,8 @@ def recommend_file(
         for file in parts.iterdir():
             if file.name != ".lock":
                 file.unlink()
-    if parts.is_dir():
-        shutil.rmtree(parts, ignore_errors=True)
+    with suppress(OSError):  # an earlier command made it; not empty: the next one works there already
+        parts.rmdir()
     return Done(*(sum(count[name] for count in counts) for name in ("users", "popular", "unknown", "kept")))
 
 
