@@ -1,4 +1,4 @@
-"""Time stamps as whole seconds."""
+"""Time stamps as whole microseconds, and the seconds in them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import re
 from recbole_mmm4rec.base.errors import UserError
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+MICROSECONDS = 1_000_000
+"""In a second: interactions are put in order by these, so that what happened within a second keeps its order."""
 LATEST = 100_000_000_000  # seconds; the year 5138. A larger number is in a smaller unit.
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-def parse_seconds(text: str, unit: str, place: str) -> int:
-    """A time stamp in whole seconds, rounded down.
+def parse_time(text: str, unit: str, place: str) -> int:
+    """A time stamp in whole microseconds, rounded down.
 
     Args:
         text: a number as it stands in the file.
@@ -27,19 +29,20 @@ def parse_seconds(text: str, unit: str, place: str) -> int:
     """
     text = text.strip()
     if _INTEGER.fullmatch(text) and len(text) < 30:
-        seconds = int(text) // PER_SECOND[unit]
+        time = int(text) * MICROSECONDS // PER_SECOND[unit]
     else:
         value = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(value):
             raise UserError(f"{place}: timestamp {text!r} {_why_not(text)}")
-        seconds = math.floor(value / PER_SECOND[unit])
+        time = math.floor(value * MICROSECONDS / PER_SECOND[unit])
+    seconds = time // MICROSECONDS
     if seconds < 0:
         raise UserError(f"{place}: timestamp '{text}' is negative; seconds since 1970 are wanted")
     if seconds > LATEST:
         finer = next((name for name, n in PER_SECOND.items() if seconds * PER_SECOND[unit] // n <= LATEST), None)
         way_out = f"it looks like {finer}: add --time-unit {finer}" if finer else "correct it"
         raise UserError(f"{place}: timestamp '{text}' is too large to count {unit}; {way_out}")
-    return seconds
+    return time
 
 
 def _why_not(text: str) -> str:

@@ -97,15 +97,15 @@ def filter_interactions(table: Interactions, filters: Filters) -> tuple[Interact
         # A missing rating is NaN, and not at least anything.
         table = _keep(table, table.rating >= filters.min_rating, f"rating below {filters.min_rating:g}", steps)
     if filters.since is not None:
-        table = _keep(table, table.time >= filters.since, "before --since", steps)
+        table = _keep(table, table.time >= filters.since * table.per_second, "before --since", steps)
     if filters.until is not None:
-        table = _keep(table, table.time < filters.until, "from --until on", steps)
+        table = _keep(table, table.time < filters.until * table.per_second, "from --until on", steps)
     if filters.repeats != "all":
         kept = repeats(table.user, table.item, filters.repeats)
         table = _keep(table, kept, f"repeats, all but the {filters.repeats}", steps)
     if filters.latest:
         table = _keep(table, latest(table.user, filters.latest), f"before each user's last {filters.latest}", steps)
-    if filters.k_core > 1:
+    if filters.k_core:
         table = _keep(table, k_core(table.user, table.item, filters.k_core), f"{filters.k_core}-core", steps)
     return table, steps
 
@@ -127,7 +127,7 @@ def require_text(table: Interactions, with_text: Container[str], k: int) -> tupl
     steps: list[Step] = []
     has_text = np.array([item in with_text for item in table.items], dtype=bool)
     table = _keep(table, has_text[table.item], "items without text", steps)
-    if k > 1:
+    if k:
         table = _keep(table, k_core(table.user, table.item, k), f"{k}-core of what has text", steps)
     return table, steps
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
@@ -21,9 +21,10 @@ class Interactions:
         items: all item ids that occur, sorted.
         user: (n,) integers, positions in ``users``.
         item: (n,) integers, positions in ``items``.
-        time: (n,) int64, seconds or positions.
+        time: (n,) int64, by which they are in order: parts of a second, or positions.
         duplicates: exact repetitions that were dropped; the one with the highest rating stays.
         rating: (n,) float64, NaN for none; None when nobody asked for ratings.
+        per_second: what ``time`` counts in a second; 1 of positions.
     """
 
     users: list[str]
@@ -33,14 +34,19 @@ class Interactions:
     time: np.ndarray
     duplicates: int
     rating: np.ndarray | None = None
+    per_second: int = 1
 
     def lines(self) -> Iterator[str]:
-        """The lines of RecBole's ``.inter`` file in blocks, header first; times are written as integers."""
+        """The lines of RecBole's ``.inter`` file in blocks, header first; times are written as whole seconds.
+
+        Within a second the order of the lines tells what came first.
+        """
         yield HEADER
         users, items = self.users, self.items
         for start in range(0, len(self.user), 65_536):
             block = slice(start, start + 65_536)
-            rows = zip(self.user[block].tolist(), self.item[block].tolist(), self.time[block].tolist(), strict=True)
+            seconds = self.time[block] // self.per_second
+            rows = zip(self.user[block].tolist(), self.item[block].tolist(), seconds.tolist(), strict=True)
             yield "".join([f"{users[user]}\t{items[item]}\t{time}\n" for user, item, time in rows])
 
     def select(self, kept: np.ndarray) -> Interactions:
@@ -54,13 +60,19 @@ class Interactions:
         users, user = _still_there(self.users, self.user[kept])
         items, item = _still_there(self.items, self.item[kept])
         rating = None if self.rating is None else self.rating[kept]
-        return Interactions(users, items, user, item, self.time[kept], self.duplicates, rating)
+        return replace(self, users=users, items=items, user=user, item=item, time=self.time[kept], rating=rating)
 
 
 class InteractionLog:
-    """Collects interactions one by one, 32 bytes each besides the distinct ids."""
+    """Collects interactions one by one, 32 bytes each besides the distinct ids.
 
-    def __init__(self, with_rating: bool = False) -> None:
+    Args:
+        with_rating: ratings are wanted.
+        per_second: what times count in a second; 1 of positions.
+    """
+
+    def __init__(self, with_rating: bool = False, per_second: int = 1) -> None:
+        self._per_second = per_second
         self._users: dict[str, int] = {}
         self._items: dict[str, int] = {}
         self._columns = (array("q"), array("q"), array("q"))
@@ -70,7 +82,7 @@ class InteractionLog:
         return len(self._columns[0])
 
     def add(self, user: str, item: str, time: int, rating: float = np.nan) -> None:
-        """Adds an interaction; ``time`` is in seconds, or a position."""
+        """Adds an interaction; ``time`` is in parts of a second, or a position."""
         values = (self._users.setdefault(user, len(self._users)), self._items.setdefault(item, len(self._items)), time)
         for column, value in zip(self._columns, values, strict=True):
             column.append(value)
@@ -87,11 +99,17 @@ class InteractionLog:
         # Of exact repetitions the highest rating comes first, a missing one (NaN) last.
         order = np.lexsort((item, time, user) if rating is None else (-rating, item, time, user))
         rating = None if rating is None else rating[order]
-        return distinct(users, items, user[order], item[order], time[order], rating)
+        return distinct(users, items, user[order], item[order], time[order], rating, self._per_second)
 
 
 def distinct(
-    users: list[str], items: list[str], user: np.ndarray, item: np.ndarray, time: np.ndarray, rating: np.ndarray | None
+    users: list[str],
+    items: list[str],
+    user: np.ndarray,
+    item: np.ndarray,
+    time: np.ndarray,
+    rating: np.ndarray | None,
+    per_second: int = 1,
 ) -> Interactions:
     """The first of each run of rows with the same user, item and time.
 
@@ -100,13 +118,14 @@ def distinct(
         user, item: (n,) integers, positions in them.
         time: (n,) integers.
         rating: (n,) float64, or None; rows are sorted by user, time, item and falling rating, NaN last.
+        per_second: what times count in a second.
     """
     keep = np.zeros(len(user), dtype=bool)
     keep[:1] = True
     for column in (user, item, time):
         keep[1:] |= column[1:] != column[:-1]
     rating = None if rating is None else rating[keep]
-    return Interactions(users, items, user[keep], item[keep], time[keep], int((~keep).sum()), rating)
+    return Interactions(users, items, user[keep], item[keep], time[keep], int((~keep).sum()), rating, per_second)
 
 
 def _ranks(codes: dict[str, int]) -> tuple[list[str], np.ndarray]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dataset_prep.files.arguments import add_images, add_output
 from dataset_prep.files.item_table import find_images
-from dataset_prep.files.times import parse_seconds
+from dataset_prep.files.times import MICROSECONDS, parse_time
 from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import KEEP_ALL, Filters, Step, apply_filters
 from dataset_prep.filters.interactions import InteractionLog
@@ -139,8 +139,8 @@ def _with_ids(lines: list[str], column: str, ids: Container[str]) -> list[str]:
 
 def _filtered(lines: list[str], filters: Filters, texts: dict[str, str]) -> tuple[list[str], list[Step]]:
     columns = [_column(lines, name) for name in ("user_id:token", "item_id:token", "timestamp:float", "rating:float")]
-    keys = [(user, item, parse_seconds(time, "s", "timestamp")) for user, item, time, _ in zip(*columns, strict=True)]
-    log = InteractionLog(with_rating=True)
+    keys = [(user, item, parse_time(time, "s", "timestamp")) for user, item, time, _ in zip(*columns, strict=True)]
+    log = InteractionLog(with_rating=True, per_second=MICROSECONDS)
     for key, rating in zip(keys, columns[3], strict=True):
         log.add(*key, float(rating))
     table, steps = apply_filters(log.finish(), filters, texts)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dataset_prep.files.arguments import TABLE_FILES, add_columns, add_images, add_output, parse_columns
 from dataset_prep.files.item_table import check_match, find_images, read_item_table
-from dataset_prep.files.times import PER_SECOND, parse_seconds
+from dataset_prep.files.times import MICROSECONDS, PER_SECOND, parse_time
 from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import KEEP_ALL, Filters, apply_filters
 from dataset_prep.filters.interactions import InteractionLog, Interactions
@@ -108,7 +108,7 @@ def _read_interactions(path: Path, options: TableOptions) -> Interactions:
     wanted = [user_column, item_column]
     wanted += [] if options.time_from_order else [time_column]
     wanted += [options.columns.get("rating", "rating")] if with_rating else []
-    log = InteractionLog(with_rating)
+    log = InteractionLog(with_rating, 1 if options.time_from_order else MICROSECONDS)
     lines_of: dict[str, int] = {}
     for place, (user, item, *rest) in read_rows(path, wanted):
         check_id(user, user_column, place)
@@ -116,14 +116,14 @@ def _read_interactions(path: Path, options: TableOptions) -> Interactions:
         if options.time_from_order:
             time = lines_of[user] = lines_of.get(user, -1) + 1
         else:
-            time = parse_seconds(rest[0], options.time_unit, place)
+            time = parse_time(rest[0], options.time_unit, place)
         log.add(user, item, time, _parse_rating(rest[-1], place) if with_rating else math.nan)
     if not len(log):
         raise UserError(f"{path}: no interactions; give a table with at least one line after the header")
     table = log.finish()
     if len(log) > 1 and not options.time_from_order and table.time.min() == table.time.max():
         raise UserError(
-            f"{path}: every timestamp is {table.time[0]}, which gives no order; "
+            f"{path}: every timestamp is {table.time[0] / MICROSECONDS:.15g} s, which gives no order; "
             "use --time-from-order if the lines of each user are in order"
         )
     return table

@@ -48,7 +48,7 @@ def _order(folder: str, first: Table, second: Table) -> Order:
     metric = first.shop.valid_metric
     both = {cell.row.name for cell in first.ranked(metric)} & {cell.row.name for cell in second.ranked(metric)}
     means = [
-        {cell.row.name: cell.mean(metric) for cell in table.ranked(metric) if cell.row.name in both}
+        {cell.row.name: round(cell.mean(metric), 12) for cell in table.ranked(metric) if cell.row.name in both}
         for table in (first, second)
     ]
     places = [

@@ -42,7 +42,7 @@ def statistics_line(shop: Shop) -> str:
         f"{shop.entry or shop.name}: {users} users, {items} items, {count} interactions after filters "
         f"(fingerprint {shop.fingerprint}). {_protocol(shop)}; "
         f"ranked among all {candidates}, the history not masked; at most {shop.protocol['MAX_ITEM_LIST_LENGTH']} "
-        f"items of history; more than {shop.protocol['stopping_step']} validations in a row without a better "
+        f"items of history; more than {shop.protocol['stopping_step']} validations in a row below the best "
         f"{metric_name(shop.valid_metric)} end a training.{ties}{fast}"
     )
 

@@ -124,15 +124,15 @@ def rows_for(names: Sequence[str], shops: Mapping[str, Shop]) -> dict[str, list[
                 "user's last item left out, which is not in this comparison"
             )
         counts = {row.dataset: shops[here[row.dataset]].statistics for row in shown}
-        if not any(row.fits(counts[row.dataset]) for row in shown):
-            row = shown[0]
-            raise UserError(
-                f"published: {name!r} was measured on {_counts(row.statistics)}, {row.dataset!r} here has "
-                f"{_counts(counts[row.dataset])}: another data set, and never to be compared; leave the row out"
-            )
         for row in shown:
             if row.fits(counts[row.dataset]):
                 found[here[row.dataset]].append(row.on(counts[row.dataset]))
+                continue
+            raise UserError(
+                f"published: {name!r} was measured on {_counts(row.statistics)}, {row.dataset!r} here has "
+                f"{_counts(counts[row.dataset])}: another data set, and never to be compared; leave the row out, "
+                "or give the data set another name"
+            )
     return found
 
 

@@ -68,6 +68,11 @@ class Cell:
         """Whether the time limit ended one of the runs."""
         return any(record["time_up"] for record in self.records)
 
+    @property
+    def epochs_up(self) -> bool:
+        """Whether the limit of epochs ended one of the runs; False of runs that did not note it."""
+        return any(record.get("epochs_up", False) for record in self.records)
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from recbole_mmm4rec.compare.groups import KINDS, Groups
 from recbole_mmm4rec.compare.orders import Order
@@ -11,7 +12,9 @@ from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.records import Record
 from recbole_mmm4rec.compare.results import Cell, Comparison, Table
 
-COSTS = ("validation", "parameters", "best epoch", "s an epoch", "s of training", "peak MiB")
+TRANSFER = ("pretrained_layers", "frozen", "unfreeze_after", "learning_rates")
+"""Settings of what becomes of a pre-trained start."""
+COSTS = ("validation", "trainable parameters", "best epoch", "s an epoch", "s of training", "peak MiB")
 Style = Callable[[str], str]
 
 
@@ -27,9 +30,9 @@ def measured(cell: Cell, metric: str) -> str:
 
 
 def row_name(cell: Cell) -> str:
-    """The row's name with what a reader must know: seeds that are missing, a time limit that ended a run."""
+    """The row's name with what a reader must know: seeds that are missing, limits that ended a run."""
     missing = "" if len(cell.records) == cell.wanted else f" ({len(cell.records)} of {cell.wanted} seeds)"
-    return cell.row.name + missing + (" †" if cell.time_up else "")
+    return cell.row.name + missing + (" †" if cell.time_up else "") + (" §" if cell.epochs_up else "")
 
 
 def costs(cell: Cell, metric: str) -> list[str]:
@@ -72,6 +75,12 @@ def notes(table: Table) -> list[str]:
         limits = sorted({record["max_seconds"] for cell in table.cells for record in cell.records if record["time_up"]})
         spelt = ", ".join(f"{limit:g}" for limit in limits)
         found.append(f"† Training was ended by the limit of {spelt} s: it might still have got better.")
+    if any(cell.epochs_up for cell in table.cells):
+        limits = sorted(
+            {record["epochs"] for cell in table.cells for record in cell.records if record.get("epochs_up")}
+        )
+        spelt = ", ".join(f"{limit}" for limit in limits)
+        found.append(f"§ Training was ended by the limit of {spelt} epochs: it might still have got better.")
     places = {_place(record) for cell in table.cells for record in cell.records if "threads" in record}
     if len(places) > 1:
         found.append(f"Runs of this table differ in what they computed on: {'; '.join(sorted(places))}.")
@@ -83,9 +92,10 @@ def notes(table: Table) -> list[str]:
             )
         if cell.pretraining is not None:
             first = cell.pretraining
+            ended = f", ended by the limit of {first['max_seconds']:g} s" if first["time_up"] else ""
             found.append(
                 f"{cell.row.name}: pre-trained on {first['dataset']}, {first['epochs']} epochs, "
-                f"{first['train_seconds']:.0f} s, seed {first['seed']}."
+                f"{first['train_seconds']:.0f} s, seed {first['seed']}{ended}."
             )
             found += sooner(cell, table)
         found += [f"Failed: {error}" for error in cell.errors]
@@ -93,25 +103,32 @@ def notes(table: Table) -> list[str]:
 
 
 def sooner(cell: Cell, table: Table) -> list[str]:
-    """After how many epochs a pre-trained row was as good on validation as the same row from scratch ever was."""
+    """After how many epochs a pre-trained row was as good on validation as the same row from scratch ever was.
+
+    The same row has the same model and settings, those of the transfer left aside; each has what was searched for it.
+    """
     metric, told = table.shop.valid_metric, []
-    alike = (cell.row.model, cell.row.settings_on(table.shop.entry), cell.row.trials)
+    alike = _from_scratch(cell, table)
     for other in table.cells:
-        if (
-            other.pretraining is not None
-            or (other.row.model, other.row.settings_on(table.shop.entry), other.row.trials) != alike
-        ):
+        if other.pretraining is not None or _from_scratch(other, table) != alike:
             continue
         goals = dict(zip(other.seeds, other.records, strict=True))
         pairs = [(goals[seed], mine) for seed, mine in zip(cell.seeds, cell.records, strict=True) if seed in goals]
         if pairs:
-            needed = ", ".join(_first_as_good(mine, goal["valid"][metric], metric) for goal, mine in pairs)
+            needed = [_first_as_good(mine, goal["valid"][metric], metric) for goal, mine in pairs]
             before = ", ".join(f"{goal['best_epoch']:.0f}" for goal, _ in pairs)
+            came = "never" if set(needed) == {"never"} else f"after {', '.join(needed)} epochs"
             told.append(
-                f"{cell.row.name}: as good on validation as {other.row.name} at its best after {needed} epochs, "
+                f"{cell.row.name}: as good on validation as {other.row.name} at its best {came}, "
                 f"which took that {before}; seed by seed."
             )
     return told
+
+
+def _from_scratch(cell: Cell, table: Table) -> tuple[str, Mapping[str, Any]]:
+    """The model and what the row would be without a pre-trained start."""
+    settings = cell.row.settings_on(table.shop.entry)
+    return cell.row.model, {key: value for key, value in settings.items() if key not in TRANSFER}
 
 
 def _first_as_good(record: Record, goal: float, metric: str) -> str:
@@ -274,7 +291,7 @@ def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$\dagger$", "–": "--", "−": "$-$",
-    "…": r"\dots{}", "√": r"$\sqrt{}$",
+    "…": r"\dots{}", "√": r"$\sqrt{}$", "§": r"\S{}",
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from recbole_mmm4rec.compare.targets import mark_of
 from recbole_mmm4rec.run.build import build, make_config, one_line
 from recbole_mmm4rec.training.beyond import beyond_accuracy, training_popularity
 from recbole_mmm4rec.training.history import best_epoch
+from recbole_mmm4rec.training.keeping import COUNTED
 from recbole_mmm4rec.training.observers import EndTraining, Observer, Training
 from recbole_mmm4rec.training.user_ranks import RankWatch
 
@@ -83,6 +84,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "epochs": run.trainer.training.epoch,
         "train_seconds": run.trainer.training.seconds,
         "time_up": clock.time_up,
+        "epochs_up": not clock.time_up and _epochs_up(run),
         "valid": _floats(run.trainer.best_valid_result),
         "history": [
             {"epoch": entry.epoch, "seconds": entry.seconds, "result": _floats(entry.result)}
@@ -103,6 +105,14 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "environment": environment(),
     }
+
+
+def _epochs_up(run: Any) -> bool:
+    """Whether the last allowed epoch ended a training that early stopping would have let go on."""
+    trainer = run.trainer
+    if run.config["MODEL_TYPE"].name in COUNTED or not trainer.epochs:
+        return False
+    return bool(trainer.training.epoch >= trainer.epochs and trainer.cur_step <= trainer.stopping_step)
 
 
 def _floats(result: dict[str, Any] | None) -> dict[str, float]:

@@ -30,7 +30,7 @@ from recbole_mmm4rec.training.user_ranks import user_metric
 Found = Sequence[tuple[Table, Sequence[Groups]]]
 TIMES = ("train_seconds", "seconds_per_epoch", "peak_bytes", "gpu_peak_bytes", "date")
 """Columns that differ from run to run."""
-_FACTS = ("best_epoch", "epochs", "time_up", "parameters", "targets", "error")
+_FACTS = ("best_epoch", "epochs", "time_up", "epochs_up", "parameters", "targets", "error")
 
 
 def write_text(path: Path, text: str) -> None:

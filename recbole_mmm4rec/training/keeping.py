@@ -36,7 +36,7 @@ noted: Path | None = None
 trained: str | None = None
 """The best model's file of the last training of this process that ended by itself."""
 
-_COUNTED = ("TRADITIONAL", "DECISIONTREE")
+COUNTED = ("TRADITIONAL", "DECISIONTREE")
 """Kinds of models with a single epoch, and matrices of SciPy, or trees."""
 _CHANGED = ("cur_step", "best_valid_score", "best_valid_result", "valid_history", "random", "order")
 """Parts that a validation changes."""
@@ -77,7 +77,7 @@ class Keeping(Observer):
         trainer = training.trainer
         trainer.train_order = getattr(training.train_data, "generator", None)
         kept = _is_kept(trainer.config)
-        counted = trainer.config["MODEL_TYPE"].name in _COUNTED
+        counted = trainer.config["MODEL_TYPE"].name in COUNTED
         if not training.saves or counted or not hasattr(trainer, "start_epoch"):
             return False
         reason = self._obstacle(trainer)

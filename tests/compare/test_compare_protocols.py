@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,9 @@ def test_the_change_of_order_by_hand() -> None:
         return Table(shop, tuple(cell(name, [hit], [0.1]) for name, hit in zip("ABC", hits, strict=True)), ())
 
     first, second = table({"LS": "valid_and_test"}, 0.3, 0.2, 0.1), table({"global_time": [8, 1, 1]}, 0.2, 0.3, 0.1)
+    equal = replace(second, cells=(*second.cells[:2], cell("C", [0.1, 0.2, 0.6], [0, 0, 0])))
+    equal = replace(equal, cells=(cell("B", [0.6, 0.2, 0.1], [0, 0, 0]), *equal.cells[::2]))
+    assert [row[3] for row in orders([first, equal])[0].rows] == [3, 1, 1]  # means that differ by rounding alone
     (order,) = orders([first, second])
     assert order.rows == (("A", 1, 0.3, 2, 0.2), ("B", 2, 0.2, 1, 0.3), ("C", 3, 0.1, 3, 0.1))
     assert order.tau == pytest.approx(1 / 3)  # two pairs agree, one does not
@@ -211,3 +215,6 @@ def test_the_papers_table_is_a_comparison_file() -> None:
     assert {(name, found.name) for name in comparison.published for found in comparison.datasets} == known
     pretrained = {row.pretrained.dataset for row in comparison.rows if row.pretrained}
     assert pretrained == {"fhckm"}
+    for row in comparison.rows:
+        if row.pretrained:  # as many samples a step as in fine-tuning, which is the published number
+            assert row.pretrained.settings["accumulation_steps"] == row.settings["accumulation_steps"] == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ def test_a_published_row_needs_the_same_counts(shop: Path, tmp_path: Path, monke
         published.rows_for(["Theirs"], filtered)
     assert "40 users, 30 items, 256 interactions" in str(caught.value)
     assert f"{users} users, 30 items, {count} interactions" in str(caught.value)
+    here, elsewhere = shops[NAME], replace(filtered[NAME], name="other", entry="other")
+    rows = [
+        published.Published("Both", found, {"users": 40, "items": 30}, "text", {}, "x") for found in (NAME, "other")
+    ]
+    monkeypatch.setattr(published, "read_published", lambda: [*rows, row])
+    with pytest.raises(UserError, match=f"'other' here has {users} users"):
+        published.rows_for(["Both"], {NAME: here, "other": elsewhere})  # one that fits hides none that does not
     with pytest.raises(UserError, match="'Their' is not known"):
         published.rows_for(["Their"], shops)
 

@@ -106,6 +106,14 @@ def test_the_time_limit_waits_for_the_first_validation(tmp_path: Path) -> None:
     assert run.trainer.evaluate(run.test)["hit@10"] > 0
 
 
+def test_a_training_tells_whether_its_last_allowed_epoch_ended_it(tmp_path: Path) -> None:
+    run = prepared(tmp_path, epochs=2, stopping_step=5)
+    assert limited(run, None) == (False, 2)
+    assert worker._epochs_up(run)
+    run.trainer.cur_step = 6  # early stopping came at the same epoch
+    assert not worker._epochs_up(run)
+
+
 def test_without_a_limit_nothing_ends_early(tmp_path: Path) -> None:
     run = prepared(tmp_path, epochs=2)
     assert limited(run, None) == (False, 2)

@@ -78,14 +78,24 @@ def test_costs_are_medians() -> None:
 def test_how_much_sooner_a_pre_trained_row_is_as_good() -> None:
     """Against the row of the same settings alone, seed by seed."""
     history = [{"epoch": epoch, "seconds": 1.0, "result": {"hit@10": hit}} for epoch, hit in enumerate((0.1, 0.3, 0.4))]
-    first = {"dataset": "food", "epochs": 2, "train_seconds": 5.0, "seed": 1}
+    first = {"dataset": "food", "epochs": 2, "train_seconds": 5.0, "seed": 1, "time_up": False}
     scratch = cell("A", [0.15, 0.25], [0, 0], best_epoch=6)
     tuned = replace(cell("A, pre-trained", [0.2, 0.2], [0, 0], history=history), pretraining=first)
+    row = replace(tuned.row, settings={"pretrained_layers": 1}, trials=({"learning_rate": 1}, {"learning_rate": 2}))
+    tuned = replace(tuned, row=row)  # what becomes of the start, and what was searched, are no other model
     other = replace(cell("B", [0.1], [0]), row=replace(scratch.row, settings={"k": 2}))
+    searched = "A, pre-trained: ; the best of 2 trials by validation, first seed."
     assert notes(table(scratch, other, tuned)) == [
+        searched,
         "A, pre-trained: pre-trained on food, 2 epochs, 5 s, seed 1.",
         "A, pre-trained: as good on validation as A at its best after 1, never epochs, which took that 6, 6; "
         "seed by seed.",
+    ]
+    cut_off = {**first, "time_up": True, "max_seconds": 4.0}
+    late = replace(cell("A, late", [0.1], [0], history=history[:1]), pretraining=cut_off)
+    assert notes(table(scratch, late))[-2:] == [
+        "A, late: pre-trained on food, 2 epochs, 5 s, seed 1, ended by the limit of 4 s.",
+        "A, late: as good on validation as A at its best never, which took that 6; seed by seed.",
     ]
 
 
@@ -94,6 +104,16 @@ def test_a_time_limit_is_told() -> None:
     assert "A (1 of 2 seeds) †" in markdown(slow, [])
     assert notes(slow) == ["† Training was ended by the limit of 60 s: it might still have got better."]
     assert "†" not in markdown(THREE, [])
+
+
+def test_a_limit_of_epochs_is_told() -> None:
+    short = table(cell("A", [0.1], [0.1], epochs_up=True, epochs=12), cell("B", [0.1], [0.1], epochs_up=False))
+    text = markdown(short, [])
+    assert "A (1 of 2 seeds) §" in text
+    assert "B (1 of 2 seeds) |" in text
+    assert notes(short) == ["§ Training was ended by the limit of 12 epochs: it might still have got better."]
+    assert r"A (1 of 2 seeds) \S{}" in latex(short, [])
+    assert "§" not in markdown(THREE, [])
 
 
 def test_runs_of_different_machines_are_told() -> None:

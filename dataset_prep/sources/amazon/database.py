@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from dataset_prep.files.times import LATEST, PER_SECOND
+from dataset_prep.files.times import LATEST, MICROSECONDS, PER_SECOND
 from dataset_prep.filters.interactions import Interactions, distinct
 from dataset_prep.sources.amazon.layouts import ReviewLayout
 from dataset_prep.sources.amazon.lines import is_gzip, opened
@@ -26,11 +26,11 @@ _PIPE_BLOCK = 1 << 20
 # Words that JSON's true and false become, and those that no id may be: files with them are read line by line.
 _ODD_WORDS = sorted({"true", "false", *READ_AS_MISSING})
 
-Row = tuple[str, str, int, float]  # user, item, seconds, rating
+Row = tuple[str, str, int, float]  # user, item, microseconds, rating
 
 
 class ReviewTable:
-    """User, item, second and rating of reviews by the number of their file.
+    """User, item, microsecond and rating of reviews by the number of their file.
 
     Args:
         database: empty.
@@ -61,8 +61,8 @@ class ReviewTable:
         """
         item = "coalesce(" + ", ".join(f"nullif({_name(key)}, '')" for key in layout.items) + ")"
         rating = _name(layout.rating) if self._with_rating else "NULL"
-        seconds = f"floor({_name(layout.time)} / {PER_SECOND[unit]})::BIGINT"
-        columns = f"{number}, {_name(layout.user)}, {item}, {seconds}, {rating}"
+        time = f"floor({_name(layout.time)} * {MICROSECONDS} / {PER_SECOND[unit]})::BIGINT"
+        columns = f"{number}, {_name(layout.user)}, {item}, {time}, {rating}"
         with _readable(path) as place:
             try:
                 self._database.execute(f"INSERT INTO review SELECT {columns} FROM {_source(layout)}", {"path": place})
@@ -73,7 +73,7 @@ class ReviewTable:
         (odd,) = self._database.execute(
             "SELECT count(*) FROM review WHERE file = ? AND "
             "(user_id IS NULL OR item_id IS NULL OR time IS NULL OR time NOT BETWEEN ? AND ?)",
-            [number, EARLIEST, LATEST],
+            [number, EARLIEST * MICROSECONDS, LATEST * MICROSECONDS],
         ).fetchall()[0]
         return not odd
 
@@ -121,7 +121,7 @@ class ReviewTable:
         ).fetchnumpy()
         user, item, time = (np.asarray(columns[name]) for name in ("user_code", "item_code", "time"))
         ratings = np.ma.filled(columns["rating"], np.nan) if self._with_rating else None
-        return distinct(users, items, user, item, time, ratings)
+        return distinct(users, items, user, item, time, ratings, MICROSECONDS)
 
     def _ids(self, column: str) -> list[str]:
         self._database.execute(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset_prep.files.times import parse_seconds
+from dataset_prep.files.times import MICROSECONDS, parse_time
 from dataset_prep.filters.interactions import Interactions
 from dataset_prep.sources.amazon.database import EARLIEST, Row, review_table
 from dataset_prep.sources.amazon.layouts import ReviewLayout, csv_row, detect_reviews
@@ -105,12 +105,12 @@ def _row(record: dict[str, Any], layout: ReviewLayout, unit: str) -> Row:
     if isinstance(stamp, bool) or not isinstance(stamp, str | int | float):
         raise UnusableError("no timestamp")
     try:
-        seconds = parse_seconds(str(stamp), unit, "")
+        time = parse_time(str(stamp), unit, "")
     except UserError as error:
         raise UnusableError(str(error).removeprefix(": ")) from None
-    if unit == "ms" and seconds < EARLIEST:
+    if unit == "ms" and time < EARLIEST * MICROSECONDS:
         raise UnusableError(f"timestamp '{stamp}' is too small to count ms; it looks like s: add --time-unit s")
-    return user, item, seconds, _rating(record.get(layout.rating))
+    return user, item, time, _rating(record.get(layout.rating))
 
 
 def _rating(value: Any) -> float:

@@ -1,4 +1,4 @@
-"""Time stamps: whole seconds, or a message with the way out."""
+"""Time stamps: whole microseconds, or a message with the way out."""
 
 from __future__ import annotations
 
@@ -6,33 +6,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_prep.files.times import LATEST, PER_SECOND, parse_seconds
+from dataset_prep.files.times import LATEST, MICROSECONDS, PER_SECOND, parse_time
 from recbole_mmm4rec.base.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("text", "unit", "seconds"),
+    ("text", "unit", "time"),
     [
-        ("881250949", "s", 881250949),
-        (" 12 ", "s", 12),
-        ("12.99", "s", 12),
-        ("8.8e8", "s", 880_000_000),
-        ("1600000000.0", "s", 1_600_000_000),
-        ("1600000000999", "ms", 1_600_000_000),
-        ("1600000000999.5", "ms", 1_600_000_000),
-        ("1600000000999999999", "ns", 1_600_000_000),
+        ("881250949", "s", 881250949_000_000),
+        (" 12 ", "s", 12_000_000),
+        ("12.5", "s", 12_500_000),
+        ("8.8e8", "s", 880_000_000_000_000),
+        ("1600000000.0", "s", 1_600_000_000_000_000),
+        ("1600000000999", "ms", 1_600_000_000_999_000),
+        ("1600000000999.5", "ms", 1_600_000_000_999_500),
+        ("1600000000999999", "us", 1_600_000_000_999_999),
+        ("1600000000999999999", "ns", 1_600_000_000_999_999),
         ("0", "s", 0),
-        ("100000000000", "s", LATEST),
+        ("100000000000", "s", LATEST * MICROSECONDS),
     ],
 )
-def test_numbers_become_whole_seconds(text: str, unit: str, seconds: int) -> None:
-    assert parse_seconds(text, unit, "here") == seconds
+def test_numbers_become_whole_microseconds(text: str, unit: str, time: int) -> None:
+    assert parse_time(text, unit, "here") == time
 
 
 @given(st.integers(0, LATEST), st.sampled_from(sorted(PER_SECOND)), st.data())
 def test_integers_are_exact_in_every_unit(seconds: int, unit: str, data: st.DataObject) -> None:
     rest = data.draw(st.integers(0, PER_SECOND[unit] - 1))
-    assert parse_seconds(str(seconds * PER_SECOND[unit] + rest), unit, "here") == seconds
+    wanted = seconds * MICROSECONDS + rest * MICROSECONDS // PER_SECOND[unit]
+    assert parse_time(str(seconds * PER_SECOND[unit] + rest), unit, "here") == wanted
 
 
 @pytest.mark.parametrize(
@@ -57,5 +59,5 @@ def test_integers_are_exact_in_every_unit(seconds: int, unit: str, data: st.Data
 )
 def test_what_is_no_time_is_refused(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
-        parse_seconds(text, "s", "f.csv line 9")
+        parse_time(text, "s", "f.csv line 9")
     assert str(caught.value).startswith("f.csv line 9: timestamp ")

@@ -158,6 +158,7 @@ def inter(name: str = "shop") -> list[str]:
         ("--repeats first", ["u a 100", "u b 200", "v b 1514764799", "v a 1514764800", "w c 400"]),
         ("--repeats last --k-core 2", ["u b 200", "u a 300", "v b 1514764799", "v a 1514764800"]),
         ("--latest 1", ["u a 300", "v a 1514764800", "w c 400"]),
+        ("--k-core 1", ["u a 100", "u b 200", "u a 300", "v b 1514764799", "v a 1514764800", "w c 400"]),
         ("--require-text --k-core 1", ["u a 100", "u a 300", "v a 1514764800", "w c 400"]),
     ],
 )
@@ -188,6 +189,7 @@ def test_what_was_removed_is_told_and_recorded(files: Path, capsys: pytest.Captu
     assert record["removed_by_filters"] == [
         {"what": "rating below 4", "interactions": 2, "users": 0, "items": 0},
         {"what": "repeats, all but the last", "interactions": 0, "users": 0, "items": 0},
+        {"what": "1-core", "interactions": 0, "users": 0, "items": 0},
     ]
 
 

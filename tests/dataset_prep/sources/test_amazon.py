@@ -182,6 +182,20 @@ def test_shuffled_lines_and_other_hash_seeds_give_the_same_bytes(files: Path, ye
     assert record["counts"]["unusable_lines_of_reviews_left_out"] == 1
 
 
+@pytest.mark.parametrize("more", [[], ["{broken\n"]])  # as a whole, and line by line
+def test_what_happened_within_a_second_keeps_its_order(files: Path, more: list[str]) -> None:
+    stamps = zip(("B000000003", "B000000002", "B000000001", "B000000003"), (100, 400, 900, 2000), strict=True)
+    records = [
+        {"user_id": "A1", "parent_asin": item, "timestamp": 1_600_000_000_000 + rest, "rating": 5.0}
+        for item, rest in stamps
+    ]
+    write(files / "reviews", [*map(to_line, records), *more])
+    assert run("amazon --reviews reviews --name bare --no-require-text --k-core 0") == 0
+    lines = Path("dataset/bare/bare.inter").read_text().splitlines()[1:]
+    assert [line.split("\t")[1][-1] for line in lines] == list("3213")
+    assert [line.split("\t")[2] for line in lines] == ["1600000000"] * 3 + ["1600000002"]
+
+
 def test_whole_files_and_lines_are_read_alike(files: Path, by_line: list[Path]) -> None:
     odd: list[dict[str, Any]] = [
         {"reviewerID": 7, "asin": "B000000001", "unixReviewTime": 1_400_000_000.9, "overall": 4},

@@ -100,6 +100,17 @@ def test_other_column_names_and_units(files: Path) -> None:
     assert lines == ["007\ta\t1600000000", "007\tc\t1600000001"]
 
 
+def test_what_happened_within_a_second_keeps_its_order(files: Path) -> None:
+    Path("i.csv").write_text("user_id,item_id,timestamp\nu,z,1600000000100\nu,m,1600000000400\nu,a,1600000000900\nu,z,1600000000700\n")
+    columns = "--time-unit ms"
+    Path("p.tsv").write_text("item_id\ttext\nz\tZ\n")
+    for options, wanted in (("", "zmza"), ("--latest 2 --force", "za"), ("--repeats first --force", "zma")):
+        assert run(f"{TABLE} {columns} {options}") == 0
+        lines = Path("dataset/shop/shop.inter").read_text().splitlines()[1:]
+        assert lines == [f"u\t{item}\t1600000000" for item in wanted]
+    assert json.loads(Path("dataset/shop/shop.prep.json").read_text())["counts"]["repeated_interactions_dropped"] == 0
+
+
 @pytest.mark.parametrize(
     ("content", "extra", "said"),
     [
