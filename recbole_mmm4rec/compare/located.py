@@ -42,8 +42,6 @@ class Located:
             for key, value in node.value:
                 name = key.value if isinstance(key.value, str) else str(key.value)  # of one that is no text
                 inner, line = (*place, name), key.start_mark.line + 1
-                if inner in self._lines:
-                    raise UserError(f"{self.path}, line {line}: {name!r} stands there twice; keep one")
                 self._lines[inner] = line
                 self._note_lines(value, inner)
         elif isinstance(node, yaml.SequenceNode):

@@ -14,6 +14,8 @@ from recbole_mmm4rec.compat.tools import replace_function
 from recbole_mmm4rec.settings.homes import HOMES
 from recbole_mmm4rec.settings.models import model_modules, model_names
 from recbole_mmm4rec.settings.reading import literal, read_yaml
+from recbole_mmm4rec.settings.stage import PRETRAIN
+from recbole_mmm4rec.settings.values import check_eval_args
 
 
 def read_literals(module: ModuleType) -> None:
@@ -83,6 +85,7 @@ def settle_defaults(module: ModuleType) -> None:
     def _get_final_config_dict(self: Any) -> dict[str, Any]:
         _leave_out_unused_negatives(self, self.model_class)
         _load_times(self, self.model_class)
+        _require_split(self, self.model_class)
         settings: dict[str, Any] = original(self)
         return settings
 
@@ -102,19 +105,38 @@ def _leave_out_unused_negatives(config: Any, model_class: Any) -> None:
 
 
 def _load_times(config: Any, model_class: Any) -> None:
-    """Default to loading the time stamps for sequential models, which are ordered by them.
+    """Default to loading the time stamps for sequential models, and for others that are asked to go by time.
 
     RecBole's default loads users and items alone (properties/dataset/sample.yaml), so that a sequential model fails on
     any data set that has no settings of its own. What the user sets stays.
     """
     defaults, given = config.internal_config_dict, config.external_config_dict
     columns = (defaults.get("load_col") or {}).get("inter")
-    if model_class.type.name != "SEQUENTIAL" or "load_col" in given or not isinstance(columns, list):
+    by_time = model_class.type.name == "SEQUENTIAL" or (given.get("eval_args") or {}).get("order") == "TO"
+    if not by_time or "load_col" in given or not isinstance(columns, list):
         return
     names = [given.get(key, defaults.get(key)) for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]
     added = [name for name in names if name not in columns]
     if columns[:2] == ["user_id", "item_id"] and added:
         defaults["load_col"] = {**defaults["load_col"], "inter": [*columns, *added]}
+
+
+def _require_split(config: Any, model_class: Any) -> None:
+    """Refuse ``eval_args`` of a sequential model that name no split.
+
+    RecBole takes a random one then, which is the default of general models, and says nothing of it.
+    """
+    given = config.external_config_dict
+    asked = given.get("eval_args")
+    known = "benchmark_filename" in given or given.get("stage") == PRETRAIN  # ready-made parts, and pretrain_on's
+    if model_class.type.name != "SEQUENTIAL" or known or not isinstance(asked, dict) or not asked:
+        return
+    if "split" not in asked:
+        check_eval_args(asked)  # a misspelt split is told as such
+        raise UserError(
+            f"eval_args={asked}: it names no split, which would be a random one; what sequential models have is "
+            "{'split': {'LS': 'valid_and_test'}, 'order': 'TO', 'mode': 'full'}: write all of it"
+        )
 
 
 def prefer_prepared_ml_100k(module: ModuleType) -> None:

@@ -34,14 +34,14 @@ def watch(run: Any) -> Ranks:
     return ranks
 
 
-def measured(run: Any, ranks: Ranks, valid: Mapping[str, Any] | None, test: Mapping[str, Any]) -> dict[str, Any]:
+def measured(run: Any, ranks: Ranks, valid: Mapping[str, Any] | None, test: Mapping[str, Any] | None) -> dict[str, Any]:
     """What ``metrics.json`` of a model folder holds; all processes of a run must come here.
 
     Args:
         run: tested, with the tested weights in the model.
         ranks: what :func:`watch` gave before the test.
         valid: RecBole's metrics of the best validation.
-        test: those of the test.
+        test: those of the test; None where the split has none.
 
     Returns:
         ``valid`` (metric to value), ``test`` (metric to ``value``, and ``low`` and ``high`` of the 95 % interval over
@@ -50,10 +50,12 @@ def measured(run: Any, ranks: Ranks, valid: Mapping[str, Any] | None, test: Mapp
     """
     record: dict[str, Any] = {
         "valid": {name: float(value) for name, value in (valid or {}).items()},
-        "test": _with_intervals(test, ranks),
-        "users": len(np.unique(ranks.users)),
+        "test": _with_intervals(test or {}, ranks),
+        "users": len(np.unique(ranks.users)) if test else 0,
         "without": {},
     }
+    if not test:
+        return record
     for name in run.model.network.items.modalities:
         with run.model.withheld(name):
             found = run.trainer.evaluate(run.test, load_best_model=False, show_progress=False)

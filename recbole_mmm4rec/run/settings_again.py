@@ -14,11 +14,9 @@ from recbole_mmm4rec.run.build import make_config, same_devices
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 
-_COMPUTED = frozenset(
-    {*names(Counts.COMPUTED), "eval_type", "valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args"}
-)
+_COMPUTED = frozenset(names(Counts.COMPUTED))
 """What the configuration finds out by itself."""
-_ELSEWHERE = frozenset({"model", "dataset", "data_path", *names(Counts.LAUNCH), *names(Counts.COMPUTED)})
+_ELSEWHERE = frozenset({"model", "dataset", "data_path", *names(Counts.LAUNCH), *_COMPUTED})
 """What is given in another way, or may differ on another machine."""
 _SOURCE = ("pretrained", "pretrained_layers", "frozen", "unfreeze_after")
 """Of the weights that a training began with, which need not be there any more."""

@@ -94,6 +94,7 @@ def _read(path: str | Path, what: str) -> tuple[dict[str, Any], Any]:
         text = Path(path).read_text(encoding="utf-8")
         node = Loader(text).get_single_node()
         _size(node, {})
+        _no_key_twice(node, name, set())
         content = Loader(text).get_single_data()  # from nodes of its own: it writes merged keys into them
     except FileNotFoundError:
         raise UserError(f"{name} does not exist") from None
@@ -130,6 +131,22 @@ def _size(node: Any, sizes: dict[int, float]) -> float:
             None, None, f"its aliases stand for more than {_MOST_VALUES:,} values", node.start_mark
         )
     return sizes[id(node)]
+
+
+def _no_key_twice(node: Any, name: str, seen: set[int]) -> None:
+    """Refuse a key that a mapping of the file has twice: YAML takes the last one, without a word."""
+    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+        return
+    seen.add(id(node))
+    keys: set[str] = set()
+    for part in node.value:
+        key, *values = part if isinstance(part, tuple) else (None, part)
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if key.value in keys:
+                raise UserError(f"{name}, line {key.start_mark.line + 1}: {key.value!r} stands there twice; keep one")
+            keys.add(key.value)
+        for value in values:
+            _no_key_twice(value, name, seen)
 
 
 def key_lines(node: Any) -> Mapping[str, int]:

@@ -166,9 +166,10 @@ def _search(chosen: argparse.Namespace, options: Any, study: Any, out: Path) -> 
     from recbole_mmm4rec.tune.ray_search import search_with_ray
     from recbole_mmm4rec.tune.report import write_results
     from recbole_mmm4rec.tune.search import Board, search_one_by_one
-    from recbole_mmm4rec.tune.study import claim
+    from recbole_mmm4rec.tune.study import check_same, claim
     from recbole_mmm4rec.tune.trials import Trials
 
+    check_same(study, out)
     trials = Trials(out / "trials.jsonl", study.space)
     again = [record["params"] for record in trials.failed()] if chosen.retry_failed else []
     proposals = Proposals(study.space, chosen.algo, chosen.search_seed, chosen.max_evals, trials, again)

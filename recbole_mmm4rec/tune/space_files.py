@@ -92,10 +92,7 @@ def _read_yaml(path: Path) -> list[Parameter]:
     lines: dict[str, int] = {}
     inner: dict[str, Mapping[str, int]] = {}
     for node, value in root.value if root is not None else ():
-        name, line = str(node.value), node.start_mark.line + 1
-        if name in lines:
-            raise UserError(f"space file {str(path)!r}, line {line}: {name} stands there twice; keep one")
-        lines[name], inner[name] = line, key_lines(value)
+        lines[str(node.value)], inner[str(node.value)] = node.start_mark.line + 1, key_lines(value)
     for key, told in content.items():
         where = f"space file {str(path)!r}, line {lines.get(str(key), 1)}"
         if key in KINDS and isinstance(told, dict):  # RecBole's dictionary by kind

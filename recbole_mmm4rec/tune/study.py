@@ -146,8 +146,12 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
                     _config(model, dataset, {**fixed, **first, one.key: value})
                 except UserError as error:
                     raise UserError(f"{one.where}: {one.key}={value!r}: {error}") from None
-        if not config["eval_args"]["split"]:
+        split = config["eval_args"]["split"]
+        if not split:
             raise UserError("eval_args: there is no split, hence no validation to choose by")
+        (parts,) = split.values()
+        if parts == "test_only" or (isinstance(parts, list) and not parts[1]):
+            raise UserError(f"eval_args: split {split}: there is no validation to choose by; leave a part for it")
         source, searched = config["pretrained"], _searched_files(model, dataset, fixed, space)
         if config["eval_step"] < 1:
             raise UserError(f"eval_step={config['eval_step']}: there is no validation to choose by; write 1 or more")
@@ -198,7 +202,15 @@ def settings_file(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def claim(study: Study, out: Path) -> None:
-    """Note in the folder which search it holds.
+    """Note in the folder which search it holds."""
+    file = out / "study.json"
+    if not file.is_file():
+        with whole_file(file, durable=True) as whole:
+            whole.write(json.dumps(study.parts(), indent=2, ensure_ascii=False).encode())
+
+
+def check_same(study: Study, out: Path) -> None:
+    """See that the folder holds no other search; before its trials are read, which may be of another space.
 
     Raises:
         UserError: it holds another one; says what differs.
@@ -208,8 +220,6 @@ def claim(study: Study, out: Path) -> None:
     if not file.is_file():
         if (out / "trials.jsonl").exists():
             raise UserError(f"--out {out}: trials without study.json, which says of what; name another folder")
-        with whole_file(file, durable=True) as whole:
-            whole.write(json.dumps(now, indent=2, ensure_ascii=False).encode())
         return
     try:
         before = read_line(file.read_bytes())

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from model_shop import NAME
 from pattern_shop import NAME as PATTERN
-from pattern_shop import write_pattern_shop
+from pattern_shop import pattern_settings, write_pattern_shop
 from tiny_data import ITEMS, make_dataset, six_users, write_inter, write_vectors
 
 from recbole_mmm4rec.model_folder import layout
+from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.run.build import make_config
 from recbole_mmm4rec.run.cli import parse_arguments, parse_value, summary
 from recbole_mmm4rec.run.folder import command_of, interactions_of, items_of, plain_settings, wants_folder
+from recbole_mmm4rec.run.quick_start import run_recbole
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,26 @@ def test_the_end_of_a_training_names_the_folder_and_what_to_type(kiosk: Path, mo
     assert command.startswith(f"  mmm4rec recommend {model_folder} --history ")
     assert first != second
     assert "mmm4rec recommend" not in summary("MMM4Rec", NAME, {**result, "model_folder": None})
+
+
+@pytest.mark.parametrize("split", [{"LS": "valid_only"}, {"RS": [9, 1, 0]}, {"RS": [1, 0, 0]}])
+def test_a_training_without_a_test_part_ends_with_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
+    write_pattern_shop(tmp_path)
+    changes = {"epochs": 1, "model_folder": True, "eval_args": {"split": split, "order": "TO", "mode": "full"}}
+    result = run_recbole("MMM4Rec", PATTERN, config_dict=pattern_settings(tmp_path, **changes))
+    assert not result["test_result"]
+    folder = Path(result["model_folder"])
+    metrics = json.loads((folder / layout.METRICS).read_text())
+    assert (metrics["test"], metrics["users"], metrics["without"]) == ({}, 0, {})
+    assert bool(metrics["valid"]) is (split != {"RS": [1, 0, 0]})
+    recommender = Recommender.load(folder)
+    known = recommender.content.items["item_id"][0].as_py()
+    assert len(recommender.recommend([[known]], 3)[0].items) == 3
+    assert f"Folder      {folder}" in summary("MMM4Rec", PATTERN, result)
 
 
 def test_the_command_that_makes_it_again_has_all_settings(tmp_path: Path) -> None:

@@ -174,6 +174,12 @@ def test_eight_trials_tell_what_matters(folder: Path) -> None:
         (["--epoch=3"], None, "--epoch=3: unknown key 'epoch'; did you mean 'epochs'?"),
         (["--nproc=2"], None, "nproc cannot be set"),
         (["--eval_step=0"], None, "eval_step=0: there is no validation to choose by"),
+        (
+            ["--eval_args={'split': {'LS': 'test_only'}, 'order': 'TO'}"],
+            None,
+            "eval_args: split {'LS': 'test_only'}: there is no validation to choose by; leave a part for it",
+        ),
+        ([], "seed: [1, 2]\n", "line 1: seed cannot be searched"),
         (["--space", "none.yaml"], None, "--space none.yaml: there is no such file"),
         (["--asha"], None, "--asha belongs to --tool ray"),
         (["--tool", "ray", "--grace-epochs", "2"], None, "--grace-epochs belongs to --asha"),
@@ -247,6 +253,10 @@ def test_another_search_does_not_go_on_in_the_folder(
     assert "model: 'SASRec' there, 'GRU4Rec' here" in refusal("--model", "GRU4Rec")
     (folder / "space.yaml").write_text("learning_rate: [0.01, 0.02]\n")
     assert "space, learning_rate: {'kind': 'choice', 'values': [0.01]} there" in refusal()
+    (folder / "space.yaml").write_text("learning_rate: [0.02]\n")  # which the trial there does not fit
+    assert "space, learning_rate: {'kind': 'choice', 'values': [0.01]} there" in refusal()
+    (folder / "space.yaml").write_text("learning_rate: [0.01]\nweight_decay: [0.0]\n")
+    assert "space, weight_decay: nothing there" in refusal()
     (folder / "space.yaml").write_text("learning_rate: [0.01]\n")
     inter = (folder / "shop/shop.inter").read_bytes()
     with (folder / "shop/shop.inter").open("a") as file:

@@ -85,7 +85,7 @@ def test_recboles_dictionary_by_kind(tmp_path: Path) -> None:
         ("s.yaml", "a: [1, 2, 1]\n", "line 1: a has the value 1 twice"),
         ("s.yaml", "a: [1, .nan]\n", "line 1: a has the value nan"),
         ("s.yaml", "a: [2020-01-01]\n", "line 1: a has a value that is no number"),
-        ("s.yaml", "a: [1]\nb: [1]\na: [2]\n", "line 3: a stands there twice"),
+        ("s.yaml", "a: [1]\nb: [1]\na: [2]\n", "line 3: 'a' stands there twice"),
         ("s.yaml", "a: [1\n", "is not valid YAML"),
         ("s.yaml", "# nothing\n", "names nothing to search"),
         ("s.hyper", "a choice\n", "line 1: 'a choice' is not 'key kind values'"),

@@ -53,17 +53,12 @@ ROWS = (
         "eval_args",
         _EVAL_ARGS,
         "Split, order, grouping and candidates of the evaluation. Beside RecBole's splits `{global_time: [8, 1, 1]}`, "
-        "`{cold_items: [8, 1, 1]}` and `{cold_users: [8, 1, 1]}`, with `order: TO`.",
+        "`{cold_items: [8, 1, 1]}` and `{cold_users: [8, 1, 1]}`, with `order: TO`. Of sequential models: split "
+        "`{LS: valid_and_test}`, order TO, mode full; who sets some of it names the split, too.",
         counts=Counts.DATA | Counts.PROTOCOL | Counts.FIXED,
     ),
     _shared("eval_step", whole(0), "Epochs between two validations; 0: none."),
-    _shared("repeatable", switch(), "Whether items of the history are ranked, too; sequential models rank them."),
-    Setting(
-        "valid_metric_bigger",
-        switch(),
-        "Whether more is better; RecBole knows it of each metric.",
-        counts=Counts.FIXED,
-    ),
+    _shared("repeatable", switch(), "Whether items of the history are ranked, too; True of sequential models."),
     Setting(
         "metric_decimal_place",
         whole(0),
@@ -86,8 +81,9 @@ ROWS = (
         )
         for name, instead in {
             "eval_type": "metrics decides it",
-            "valid_neg_sample_args": "write eval_args: {mode: {valid: uni100}}",
-            "test_neg_sample_args": "write eval_args: {mode: {test: uni100}}",
+            "valid_metric_bigger": "valid_metric decides it",
+            "valid_neg_sample_args": "write eval_args with split, order and mode: {valid: uni100, test: full}",
+            "test_neg_sample_args": "write eval_args with split, order and mode: {valid: full, test: uni100}",
         }.items()
     ),
 )

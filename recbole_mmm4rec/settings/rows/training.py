@@ -157,7 +157,7 @@ ROWS = (
         "stop",
         Counts.RESUMED | Counts.FIXED,
     ),
-    Setting("seed", whole(0, 2**32 - 1), "Of all random numbers.", counts=Counts.COMMAND),
+    Setting("seed", whole(0, 2**32 - 1), "Of all random numbers.", counts=Counts.COMMAND | Counts.FIXED),
     Setting("reproducibility", switch(), "Whether kernels are deterministic.", counts=Counts.COMMAND),
     Setting("shuffle", switch(), "Whether training samples are shuffled before each epoch."),
     Setting("enable_scaler", switch(), "RecBole's gradient scaler, for float16."),
