@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
@@ -46,30 +45,23 @@ def explain_config_files(module: ModuleType) -> None:
 
 
 def name_unknown_models(module: ModuleType) -> None:
-    """Say that a model name is unknown, and which is near.
+    """Say that a model name is unknown, and which is near; import the packages of no other models.
+
+    RecBole imports those that it looks through first, a second and more for each run of a sequential model.
 
     Broken: ``get_model`` (utils/utils.py:72) imports the package of the tree models before it gives up, so that an
     unknown name is reported as a missing ``lightgbm`` (#2172), and wrong capitals as an ``AttributeError`` (#1883).
     """
 
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        def get_model(model_name: str) -> Any:
+    def get_model(model_name: str) -> Any:
+        place = HOMES.get(model_name) or model_modules().get(model_name.lower())
+        found = getattr(importlib.import_module(place), model_name, None) if place else None
+        if found is None:
             hint = did_you_mean(model_name, model_names())
-            unknown = UserError(f"model={model_name!r} is not a model of RecBole or of this plug-in{hint}")
-            if model_name.lower() not in model_modules():
-                raise unknown
-            if model_name in HOMES:  # past the packages of all other models, which take a second to import
-                return getattr(importlib.import_module(HOMES[model_name]), model_name)
-            try:
-                return original(model_name)
-            except AttributeError as error:
-                if error.name != model_name:
-                    raise
-                raise unknown from error
+            raise UserError(f"model={model_name!r} is not a model of RecBole or of this plug-in{hint}")
+        return found
 
-        return get_model
-
-    replace_function(module.get_model, make)
+    replace_function(module.get_model, lambda _: get_model)
 
 
 def settle_defaults(module: ModuleType) -> None:
