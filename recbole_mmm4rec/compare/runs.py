@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from recbole_mmm4rec.base.machine import cores
+from recbole_mmm4rec.base.new_python import running
 from recbole_mmm4rec.compare.job import Job
 from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.records import Record, Records, readable
@@ -123,7 +124,7 @@ class Runner:
         self._log(job).parent.mkdir(exist_ok=True)
         with self._log(job).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "recbole_mmm4rec.compare.worker"],
+                running("recbole_mmm4rec.compare.worker"),
                 cwd=folder,  # RecBole's own logs go there, and go with it
                 env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
                 stdin=subprocess.PIPE,

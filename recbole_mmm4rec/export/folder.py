@@ -30,7 +30,7 @@ from recbole_mmm4rec.export import index as indexes
 from recbole_mmm4rec.export.histories import real_histories, real_items
 from recbole_mmm4rec.export.onnx_files import Histories, write_item_tower, write_user_tower
 from recbole_mmm4rec.export.report import readme, report
-from recbole_mmm4rec.model_folder.manifest import read_manifest, sha256, versions
+from recbole_mmm4rec.model_folder.manifest import look_at, sha256, versions
 from recbole_mmm4rec.model_folder.write import changing
 from recbole_mmm4rec.recommend.recommender import Recommender
 
@@ -86,8 +86,8 @@ def export(
         UserError: a model folder that cannot be read, an output that is there or cannot be written, or towers that
             differ from PyTorch's.
     """
-    target = Path(os.path.abspath(output if output is not None else Path(model) / "export"))
-    read_manifest(Path(model))
+    target = Path(os.path.realpath(output if output is not None else Path(model) / "export"))  # a link stays one
+    look_at(model)
     _check_target(target, force)
     work = target.with_name(f".{target.name}.part")
     with _unchanged(Path(model), target), alone(work, "export", f"--output {target}"):
@@ -119,8 +119,7 @@ def export(
 def _unchanged(model: Path, target: Path) -> AbstractContextManager[None]:
     """Keep commands from changing a model folder that holds the export: they put another folder in its place."""
     place = Path(os.path.realpath(model))
-    inside = place in Path(os.path.realpath(target)).parents
-    return changing(model) if inside and os.access(place.parent, os.W_OK) else nullcontext()
+    return changing(model) if place in target.parents and os.access(place.parent, os.W_OK) else nullcontext()
 
 
 def _check_target(target: Path, force: bool) -> None:

@@ -24,12 +24,14 @@ ids = json.load(open("items.json", encoding="utf-8"))      # place p of an index
 number = {{name: place + 1 for place, name in enumerate(ids)}}
 tower, index = onnxruntime.InferenceSession("user_tower.onnx"), faiss.read_index("{index}")
 history = {history}
-known = [{known} for {each} in history if item in number][-{length}:]  # the newest {length}, oldest first
-row = np.zeros(({width}, 1, {length}), np.int64)
-row[:, 0, : len(known)] = np.array(known).T
-given = {{"items": row[0], "lengths": np.array([len(known)]){stamps}}}
-scores, places = index.search(tower.run(None, given)[0], 10 + len(known))
-found = [(ids[p], float(s)) for p, s in zip(places[0], scores[0]) if p >= 0 and p + 1 not in row[0]]
+known = [{known} for {each} in history if item in number]  # oldest first
+seen, newest, found = {{item for item, *_ in known}}, known[-{length}:], []
+if known:  # without a known item nothing is to be found: show what is popular
+    row = np.zeros(({width}, 1, {length}), np.int64)
+    row[:, 0, : len(newest)] = np.array(newest).T
+    given = {{"items": row[0], "lengths": np.array([len(newest)]){stamps}}}
+    scores, places = index.search(tower.run(None, given)[0], 10 + len(seen))
+    found = [(ids[p], float(s)) for p, s in zip(places[0], scores[0]) if p >= 0 and p + 1 not in seen]
 print(found[:10])
 ```
 """

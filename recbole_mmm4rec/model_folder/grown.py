@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.model_folder.contents import Contents
 from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.network.items import ItemSide
@@ -31,11 +32,15 @@ def grown(
         features: by modality of the model (J, F).
         present: by modality (J,) bool.
         pictures: J small JPEGs or None.
+
+    Raises:
+        UserError: features so large that the model's numbers of an item are none.
     """
     items = contents.network.items
     ids = ids_of_new_items(items, features, present)
     side = side_of_new_items(items, features, present, ids)
     count = rows.num_rows
+    _check_finite(rows, side)
     return replace(
         contents,
         network=_network(contents.network, features, present, ids),
@@ -47,6 +52,13 @@ def grown(
         counts=None if contents.counts is None else contents.counts.with_items(count),
         pictures=_pictures(contents, pictures),
     )
+
+
+def _check_finite(rows: pa.Table, side: ItemSide) -> None:
+    finite = torch.stack([table.isfinite().all(1) for table in (side.fused, *side.tables.values())]).all(0)
+    if not finite.all():
+        item = rows["item_id"][int(finite.int().argmin())].as_py()
+        raise UserError(f"item {item!r}: its vectors are too large, the model makes no numbers of them; leave it out")
 
 
 def _network(

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from recbole_mmm4rec.base import json_lines as kind
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import names_a_file
 from recbole_mmm4rec.model_folder.layout import FORMAT, MANIFEST
 
+T = TypeVar("T")
+
 _PACKAGES = ("recbole-mmm4rec", "torch", "numpy", "recbole", "pyarrow", "safetensors")
 SMALL = 2**20
 """Bytes of a file whose hash takes no time."""
+READINGS = 5
+"""Of a folder that others replace all the time, before one is told that it does not fit together."""
 _FIELDS = {"model": kind.is_text, "dataset": kind.is_text, "made": kind.is_date, "versions": kind.is_table}
 _FILE = {"bytes": kind.is_count, "sha256": kind.is_text}
 
@@ -115,10 +119,42 @@ def look_at(folder: str | Path) -> None:
     Raises:
         UserError: as for :func:`read_manifest` and :func:`check_file`.
     """
-    place = Path(folder)
+    of_one_folder(folder, lambda: _look_at(Path(folder)))
+
+
+def _look_at(place: Path) -> None:
     for name, listed in read_manifest(place)["files"].items():
         if listed["bytes"] <= SMALL:
             check_file(place, name, listed)
+
+
+def of_one_folder(folder: str | Path, read: Callable[[], T]) -> T:
+    """What ``read`` gives; once more where another command has put a new folder in the place of this one meanwhile.
+
+    Raises:
+        UserError, OSError: as ``read``.
+    """
+    manifest = Path(folder) / MANIFEST
+    for _ in range(READINGS):
+        before = _mark(manifest)
+        try:
+            found = read()
+        except (UserError, OSError):
+            if _mark(manifest) == before:
+                raise
+        else:
+            if _mark(manifest) == before:
+                return found
+    return read()
+
+
+def _mark(file: Path) -> tuple[int, int] | None:
+    """What changes with another file of the name; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def check_file(folder: Path, name: str, listed: dict[str, Any]) -> Path:

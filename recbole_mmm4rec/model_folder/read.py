@@ -21,7 +21,7 @@ from recbole_mmm4rec.base.json_lines import read_line
 from recbole_mmm4rec.base.parquet_files import arrow_mistakes
 from recbole_mmm4rec.model_folder import checks, layout
 from recbole_mmm4rec.model_folder.contents import Contents
-from recbole_mmm4rec.model_folder.manifest import check_file, read_manifest
+from recbole_mmm4rec.model_folder.manifest import check_file, of_one_folder, read_manifest
 from recbole_mmm4rec.model_folder.tensors import read_tensors
 from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
 from recbole_mmm4rec.network.items import ItemSide
@@ -34,10 +34,6 @@ T = TypeVar("T")
 
 MAPPED_ABOVE = 64 * 2**20
 """Bytes of a tensor above which it stays on disk; a smaller one is copied into memory."""
-
-
-READINGS = 5
-"""Of a folder that others replace all the time, before one is told that it does not fit together."""
 
 
 class Folder:
@@ -67,18 +63,7 @@ class Folder:
         Raises:
             UserError: as for the class, and what ``use`` raises.
         """
-        manifest = Path(path) / layout.MANIFEST
-        for last in (False,) * READINGS + (True,):
-            before = _mark(manifest)
-            try:
-                found = use(cls(path))
-            except UserError:
-                if last or _mark(manifest) == before:
-                    raise
-            else:
-                if last or _mark(manifest) == before:
-                    break
-        return found
+        return of_one_folder(path, lambda: use(cls(path)))
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""
@@ -253,15 +238,6 @@ class Folder:
             pictures=self.pictures(),
             metrics=self.metrics,
         )
-
-
-def _mark(file: Path) -> tuple[int, int] | None:
-    """What changes with another file of the name; None where there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 _OF_ONE_SHAPE = {"normal_", "uniform_", "log", "exp", "expm1", "neg", "add"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
@@ -38,6 +38,13 @@ def rows_of(asked: AddAsked) -> list[dict[str, Any]]:
         UserError: a picture that is none, or a column that has a key of its own.
     """
     return [_row(one, f"items[{number}]") for number, one in enumerate(asked.items)]
+
+
+def to_encode(asked: AddAsked, modalities: Iterable[str]) -> bool:
+    """Whether a text or a picture comes without the vector that a model with some modalities looks at."""
+    return any(
+        getattr(one, name) and getattr(one, f"{name}_vector") is None for one in asked.items for name in modalities
+    )
 
 
 def with_vectors(asked: AddAsked, vectors: Sequence[Mapping[str, list[float]]]) -> AddAsked:

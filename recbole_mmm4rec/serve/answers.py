@@ -74,8 +74,16 @@ def _together(shop: Shop, asked: list[RecommendAsked]) -> list[bytes | Exception
     except Exception as error:
         if len(asked) == 1:
             return [error]
-        return [answer for one in asked for answer in _together(shop, [one])]  # the others are not to pay for it
-    return [body_of(shop, one) for one in found]
+        half = len(asked) // 2  # the others are not to pay for it, and few of them to be computed alone
+        return [*_together(shop, asked[:half]), *_together(shop, asked[half:])]
+    return [_body_or_error(shop, one) for one in found]
+
+
+def _body_or_error(shop: Shop, found: Any) -> bytes | Exception:
+    try:
+        return body_of(shop, found)
+    except Exception as error:
+        return error
 
 
 def body_of(shop: Shop, found: Any) -> bytes:

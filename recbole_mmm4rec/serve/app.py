@@ -17,7 +17,7 @@ import recbole_mmm4rec
 from recbole_mmm4rec.base.errors import UserError, one_line
 from recbole_mmm4rec.serve import answers, page
 from recbole_mmm4rec.serve.adding import check as check_added
-from recbole_mmm4rec.serve.adding import with_vectors
+from recbole_mmm4rec.serve.adding import to_encode, with_vectors
 from recbole_mmm4rec.serve.batching import Batcher, Deliver
 from recbole_mmm4rec.serve.current import Current, Kept
 from recbole_mmm4rec.serve.desk import Job, Result
@@ -38,6 +38,8 @@ from recbole_mmm4rec.serve.schemas import (
 
 BATCH = 64
 """The most requests that are answered together."""
+CLOSING = 1.0
+"""Seconds for what nobody waits for any more."""
 TITLES = 50
 """The most items that the search box is given."""
 _MISTAKES: dict[int | str, dict[str, Any]] = {
@@ -92,11 +94,10 @@ class Service:
         self.current.change(lambda done: self.metrics.changes.labels("done" if done else "failed").inc())
 
     def close(self) -> None:
-        """End once what waits is answered."""
-        self.encoding.close()
-        self.model.close()
-        self.encoders.close()
-        self.current.close()
+        """End. Who asked has been answered, or has been told that he is not."""
+        for asking, kept in ((self.encoding, self.encoders), (self.model, self.current)):
+            asking.close(CLOSING)
+            kept.close()
 
     async def recommend(self, asked: RecommendAsked) -> Response:
         """What comes next after a history."""
@@ -125,9 +126,11 @@ class Service:
             raise RefusedError(403, "items are added only where the service was started with --allow-adding")
         self._check_staying()
         check_added(asked, self.limits)
-        vectors = json.loads(await self._body("add", (self.current.made, asked), self.encoding))
-        self._check_staying()
-        body = await self._body("add", with_vectors(asked, vectors))
+        if to_encode(asked, self.current.made):
+            vectors = json.loads(await self._body("add", (self.current.made, asked), self.encoding))
+            asked = with_vectors(asked, vectors)
+            self._check_staying()
+        body = await self._body("add", asked)
         self.current.tell(json.loads(await self._body("about", None)))
         return _json(body)
 

@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from recbole_mmm4rec.serve.limits import RefusedError
@@ -55,15 +56,23 @@ class Batcher(Generic[Job, Done]):
             self._thread.start()
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         self.waiting += 1
+        future.add_done_callback(self._less)
         self._queue.put((job, future))
         return await future
 
-    def close(self) -> None:
-        """End the thread once what waits is done."""
+    def _less(self, future: asyncio.Future[Done]) -> None:
+        self.waiting -= 1
+
+    def close(self, seconds: float | None = None) -> None:
+        """End the thread once what waits is done.
+
+        Args:
+            seconds: that it is waited for at most; None: without end.
+        """
         self._closed = True
         if self._thread.ident is not None:
             self._queue.put(None)
-            self._thread.join()
+            self._thread.join(seconds)
 
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -77,7 +86,9 @@ class Batcher(Generic[Job, Done]):
                     last = True
                     break
                 taken.append(more)
-            self._answer(taken)
+            wanted = [one for one in taken if not one[1].done()]  # for the others nobody waits any more
+            if wanted:
+                self._answer(wanted)
             if last:
                 return
 
@@ -87,7 +98,8 @@ class Batcher(Generic[Job, Done]):
 
         def deliver(places: Sequence[int], results: Sequence[Any]) -> None:
             left.difference_update(places)
-            loop.call_soon_threadsafe(self._deliver, [taken[place][1] for place in places], results)
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                loop.call_soon_threadsafe(_deliver, [taken[place][1] for place in places], results)
 
         try:
             self._run([job for job, _ in taken], deliver)
@@ -96,12 +108,12 @@ class Batcher(Generic[Job, Done]):
             places = sorted(left)
             deliver(places, [error] * len(places))
 
-    def _deliver(self, futures: list[asyncio.Future[Done]], results: Sequence[Any]) -> None:
-        self.waiting -= len(futures)
-        for future, result in zip(futures, results, strict=True):
-            if future.done():  # cancelled: nobody waits any more
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+
+def _deliver(futures: list[asyncio.Future[Any]], results: Sequence[Any]) -> None:
+    for future, result in zip(futures, results, strict=True):
+        if future.done():  # cancelled: nobody waits any more
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import errno
 import ipaddress
 import logging
+import re
 import signal
 import socket
 import sys
@@ -26,8 +28,9 @@ examples:
   mmm4rec serve saved/MMM4Rec-shop
   curl -H 'content-type: application/json' -d '{"history": ["ID", "ID"]}' http://127.0.0.1:8000/recommend
 
-The page is at /, all addresses at /api. SIGTERM and Ctrl-C answer what has come, then end. SIGHUP loads DIR again while
-requests go on: let DIR be a link, set it to the new folder (ln -sfn NEW DIR), and send the signal.
+The page is at /, all addresses at /api. SIGTERM and Ctrl-C answer what has come, then end; a second one ends at once.
+SIGHUP loads DIR again while requests go on: let DIR be a link, set it to the new folder (ln -sfn NEW DIR), and send the
+signal.
 """
 DRAIN = 30
 """Seconds for what is under way when the service ends."""
@@ -35,7 +38,8 @@ DRAIN = 30
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m recbole_mmm4rec.serve.command") -> int:
     """Serve until told to end; arguments and status as of :func:`~recbole_mmm4rec.base.command_line.command`."""
-    return command(_parser(prog), _serve, argv, interrupted=lambda: "nothing was written")
+    how = {"terminable": True, "kill_safe": True, "interrupted": lambda: "nothing was written"}
+    return command(_parser(prog), _serve, argv, **how)
 
 
 def _parser(prog: str) -> Parser:
@@ -51,6 +55,7 @@ def _parser(prog: str) -> Parser:
         "--name",
         action="append",
         default=[],
+        type=_name,
         metavar="HOST",
         help="a further host name that requests may come to, where the service listens on this machine alone",
     )
@@ -64,15 +69,20 @@ def _parser(prog: str) -> Parser:
 
 
 def _port(text: str) -> int:
-    import argparse
-
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) < 65_536):
         raise argparse.ArgumentTypeError(f"{text!r} is no port, a number from 0 to 65535")
     return int(text)
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host name; write it without http:// and port: shop.example")
+    return text
+
+
 def _serve(given: Any) -> int:
     listening = _listening(given.host, given.port)  # before the model is loaded: a port in use is told at once
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can have the folder loaded again
     try:
         look_at(given.folder)
         _need_packages()
@@ -88,6 +98,7 @@ def _serve(given: Any) -> int:
         _run(service, listening)
     finally:
         listening.close()
+        signal.signal(signal.SIGHUP, hangup)
     return 0
 
 
@@ -105,7 +116,7 @@ def _need_packages() -> None:
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError:
+    except (OSError, UnicodeError):  # the second of what can be no name at all
         raise UserError(f"--host {host}: no address of this machine") from None
     listening = socket.socket(family, kind, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -160,14 +171,16 @@ def _run(service: Service, listening: socket.socket) -> None:
     )
     server = uvicorn.Server(config)
     server.capture_signals = lambda: _signals(server, service)  # type: ignore[method-assign]
-    server.run(sockets=[listening])
-    service.close()
+    try:
+        server.run(sockets=[listening])
+    finally:
+        service.close()
 
 
 @contextlib.contextmanager
 def _signals(server: Any, service: Service) -> Iterator[None]:
     """While the service runs: SIGTERM and Ctrl-C end it when all is answered, SIGHUP loads the folder again."""
-    loop = asyncio.get_running_loop()
+    loop, before = asyncio.get_running_loop(), {}
 
     def end() -> None:
         server.force_exit = server.should_exit  # a second time: at once
@@ -175,12 +188,14 @@ def _signals(server: Any, service: Service) -> Iterator[None]:
 
     does = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: service.change}
     for number, handler in does.items():
+        before[number] = signal.getsignal(number)
         loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
         for number in does:
             loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
 
 
 def _log_lines() -> None:

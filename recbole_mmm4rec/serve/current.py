@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.serve.batching import Batcher, Deliver
 from recbole_mmm4rec.serve.desk import Job, Result
 from recbole_mmm4rec.serve.limits import FAILED
 
@@ -45,6 +46,7 @@ class Kept:
         self._start, self._named = start, named
         self._lock = threading.Lock()
         self._kept: Answering | None = None
+        self._closed = False
 
     @property
     def alive(self) -> bool:
@@ -66,6 +68,8 @@ class Kept:
                 try:
                     return self._kept.ask(jobs)
                 except (EOFError, OSError):
+                    if self._closed:
+                        break
                     log.error("the process of the %s is gone; it is started again", self._named)
                     self._kept.close()
                     self._kept = None
@@ -75,10 +79,10 @@ class Kept:
         self._kept = started
 
     def close(self) -> None:
-        """End."""
-        with self._lock:
-            if self._kept is not None:
-                self._kept.close()
+        """End, whoever still waits for an answer."""
+        self._closed = True
+        if self._kept is not None:
+            self._kept.close()
 
 
 class Current(Kept):
@@ -97,6 +101,8 @@ class Current(Kept):
         super().__init__(lambda: start(folder), "model")
         self.folder = folder
         self._changing: asyncio.Task[None] | None = None
+        # no thread of asyncio's, for which a loop would wait at its end
+        self._taking: Batcher[None, None] = Batcher(self._take, 1, 1, "loading")
         self._keep(self._start())
 
     def _keep(self, started: Answering) -> None:
@@ -124,10 +130,15 @@ class Current(Kept):
         if not self.changing:
             self._changing = asyncio.get_running_loop().create_task(self._change(told))
 
+    def close(self) -> None:
+        """End, and wait for no model that is being loaded."""
+        self._taking.close(0)
+        super().close()
+
     async def _change(self, told: Callable[[bool], None]) -> None:
         log.info("loading %s", self.folder)
         try:
-            await asyncio.to_thread(self._take)
+            await self._taking.ask(None)
         except UserError as error:
             log.error("the model stays %s: %s", self.about["name"], error)
             told(False)
@@ -135,10 +146,11 @@ class Current(Kept):
             log.info("serving %s: %s items", self.about["name"], f"{self.about['items']:,}")
             told(True)
 
-    def _take(self) -> None:
+    def _take(self, jobs: Sequence[None], deliver: Deliver) -> None:
         model = self._start()
         with self._lock:  # until the batch is answered that the old one has
             old = self._kept
             self._keep(model)
         if old is not None:
             old.close()
+        deliver([0], [None])

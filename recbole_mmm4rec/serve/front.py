@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from recbole_mmm4rec.base.errors import UserError, one_line
 from recbole_mmm4rec.serve.limits import FAILED, Limits, RefusedError
-from recbole_mmm4rec.serve.schemas import in_one_line
+from recbole_mmm4rec.serve.schemas import told
 
 log = logging.getLogger("recbole_mmm4rec.serve")
 
@@ -86,6 +86,8 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # monitors'; the server leaves out the body
+            scope = {**scope, "method": "GET"}
         begin, status, path = time.perf_counter(), 0, scope["path"]
 
         async def sent(message: Message) -> None:
@@ -111,9 +113,12 @@ class Front:
         except RefusedError as error:
             await answer(sent, error.status, error.line)
         except ValidationError as error:
-            await answer(sent, 422, in_one_line(error.errors(include_url=False), self._posts[path].schema))
+            await answer(sent, 422, told(error, self._posts[path].schema))
         except UserError as error:
             await answer(sent, 422, str(error))
+        except asyncio.CancelledError:
+            if not status:
+                await answer(sent, 503, "the service ends")
         except Exception:
             log.exception("%s %s failed", scope["method"], path)
             if not status:
@@ -146,16 +151,16 @@ _LOOKED_AT = (b"host", b"content-type", b"content-length")
 
 
 async def _whole(receive: Receive, most: int, too_large: RefusedError) -> bytes:
-    message = await receive()
-    body = message.get("body", b"")
-    while message.get("more_body", False):
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RefusedError(499, "who asked is gone")  # nobody reads it; it is counted
+        body += message.get("body", b"")
         if len(body) > most:
             raise too_large
-        message = await receive()
-        body += message.get("body", b"")
-    if len(body) > most:
-        raise too_large
-    return bytes(body)
+        more = message.get("more_body", False)
+    return body
 
 
 def _host(header: str) -> str:

@@ -5,6 +5,8 @@ In one process all would share Python's lock, and a list would wait for every re
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import json
 import logging
@@ -14,12 +16,13 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.new_python import running
 from recbole_mmm4rec.serve.desk import Job, Result
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -39,20 +42,24 @@ class Process:
 
     def __init__(self, threads: int = 1, folder: Path | None = None) -> None:
         self._pipe, theirs = multiprocessing.Pipe()
-        command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(threads)]
-        environment = {**OFFLINE, **os.environ, "OMP_NUM_THREADS": str(threads)}
         named = [] if folder is None else [str(folder)]
-        self._process = subprocess.Popen([*command, *named], pass_fds=[theirs.fileno()], env=environment)
-        theirs.close()
+        command = running(__name__, str(theirs.fileno()), str(threads), *named)
+        environment = {**OFFLINE, **os.environ, "OMP_NUM_THREADS": str(threads)}
+        with _held():
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
+            atexit.register(self.close)  # where somebody still waits for it
         try:
+            theirs.close()
             status, said = self._received()
-        except (EOFError, OSError):
+            if status != 200:
+                raise UserError(said.decode())
+            self._about: dict[str, Any] = json.loads(said)
+        except BaseException as error:
             self.close()
-            raise UserError(f"{folder or 'encoders'}: the process ended while it was loading; see above") from None
-        if status != 200:
-            self.close()
-            raise UserError(said.decode())
-        self._about: dict[str, Any] = json.loads(said)
+            if isinstance(error, (EOFError, OSError)):
+                line = f"{folder or 'encoders'}: the process ended while it was loading; see above"
+                raise UserError(line) from None
+            raise
 
     @property
     def alive(self) -> bool:
@@ -77,24 +84,35 @@ class Process:
         return pickle.loads(self._pipe.recv_bytes())
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, whatever it does: it has nothing to write."""
+        self._process.kill()
+        self._process.wait()
         self._pipe.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        atexit.unregister(self.close)
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    """Signals wait until a process is there to be ended; it never hears them: they are the service's, which ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def main(number: str, threads: str, folder: str | None = None) -> int:
     """The process: answers until the other end of the pipe is closed."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_IGN)  # the service's, which closes the pipe when all is answered
     import torch
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     torch.set_num_threads(int(threads))
-    pipe = Connection(int(number))
+    with contextlib.suppress(EOFError, ConnectionError):  # the service has gone
+        return _answer(Connection(int(number)), folder)
+    return 0
+
+
+def _answer(pipe: Connection, folder: str | None) -> int:
     try:
         desk = _desk(folder)
     except UserError as error:
@@ -104,10 +122,7 @@ def main(number: str, threads: str, folder: str | None = None) -> int:
     gc.freeze()  # what is loaded stays: looking through it for garbage would be a pause
     pipe.send_bytes(pickle.dumps((200, json.dumps(desk.about()).encode())))
     while True:
-        try:
-            jobs = pickle.loads(pipe.recv_bytes())
-        except EOFError:
-            return 0
+        jobs = pickle.loads(pipe.recv_bytes())
         pipe.send_bytes(pickle.dumps(desk.ask(jobs)))
 
 

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from recbole_mmm4rec.base.errors import did_you_mean
 
 Modality = Literal["text", "image"]
 Cell = str | int | float | bool
+T = TypeVar("T")
+Many = Annotated[list[T], Field(fail_fast=True)]
+"""A list, looked at up to its first mistake: half a million of them would take seconds to be listed."""
+KEYS = 1_000
+"""The most keys of an object with keys of the asker's own."""
+MISTAKES = 5_000
+"""More are counted, and none is told."""
+
+
+def _few(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > KEYS:
+        raise PydanticCustomError("too_many_keys", f"at most {KEYS:,} keys here")
+    return value
+
+
+Named = Annotated[dict[str, T], BeforeValidator(_few)]
+"""An object with keys of the asker's own; each mistake of it is listed once for each kind that a value may be of."""
 
 
 class Asked(BaseModel):
@@ -23,9 +41,9 @@ class Chosen(Asked):
     """Which items may be answered, and how many."""
 
     k: int = Field(10, description="How many items.")
-    only: list[str] | None = Field(None, description="Ids of the items that may be answered; all by default.")
-    exclude: list[str] | None = Field(None, description="Ids of items that may not be answered.")
-    where: dict[str, Cell | list[Cell]] | None = Field(
+    only: Many[str] | None = Field(None, description="Ids of the items that may be answered; all by default.")
+    exclude: Many[str] | None = Field(None, description="Ids of items that may not be answered.")
+    where: Named[Cell | Many[Cell]] | None = Field(
         None, description="Column of the item table to the value, or the values, that an answered item has there."
     )
 
@@ -35,10 +53,10 @@ class RecommendAsked(Chosen):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"history": ["ID", "ID"], "k": 10}]})
 
-    history: list[str] = Field(description="Item ids, oldest first.")
-    timestamps: list[int] | None = Field(None, description="Seconds since 1970, one an item, oldest first.")
+    history: Many[str] = Field(description="Item ids, oldest first.")
+    timestamps: Many[int] | None = Field(None, description="Seconds since 1970, one an item, oldest first.")
     exclude_seen: bool = Field(True, description="Whether items of the history are left out of the answer.")
-    modalities: list[Modality] | None = Field(None, description="What of the items is looked at; all by default.")
+    modalities: Many[Modality] | None = Field(None, description="What of the items is looked at; all by default.")
     neighbours: bool | None = Field(
         None, description="Whether what others took together counts; as the model was trained by default."
     )
@@ -50,7 +68,7 @@ class SimilarAsked(Chosen):
     model_config = ConfigDict(json_schema_extra={"examples": [{"item": "ID", "k": 10}]})
 
     item: str = Field(description="Id of the item.")
-    modalities: list[Modality] | None = Field(None, description="What of the items is looked at; all by default.")
+    modalities: Many[Modality] | None = Field(None, description="What of the items is looked at; all by default.")
 
 
 class SearchAsked(Chosen):
@@ -60,8 +78,8 @@ class SearchAsked(Chosen):
 
     text: str | None = Field(None, max_length=2_000, description="Words.")
     image: str | None = Field(None, description="A picture's bytes (JPEG, PNG, WebP, GIF, BMP) as base64; no address.")
-    history: list[str] | None = Field(None, description="Item ids, oldest first.")
-    timestamps: list[int] | None = Field(None, description="Seconds since 1970, one an item of the history.")
+    history: Many[str] | None = Field(None, description="Item ids, oldest first.")
+    timestamps: Many[int] | None = Field(None, description="Seconds since 1970, one an item of the history.")
 
 
 class ExplainAsked(Asked):
@@ -69,10 +87,10 @@ class ExplainAsked(Asked):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"history": ["ID", "ID"], "item": "ID"}]})
 
-    history: list[str] = Field(description="Item ids, oldest first.")
+    history: Many[str] = Field(description="Item ids, oldest first.")
     item: str = Field(description="Id of the item whose score is explained.")
-    timestamps: list[int] | None = Field(None, description="Seconds since 1970, one an item, oldest first.")
-    modalities: list[Modality] | None = Field(None, description="What of the items is looked at; all by default.")
+    timestamps: Many[int] | None = Field(None, description="Seconds since 1970, one an item, oldest first.")
+    modalities: Many[Modality] | None = Field(None, description="What of the items is looked at; all by default.")
     neighbours: bool | None = Field(
         None, description="Whether what others took together counts; as the model was trained by default."
     )
@@ -84,9 +102,9 @@ class NewItem(Asked):
     item_id: Annotated[str, Field(min_length=1, max_length=500)]
     text: str | None = Field(None, max_length=20_000)
     image: str | None = Field(None, description="A picture's bytes as base64; no address.")
-    text_vector: list[float] | None = Field(None, description="Instead of the encoder's, a vector of your own.")
-    image_vector: list[float] | None = Field(None, description="Instead of the encoder's, a vector of your own.")
-    columns: dict[str, Cell] = Field(default_factory=dict, description="Values of other columns of the item table.")
+    text_vector: Many[float] | None = Field(None, description="Instead of the encoder's, a vector of your own.")
+    image_vector: Many[float] | None = Field(None, description="Instead of the encoder's, a vector of your own.")
+    columns: Named[Cell] = Field(default_factory=dict, description="Values of other columns of the item table.")
 
 
 class AddAsked(Asked):
@@ -94,7 +112,7 @@ class AddAsked(Asked):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"items": [{"item_id": "NEW", "text": "a red tent"}]}]})
 
-    items: list[NewItem] = Field(min_length=1)
+    items: Many[NewItem] = Field(min_length=1)
 
 
 class Found(BaseModel):
@@ -134,6 +152,13 @@ _WORDS = {
     "model_type": "an object is wanted",
     "model_attributes_type": "an object is wanted",
 }
+
+
+def told(error: ValidationError, schema: type[BaseModel]) -> str:
+    """The first mistake in a request's form, or how many there are, where to list them would take too long."""
+    if error.error_count() > MISTAKES:
+        return f"the body has {error.error_count():,} mistakes; /api lists what may be asked"
+    return in_one_line(error.errors(include_url=False), schema)
 
 
 def in_one_line(errors: Sequence[Any], schema: type[BaseModel] | None = None) -> str:

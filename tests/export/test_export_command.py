@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,8 +51,8 @@ def test_the_report_says_what_was_seen(exported: tuple[Path, str]) -> None:
 
 def test_the_readme_s_lines_recommend_without_torch(exported: tuple[Path, str], model_folder: Path) -> None:
     out, _ = exported
-    (block,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), flags=re.S)
-    assert len(block.splitlines()) <= 13
+    block = readme_block(out)
+    assert len(block.splitlines()) <= 15
     refuse = "import sys\nfor name in ('torch', 'recbole', 'recbole_mmm4rec'):\n    sys.modules[name] = None\n"
     as_json = block.replace("print(found[:10])", "print(json.dumps([history, found[:10]]))")
     program = [sys.executable, "-c", refuse + as_json]
@@ -62,6 +63,28 @@ def test_the_readme_s_lines_recommend_without_torch(exported: tuple[Path, str], 
     wanted = Recommender.load(model_folder).recommend(items, 10, timestamps=times, neighbours=False)
     assert [name for name, _ in found] == [entry.item for entry in wanted.items]
     assert [score for _, score in found] == pytest.approx([entry.score for entry in wanted.items], abs=1e-4)
+
+
+def readme_block(out: Path) -> str:
+    (block,) = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), flags=re.S)
+    return block
+
+
+TAKEN = [f"k{number:02d}" for number in range(14)]  # L is 8
+
+
+@pytest.mark.parametrize("items", [[], ["nothing"], TAKEN, [*TAKEN, "nothing"], ["k01", "k01", "k02"]])
+def test_the_readme_s_lines_recommend_for_any_history(
+    exported: tuple[Path, str], model_folder: Path, items: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, _ = exported
+    monkeypatch.chdir(out)
+    history = [(item, 1_610_000_000 + 3_600 * place) for place, item in enumerate(items)]
+    names: dict[str, Any] = {}
+    exec(re.sub(r"(?m)^history = .*$", f"history = {history}", readme_block(out)), names)
+    model = Recommender.load(model_folder)
+    wanted = model.recommend(items, 10, timestamps=[time for _, time in history], neighbours=False)
+    assert [name for name, _ in names["found"][:10]] == ([] if wanted.popular else [one.item for one in wanted.items])
 
 
 def test_killed_it_goes_on_and_a_replacement_is_whole(
@@ -89,6 +112,17 @@ def test_killed_it_goes_on_and_a_replacement_is_whole(
     assert main([*command[:1], "--faiss", "hnsw", *command[2:], "--force"]) == 0
     assert sorted(file.name for file in out.iterdir()) == sorted([*FILES, "index_hnsw.faiss"])
     assert "There are no towers here" in (out / "README.md").read_text()
+
+
+def test_a_link_stays_a_link(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexes, "_SECONDS", 0.0)
+    (tmp_path / "link").symlink_to("out")
+    command = [str(model_folder), "--faiss", "exact", "--output", str(tmp_path / "link")]
+    assert main(command) == 0
+    assert main(command) == 2
+    assert main([*command, "--force"]) == main([*command, "--force"]) == 0
+    assert (tmp_path / "link").readlink() == Path("out")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link", "out"]
 
 
 def test_what_is_no_export_is_never_replaced(

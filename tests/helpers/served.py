@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -107,6 +109,24 @@ class Held:
     def __exit__(self, *_: Any) -> None:
         self._go.set()
         del DOES["wait"]  # type: ignore[attr-defined]
+
+
+@contextmanager
+def command_running(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, which has a process group of its own, as in a terminal."""
+    command = [sys.executable, "-m", "recbole_mmm4rec.commands", "serve", str(folder), "--port", "0"]
+    how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **how) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a command has started."""
+    lists = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(number) for one in lists for number in one.read_text().split()]
 
 
 def until(there: Any) -> None:

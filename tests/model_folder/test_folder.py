@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from model_shop import ITEMS, NAME, NO_PICTURE, NO_TEXT, USERS
+from more_items import like
 from PIL import Image
 from safetensors import safe_open
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.model_folder import layout
+from recbole_mmm4rec.model_folder import layout, manifest
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.tensors import read_tensors, write_tensors
 from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
@@ -158,6 +160,27 @@ def test_what_is_no_model_folder_is_told(tmp_path: Path) -> None:
         Recommender.load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no model folder, there is no"):
         Recommender.load(tmp_path)
+
+
+def test_who_looks_at_a_folder_while_another_adds_is_told_of_no_damage(
+    folder_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other's folder takes the place of this one when the manifest has been read."""
+    waiting, check = [Recommender.load(folder_copy)], manifest.check_file
+    checked: list[str] = []
+
+    def late(folder: Path, name: str, listed: dict[str, Any]) -> Path:
+        if waiting:
+            waiting.pop().add_items([like(3)])
+        checked.append(name)
+        return check(folder, name, listed)
+
+    monkeypatch.setattr(manifest, "check_file", late)
+    manifest.look_at(folder_copy)
+    assert len(checked) > len(set(checked))  # looked at a second time
+    (folder_copy / layout.CARD).write_bytes(b"")
+    with pytest.raises(UserError, match="has 0 bytes"):  # damage is told all the same
+        manifest.look_at(folder_copy)
 
 
 def test_an_older_folder_stays_until_the_new_one_is_whole(folder_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from served import served
+
+from recbole_mmm4rec.base.errors import UserError
 
 HISTORY = ["k01", "k02"]
 
@@ -26,6 +29,32 @@ def test_added_items_are_recommended_and_nothing_is_written(model_folder: Path) 
         assert (status, line) == (422, "items[0]: image: the picture's bytes as base64 are wanted")
         assert shop.client.get("/healthz").json()["items"] == 37
     assert {file.name: file.stat().st_mtime_ns for file in model_folder.iterdir()} == before
+
+
+def test_the_encoders_begin_with_the_first_item_that_needs_them(model_folder: Path) -> None:
+    class Broken:
+        def __init__(self, _: Any) -> None:
+            raise UserError("there are no encoders")
+
+    with served(model_folder, allow_adding=True, load=Broken) as shop:
+        width = shop.desks[-1].shop.recommender.network.items.features["text"].shape[1]
+        ready = {"item_id": "new1", "text": "ring", "text_vector": [1.0] * width}
+        assert shop.post("/items", items=[ready]).json()["added"] == ["new1"]
+        assert not shop.service.encoders.alive
+        assert shop.said("/items", items=[{"item_id": "new2", "text": "ring"}]) == (422, "there are no encoders")
+        assert shop.service.encoders.alive
+
+
+def test_vectors_of_which_the_model_makes_no_numbers_are_refused(model_folder: Path) -> None:
+    with served(model_folder, allow_adding=True) as shop:
+        items = shop.desks[-1].shop.recommender.network.items
+        for weight in items.parameters():
+            weight.mul_(100)  # of a small model they are small
+        vector = [3e38, -3e38] * (items.features["text"].shape[1] // 2)
+        status, line = shop.said("/items", items=[{"item_id": "new1", "text_vector": vector}])
+        assert (status, line.startswith("item 'new1': its vectors are too large")) == (422, True)
+        assert shop.post("/recommend", history=HISTORY).status_code == 200
+        assert shop.client.get("/healthz").json()["items"] == 36
 
 
 def test_nothing_is_added_unless_allowed(model_folder: Path) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from picture_server import bomb_png
-from served import Held, Served, served
+from pydantic import BaseModel, ValidationError
+from served import Held, Served, served, until
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.serve.limits import Limits
+from recbole_mmm4rec.serve.schemas import AddAsked, RecommendAsked, SearchAsked
 
 HISTORY = ["k01", "k02", "k08"]
 
@@ -35,6 +38,16 @@ LINES = [
         {"history": ["k01"] * 1001},
         "history of 1,001 items: at most 1,000 here (--max-history allows more)",
     ),
+    (
+        "/recommend",
+        {"history": HISTORY, "where": dict.fromkeys(map(str, range(1001)), 1)},
+        "where: at most 1,000 keys here",
+    ),
+    (
+        "/recommend",
+        dict.fromkeys(map(str, range(5000)), 1),
+        "the body has 5,001 mistakes; /api lists what may be asked",
+    ),
     ("/search", {"text": "x" * 2001}, "text='" + "x" * 59 + "…: string should have at most 2000 characters"),
     ("/search", {"image": "/etc/passwd"}, "image: the picture's bytes as base64 are wanted"),
     ("/search", {"image": "http://127.0.0.1/a.png"}, "image: the picture's bytes as base64 are wanted"),
@@ -45,6 +58,24 @@ LINES = [
 @pytest.mark.parametrize(("path", "asked", "line"), LINES)
 def test_a_mistake_is_one_line(shop: Served, path: str, asked: dict[str, Any], line: str) -> None:
     assert shop.said(path, **asked) == (422, line)
+
+
+@pytest.mark.parametrize(
+    ("schema", "asked"),
+    [
+        (RecommendAsked, {"history": [1] * 250_000}),
+        (RecommendAsked, {"history": [], "where": dict.fromkeys(map(str, range(40_000)))}),
+        (SearchAsked, {"text": "x", "only": [1] * 1_000_000}),
+        (AddAsked, {"items": [{}] * 500_000}),
+        (AddAsked, {"items": [{"item_id": "new", "text_vector": ["x"] * 500_000}]}),
+        (AddAsked, {"items": [{"item_id": "new", "columns": dict.fromkeys(map(str, range(200_000)))}]}),
+    ],
+)
+def test_a_body_of_mistakes_is_not_listed(schema: type[BaseModel], asked: dict[str, Any]) -> None:
+    """Each would take memory and time of all who ask."""
+    with pytest.raises(ValidationError) as error:
+        schema.model_validate_json(json.dumps(asked))
+    assert error.value.error_count() == 1
 
 
 WORDS: list[dict[str, Any]] = [
@@ -106,6 +137,16 @@ def test_a_body_without_length_or_end_is_refused(model_folder: Path) -> None:
             said = b"".join(iter(lambda: slow.recv(4096), b""))
         assert b"408" in said.split(b"\r\n")[0]
         assert b"the body did not come within 0.2 s" in said
+
+
+def test_who_goes_in_the_middle_of_a_body_made_no_mistake(model_folder: Path) -> None:
+    with served(model_folder) as running:
+        names = b"host: localhost\r\ncontent-type: application/json\r\ncontent-length: 100"
+        with socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2]))) as going:
+            going.sendall(b"POST /recommend HTTP/1.1\r\n" + names + b"\r\n\r\n{")
+        counted = 'mmm4rec_requests_total{path="/recommend",status='
+        until(lambda: counted in running.client.get("/metrics").text)
+        assert counted + '"499"} 1.0' in running.client.get("/metrics").text
 
 
 def test_a_name_that_only_leads_here_is_not_answered(shop: Served, model_folder: Path) -> None:

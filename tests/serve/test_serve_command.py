@@ -10,12 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from served import until
+from served import children, command_running, until
 from shop import REPOSITORY
 
 from recbole_mmm4rec.commands.__main__ import main
@@ -52,6 +53,10 @@ def test_other_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_pat
     assert said(capsys, "x", "--host", "203.0.113.9").startswith(
         "error: --host 203.0.113.9: no address of this machine"
     )
+    for host in ("127..0.0.1", "x" * 64 + ".example", "."):
+        assert said(capsys, "x", "--host", host) == f"error: --host {host}: no address of this machine\n"
+    for name in ("shop.example:8000", "http://shop.example", "shop.example/", "::1", "", "müller.example"):
+        assert said(capsys, "x", "--name", name).startswith(f"error: argument --name: {name!r} is no host name;")
 
 
 @pytest.mark.parametrize(
@@ -108,12 +113,38 @@ def test_host_names_and_threads(
     assert capsys.readouterr().out.startswith(f"serving made: 7 items at http://{shown}:")
 
 
+@pytest.mark.parametrize(("number", "status", "wait"), [(signal.SIGTERM, 143, 0.0), (signal.SIGINT, 130, 0.5)])
+def test_a_signal_while_the_model_is_loaded(
+    number: signal.Signals, status: int, wait: float, model_folder: Path
+) -> None:
+    with command_running(model_folder) as process:
+        until(lambda: children(process))
+        (child,) = children(process)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGHUP)  # nothing to load again yet
+        os.killpg(process.pid, number)
+        told = process.communicate(timeout=20)
+        assert (process.returncode, *told) == (status, "", "interrupted; nothing was written\n")
+        assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_lost_service_is_no_failure_of_its_process(model_folder: Path) -> None:
+    with command_running(model_folder) as process:
+        until(lambda: children(process))
+        process.kill()
+        assert process.communicate(timeout=60) == ("", "")  # which the other has open until it ends
+
+
 def test_signals_change_the_model_and_end_the_service(model_folder: Path, tmp_path: Path) -> None:
     for name in ("old", "new"):
         shutil.copytree(model_folder, tmp_path / name)
     link = tmp_path / "current"
     link.symlink_to("old")
-    command = [sys.executable, "-m", "recbole_mmm4rec.commands", "serve", "current", "--port", "0"]
+    (tmp_path / "tqdm.py").write_text("raise SystemExit('somebody else')\n")  # is not for the service
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin/mmm4rec"
+    script.write_text("import sys\nfrom recbole_mmm4rec.commands.__main__ import main\nsys.exit(main())\n")
+    command = [sys.executable, str(script), "serve", "current", "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     running = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
@@ -130,9 +161,8 @@ def test_signals_change_the_model_and_end_the_service(model_folder: Path, tmp_pa
             running.send_signal(signal.SIGHUP)
             until(lambda: 'mmm4rec_changes_total{result="done"} 1.0' in client.get("/metrics").text)
             assert client.get("/healthz").json()["model"] == "new"
-            lists = Path(f"/proc/{running.pid}/task").glob("*/children")
-            (child,) = [number for one in lists for number in one.read_text().split()]
-            os.kill(int(child), signal.SIGKILL)
+            (child,) = children(running)
+            os.kill(child, signal.SIGKILL)
             assert client.post("/recommend", json={"history": ["k01", "k02"], "k": 3}).json() == answer.json()
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0

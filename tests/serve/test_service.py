@@ -190,6 +190,11 @@ def test_the_search_box_finds_ids_and_texts(shop: Served, model: Recommender) ->
 
 def test_what_the_service_says_of_itself(shop: Served, model_folder: Path) -> None:
     assert shop.client.get("/healthz").json() == {"status": "ok", "model": model_folder.name, "items": 36}
+    for path in ("/healthz", "/", "/page.js"):  # monitors ask so
+        head, got = shop.client.head(path), shop.client.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == got.headers["content-length"]
+    assert shop.client.head("/recommend").status_code == 405
     about = shop.client.get("/about").json()
     assert about["modalities"] == ["text", "image"]
     assert (about["items"], about["most"], about["adding"], about["pictures"]) == (36, 100, False, True)
