@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -89,9 +90,13 @@ def _run(given: Sequence[str], prog: str) -> int:
     claim = alone(folder, "dataset_prep", str(folder)) if arguments.makes or folder.is_dir() else nullcontext()
     try:
         with claim:
-            print(arguments.run(arguments))
+            said = arguments.run(arguments)
     except OSError as error:  # full disk, no permission: the files in place are as they were
         reason = no_room(error)
         message = f"{error.filename or folder}: {reason or error.strerror or error}"
         raise UserError(message + ("; make room, then the same command again" if reason else "")) from None
+    try:
+        print(said, flush=True)
+    except BrokenPipeError:  # nobody reads it any more; the work is done
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's own flush at the end would tell it
     return 0

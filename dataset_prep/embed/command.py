@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help=f"for pictures (without a MODEL: {DEFAULT_IMAGE_ENCODER})",
     )
-    parser.add_argument("--column", default="text", help="text column of the .item file (default: text)")
+    parser.add_argument("--column", help="text column of the .item file (default: text)")
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help="texts or pictures at a time (default: 64; 8 pictures on a CPU)"
     )
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-normalize", action="store_true", help="keep the vectors' lengths")
     parser.add_argument("--force", action="store_true", help="encode everything again, whatever is cached")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="where to encode (default: local)")
-    parser.add_argument("--ray-address", default="auto", metavar="HOST:PORT", help="of the Ray cluster (default: auto)")
+    parser.add_argument("--ray-address", metavar="HOST:PORT", help="of the Ray cluster (default: auto)")
     parser.add_argument("--num-workers", type=int, metavar="N", help="Ray actors (default: one a GPU, else one a CPU)")
     parser.add_argument("--export-atomic", action="store_true", help="also write the vectors as RecBole atomic files")
     parser.set_defaults(run=_run)

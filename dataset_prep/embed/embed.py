@@ -34,7 +34,7 @@ class EmbedOptions:
         text_encoder: a folder, the packaged default, a name on the model hub, or ``open_clip:…``; None for none.
         image_encoder: ``efficientnet-lite0``, ``timm:…`` or ``open_clip:…``; None for none. Without either, texts are
             encoded with the packaged default.
-        column: of the ``.item`` file, for texts.
+        column: of the ``.item`` file, for texts; None for "text".
         batch_size: inputs at a time; None for 64, or 8 for pictures on a CPU.
         device: "auto" or a torch device.
         precision: of the computation, "fp32", "fp16" or "bf16".
@@ -43,13 +43,13 @@ class EmbedOptions:
         normalize: scale vectors to length 1.
         force: encode everything again, whatever is cached.
         engine: "local" or "ray".
-        ray_address: of the Ray cluster.
+        ray_address: of the Ray cluster; None for "auto".
         num_workers: Ray actors; None for as many as there are GPUs, or CPUs without any.
     """
 
     text_encoder: str | None = None
     image_encoder: str | None = None
-    column: str = "text"
+    column: str | None = None
     batch_size: int | None = None
     device: str = "auto"
     precision: str = "fp32"
@@ -58,7 +58,7 @@ class EmbedOptions:
     normalize: bool = True
     force: bool = False
     engine: str = "local"
-    ray_address: str = "auto"
+    ray_address: str | None = None
     num_workers: int | None = None
 
     def wanted(self) -> list[tuple[str, str]]:
@@ -88,6 +88,11 @@ def embed(name: str, out: Path, options: EmbedOptions, load: Load = load_encoder
     for flag, count in (("--batch-size", options.batch_size), ("--num-workers", options.num_workers)):
         if count is not None and count < 1:
             raise UserError(f"{flag} {count}: must be at least 1")
+    for flag, value in (("--ray-address", options.ray_address), ("--num-workers", options.num_workers)):
+        if value is not None and options.engine != "ray":
+            raise UserError(f"{flag} {value}: is for --engine ray; add that, or leave {flag} out")
+    if options.column is not None and "text" not in dict(options.wanted()):
+        raise UserError(f"--column {options.column}: no texts are encoded; add --text-encoder, or leave --column out")
     item_file = out / name / f"{name}.item"
     if not item_file.is_file():
         raise UserError(f"{item_file}: no such data set; see 'ls {out}', --out, or make it: {called('prep')} --help")
@@ -99,7 +104,7 @@ def embed(name: str, out: Path, options: EmbedOptions, load: Load = load_encoder
 
 def _embed(name: str, out: Path, options: EmbedOptions, modality: str, encoder_name: str, load: Load) -> str:
     item_file = out / name / f"{name}.item"
-    inputs = read_texts(item_file, options.column) if modality == "text" else read_pictures(item_file)
+    inputs = read_texts(item_file, options.column or "text") if modality == "text" else read_pictures(item_file)
     spec = EncoderSpec(
         modality, encoder_name, options.device, options.precision, options.max_seq_length, options.normalize
     )
@@ -137,7 +142,7 @@ def _embed(name: str, out: Path, options: EmbedOptions, modality: str, encoder_n
 
 def _identity(name: str, inputs: Inputs, encoder: Encoder, options: EmbedOptions, modality: str) -> dict[str, Any]:
     """The part of the manifest that tells whether a store is the one asked for."""
-    column = {"column": options.column} if modality == "text" else {}
+    column = {"column": options.column or "text"} if modality == "text" else {}
     return {
         "encoder": encoder.name,
         "encoder_hash": encoder.hash,
@@ -209,7 +214,7 @@ def _run(
     batch_size = options.batch_size or (CPU_PICTURES if small else BATCH)
     if options.engine == "local":
         return encode_locally(encoder, sources, batch_size, progress.update)
-    cluster = RayCluster(options.ray_address, options.num_workers)
+    cluster = RayCluster(options.ray_address or "auto", options.num_workers)
     return encode_on_ray(cluster, spec, load, encoder, sources, batch_size, progress.update)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.base.json_lines import read_line
 
 FORMAT = 1
+
+logger = logging.getLogger(__name__)
 
 
 def replace_file(path: Path, lines: Iterable[str]) -> None:
@@ -30,16 +33,25 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
-def publish(folder: Path, name: str, files: Mapping[str, Iterable[str]], record: dict[str, Any], force: bool) -> bool:
-    """Puts a data set's atomic files and ``NAME.prep.json`` in place.
+def publish(
+    folder: Path,
+    name: str,
+    files: Mapping[str, Iterable[str]],
+    record: dict[str, Any],
+    force: bool,
+    remove_untrue: Callable[[Path, str, Path], list[str]],
+) -> bool:
+    """Puts a data set's atomic files and ``NAME.prep.json`` in place, and removes what was of another set there.
 
     Args:
         folder: ``OUT/NAME``.
         name: of the data set.
-        files: lines by suffix ("inter", "item", "user").
+        files: lines by suffix ("inter", "item", "user"), "item" among them.
         record: what ``NAME.prep.json`` says beside the hashes of the outputs; its "source", "options" and "inputs"
             are what the set was made from.
         force: replace another set of this name.
+        remove_untrue: given folder, name and the new ``.item`` file, removes what was made of the set there and is not
+            true of the new one; says what that was.
 
     Returns:
         False when everything was in place already.
@@ -62,8 +74,12 @@ def publish(folder: Path, name: str, files: Mapping[str, Iterable[str]], record:
         foreign = [file_name for file_name, digest in found.items() if digest != outputs[file_name]]
         if foreign and not force and not _same_origin(old, manifest):
             raise UserError(f"{folder} holds another data set ({foreign[0]} differs); use --force, or another --name")
-        # The record goes first: should the run die between two moves, the next one knows the files for its own.
-        _remove_stale(folder, old, outputs)
+        # Before the tables move: should the run die here, the next one finds the same difference. Then the record: it
+        # lets the next one know the files for its own, should this one die between two moves.
+        removed = remove_untrue(folder, name, part_of(targets["item"]))
+        removed += _remove_stale(folder, name, old, outputs, bool(foreign) and not _same_origin(old, manifest))
+        if removed:
+            logger.warning("%s: removed, for it belonged to the set before: %s", folder, ", ".join(removed))
         replace_file(manifest_file, [json.dumps(manifest, sort_keys=True, indent=1, ensure_ascii=False), "\n"])
         for target in targets.values():
             os.replace(part_of(target), target)
@@ -89,9 +105,14 @@ def _same_origin(old: dict[str, Any], new: dict[str, Any]) -> bool:
     return all(old.get(key) == new[key] for key in ("source", "options", "inputs"))
 
 
-def _remove_stale(folder: Path, old: dict[str, Any], outputs: Mapping[str, str]) -> None:
-    # RecBole loads every NAME.user it finds: one of the replaced set would add its users to the new one.
+def _remove_stale(folder: Path, name: str, old: dict[str, Any], outputs: Mapping[str, str], another: bool) -> list[str]:
+    """Removes tables that the new set has not; returns those that no preparation wrote."""
     recorded = old.get("outputs")
-    for file_name in recorded if isinstance(recorded, dict) else ():
+    stale = [*recorded] if isinstance(recorded, dict) else []
+    # RecBole loads every NAME.user it finds: one of the replaced set would add its users to the new one.
+    user = f"{name}.user"
+    by_hand = [user] if another and user not in {*outputs, *stale} and (folder / user).is_file() else []
+    for file_name in [*stale, *by_hand]:
         if file_name not in outputs and Path(file_name).name == file_name:
             (folder / file_name).unlink(missing_ok=True)
+    return by_hand

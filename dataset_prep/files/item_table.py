@@ -28,21 +28,31 @@ class ItemTable:
         images: addresses or path of the picture by item id, empty where there is none; None without such a column.
         counts: what was left out, by what it is called in a summary.
         kept: values of further columns, by column and item id.
+        columns: names in the file by our names, "image" among them where ``images`` are from a column.
+        notes: what the screen should say.
     """
 
     texts: dict[str, str]
     images: dict[str, str] | None
     counts: dict[str, int]
     kept: dict[str, dict[str, str]] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
-def read_item_table(path: Path, columns: dict[str, str], keep: Sequence[str] = ()) -> ItemTable:
+def read_item_table(
+    path: Path, columns: dict[str, str], keep: Sequence[str] = (), folder: Path | None = None
+) -> ItemTable:
     """Reads an item table; of several rows of an item the first counts.
+
+    A column called "image" is the one of pictures where no other is named, it says where one is, and no folder of
+    pictures is given.
 
     Args:
         path: a file that :func:`recbole_mmm4rec.base.table_files.read_rows` can read.
         columns: names of the "item_id", "text" and, if wanted, "image" columns in the file.
         keep: further columns that are wanted.
+        folder: of pictures named by item, or None.
 
     Raises:
         UserError: the file or an id in it cannot be used.
@@ -51,23 +61,29 @@ def read_item_table(path: Path, columns: dict[str, str], keep: Sequence[str] = (
     images: dict[str, str] = {}
     kept: dict[str, dict[str, str]] = {column: {} for column in keep}
     repeated = scripts = 0
-    wanted = [columns[name] for name in ("item_id", "text", "image") if name in columns]
-    own = len(wanted)
-    for place, values in read_rows(path, [*wanted, *keep], frozenset([*wanted[1:], *keep])):
-        item, text, *image = values[:own]
+    wanted = [columns["item_id"], columns["text"], columns.get("image", "image")]
+    hoped = frozenset({"image"} - {*columns.values(), *keep})
+    for place, values in read_rows(path, [*wanted, *keep], frozenset([*wanted[1:], *keep]), hoped):
+        item, text, image = values[:3]
         check_id(item, columns["item_id"], place)
         if item in texts:
             repeated += 1
         else:
             scripts += is_script(text)
             texts[item] = "" if is_script(text) else clean_text(text)
-            images.update((item, clean_text(value)) for value in image)
-            for column, value in zip(keep, values[own:], strict=True):
+            images[item] = clean_text(image)
+            for column, value in zip(keep, values[3:], strict=True):
                 kept[column][item] = clean_text(value)
     counts = {"repeated_rows_of_the_item_table_dropped": repeated}
     if scripts:
         counts["texts_that_are_a_script_dropped"] = scripts
-    return ItemTable(texts, images if "image" in columns else None, counts, kept)
+    notes = []
+    if hoped and any(images.values()):
+        if folder is None:
+            columns = {**columns, "image": "image"}
+        else:
+            notes = [f"column 'image' of the item table is not used, for pictures are named by --images {folder}"]
+    return ItemTable(texts, images if "image" in columns else None, counts, kept, columns, notes)
 
 
 def check_match(interacted: Sequence[str], listed: Collection[str], where: str) -> list[str]:

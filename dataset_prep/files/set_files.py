@@ -9,8 +9,14 @@ from pathlib import Path
 
 from recbole_mmm4rec.base.atomic_files import read_header, read_item_column, read_rows, require_columns
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.texts import READ_AS_MISSING
 
 INTER_COLUMNS = {"user_id": "token", "item_id": "token", "timestamp": "float"}
+
+
+def are_ids(*texts: str) -> bool:
+    """Whether none of the fields is a missing value, such as ``NA``: the rows of such users and items are left out."""
+    return all(texts) and READ_AS_MISSING.isdisjoint(texts)
 
 
 @dataclass(frozen=True)
@@ -43,18 +49,22 @@ class SetFiles:
         """Names of the ``.item`` file's columns."""
         return list(read_header(self.file("item")))
 
+    def item_rows(self, column: str = "item_id") -> list[tuple[str, str]]:
+        """Id and value of a column of each row of the ``.item`` file, empty where the file has none of this name."""
+        there = column in self.item_columns()
+        tokens, values = read_item_column(self.file("item"), column if there else "item_id")
+        return list(zip(tokens, values if there else [""] * len(tokens), strict=True))
+
     def tokens(self) -> list[str]:
         """Ids of the ``.item`` file, in its order."""
-        return read_item_column(self.file("item"), "item_id")[0]
+        return self.values("item_id")
 
     def values(self, column: str) -> list[str]:
-        """A column of the ``.item`` file, empty where the file has none of this name."""
-        if column in self.item_columns():
-            return read_item_column(self.file("item"), column)[1]
-        return [""] * len(self.tokens())
+        """A column of the ``.item`` file's items, empty where the file has none of this name."""
+        return [value for token, value in self.item_rows(column) if are_ids(token)]
 
-    def interactions(self) -> Iterator[list[str]]:
-        """User id, item id and time of each line of the ``.inter`` file from line 2 on, as they stand there.
+    def lines(self) -> Iterator[tuple[int, list[str]]]:
+        """Number, user id, item id and time of each line of the ``.inter`` file from line 2 on, as they stand there.
 
         Raises:
             UserError: a column is missing or of another type, no UTF-8, or a line with a wrong number of fields.
@@ -63,8 +73,16 @@ class SetFiles:
         header = read_header(file)
         require_columns(file, header, INTER_COLUMNS)
         at = [list(header).index(column) for column in INTER_COLUMNS]
-        for _, fields in read_rows(file, header):
-            yield [fields[position] for position in at]
+        for number, fields in read_rows(file, header):
+            yield number, [fields[position] for position in at]
+
+    def interactions(self) -> Iterator[list[str]]:
+        """User id, item id and time of the lines with a user and an item: those that training takes.
+
+        Raises:
+            UserError: as of :meth:`lines`.
+        """
+        return (fields for _, fields in self.lines() if are_ids(*fields[:2]))
 
     def interacted(self) -> set[str]:
         """Ids of the items in all files of interactions, ready-made splits and the histories in them included.
@@ -77,8 +95,9 @@ class SetFiles:
             if file.suffix != ".inter":
                 continue
             header = read_header(file)
+            ids = [place for place, column in enumerate(header) if column in ("user_id", "item_id")]
             at = [place for place, column in enumerate(header) if column in ("item_id", "item_id_list")]
             for _, fields in read_rows(file, header):
-                for place in at:
-                    found.update(fields[place].split(" "))
+                for place in at if are_ids(*(fields[place] for place in ids)) else ():
+                    found.update(fields[place].split(" ") if are_ids(fields[place]) else ())
         return found - {""}

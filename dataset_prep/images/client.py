@@ -129,10 +129,12 @@ class Client:
                     response.close()
             except SSLError as error:
                 raise FetchError(f"TLS: {_first_line(error)}") from None
+            except NewConnectionError:  # before the time-outs: urllib3 counts it among them
+                raise FetchError("no connection", passing=True) from None
             except (TimeoutError, UrllibTimeoutError):
                 raise FetchError(f"no end within {self._limits.timeout:g} s", passing=True) from None
             except HTTPError as error:
-                raise FetchError(_in_words(error), passing=True) from None
+                raise FetchError(f"broken off ({type(error).__name__})", passing=True) from None
         raise FetchError(f"more than {MAX_REDIRECTS} redirects")
 
     def _open(self, parts: Url, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
@@ -263,12 +265,6 @@ def _join(url: str, location: str) -> str:
         return urljoin(url, location)
     except ValueError:
         raise FetchError(f"redirected to no URL: {location[:200]}") from None
-
-
-def _in_words(error: HTTPError) -> str:
-    if isinstance(error, NewConnectionError):
-        return "no connection"
-    return f"broken off ({type(error).__name__})"
 
 
 def _first_line(error: Exception) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -76,7 +78,11 @@ def fetch_images(name: str, out: Path, options: ImageOptions) -> str:
     to_do: list[tuple[str, str]] = []
     for item, source in zip(items, wanted, strict=True):
         old = before.get(item)
-        if picture_stem(item) in there:
+        picture = there.get(picture_stem(item))
+        if picture is not None and bring.has_another(source, picture):
+            picture.unlink()
+            to_do.append((item, source))
+        elif picture is not None:
             if old is not None and old.stage == EMBED:
                 missing[item] = old
         elif not source.strip():
@@ -123,7 +129,15 @@ class _Bring:
                 return None
         return Missing(item, FETCH, "; ".join(reasons), passing, self.asked(source))
 
-    def _read(self, name: str) -> bytes:
+    def has_another(self, source: str, picture: Path) -> bool:
+        """Whether the --images folder has other bytes for a file name than a picture that was brought before."""
+        if self._root is None or not source.strip() or "://" in source:
+            return False
+        with suppress(FetchError, OSError):
+            return not filecmp.cmp(self._local(source.strip()), picture, shallow=False)
+        return False
+
+    def _local(self, name: str) -> Path:
         if self._root is None:
             raise FetchError(f"'{name}' is a file name; say with --images DIR where it is", passing=True)
         limit = self._options.limits.max_bytes
@@ -135,9 +149,20 @@ class _Bring:
                 raise FetchError(f"no file '{name}' in the --images folder", passing=True)
             if path.stat().st_size > limit:
                 raise FetchError(f"more than {limit:,} bytes", passing=True)
-            return path.read_bytes()
+            return path
         except (OSError, ValueError, RuntimeError) as error:  # no permission, a NUL in the name, a link to itself
-            raise FetchError(f"'{name[:200]}' cannot be read ({type(error).__name__})", passing=True) from None
+            raise _unreadable(name, error) from None
+
+    def _read(self, name: str) -> bytes:
+        path = self._local(name)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> FetchError:
+    return FetchError(f"'{name[:200]}' cannot be read ({type(error).__name__})", passing=True)
 
 
 def _bring_all(bring: _Bring, to_do: list[tuple[str, str]], concurrency: int) -> list[Missing]:

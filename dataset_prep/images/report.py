@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dataset_prep.files.atomic import replace_file
+from dataset_prep.images.files import picture_folder, picture_stem
 from recbole_mmm4rec.base.json_lines import Fields, check_fields, is_flag, is_text, one_of, read_line
 
 FETCH, EMBED = "fetch", "embed"
@@ -64,3 +65,18 @@ def write_report(path: Path, entries: Iterable[Missing]) -> None:
     """Writes the report sorted by item; moved into its place when whole."""
     ordered = sorted(entries, key=lambda entry: entry.item)
     replace_file(path, (json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in ordered))
+
+
+def remove_pictures(dataset_dir: Path, items: Collection[str]) -> int:
+    """Removes the pictures of items, and what the report says of them; returns how many pictures there were."""
+    pictures, report = picture_folder(dataset_dir), report_path(dataset_dir)
+    stems = set(map(picture_stem, items)) if pictures.is_dir() else set()
+    files = [file for file in pictures.iterdir() if file.name.partition(".")[0] in stems] if stems else []
+    for file in files:
+        file.unlink()
+    if report.exists():
+        entries = read_report(report)
+        left = [entry for item, entry in entries.items() if item not in items]
+        if len(left) < len(entries):
+            write_report(report, left)
+    return len(files)

@@ -117,6 +117,8 @@ def _counts(activity: Activity, tokens: Sequence[str]) -> Facts:
     ]
     if unknown:
         facts.append(("items missing from the .item file", f"{unknown:,}"))
+    if activity.left_out:
+        facts.append(("left out", f"{activity.left_out:,} interactions without a user or an item"))
     return facts
 
 

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_prep.files.set_files import SetFiles
+from dataset_prep.files.set_files import SetFiles, are_ids
 from dataset_prep.files.times import LATEST
 from dataset_prep.inspect.vectors import ArrayVectors
-from recbole_mmm4rec.base.atomic_files import line_of
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.base.tied_times import tied_share
@@ -38,6 +37,7 @@ class Activity:
         by_item: interactions of each item, by token.
         first, last: lowest and highest time stamp; NaN without interactions.
         tied: share of the interactions at the time of the one before of the same user.
+        left_out: lines without a user or an item, which are no interactions.
     """
 
     by_user: np.ndarray
@@ -45,6 +45,7 @@ class Activity:
     first: float
     last: float
     tied: float = 0.0
+    left_out: int = 0
 
     @property
     def interactions(self) -> int:
@@ -63,7 +64,11 @@ def read_activity(files: SetFiles) -> Activity:
     first, last = math.inf, -math.inf
     numbers: dict[str, int] = {}
     who, when = array("q"), array("d")
-    for row, (user, item, text) in enumerate(files.interactions()):
+    left_out = 0
+    for line, (user, item, text) in files.lines():
+        if not are_ids(user, item):
+            left_out += 1
+            continue
         users[user] += 1
         items[item] += 1
         try:
@@ -71,17 +76,16 @@ def read_activity(files: SetFiles) -> Activity:
         except ValueError:
             time = math.nan
         if not math.isfinite(time):
-            line = line_of(files.file("inter"), row)
             raise UserError(f"{files.file('inter')} line {line}: timestamp {text!r} is no finite number; correct it")
         first, last = min(first, time), max(last, time)
         who.append(numbers.setdefault(user, len(numbers)))
         when.append(time)
     by_user = np.sort(np.fromiter(users.values(), dtype=np.int64, count=len(users)))
     if not users:
-        return Activity(by_user, items, math.nan, math.nan)
+        return Activity(by_user, items, math.nan, math.nan, left_out=left_out)
     of_row, times = np.array(who), np.array(when)
     order = np.lexsort((times, of_row))
-    return Activity(by_user, items, first, last, tied_share(of_row[order], times[order]))
+    return Activity(by_user, items, first, last, tied_share(of_row[order], times[order]), left_out)
 
 
 def spread(counts: np.ndarray) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +13,8 @@ from typing import Any
 from dataset_prep.files.atomic import publish
 from dataset_prep.filters.filters import Step
 from dataset_prep.filters.interactions import Interactions
+from dataset_prep.images.report import remove_pictures
+from recbole_mmm4rec.base.atomic_files import read_header, read_rows
 from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.tied_times import MANY, tied_share, told
@@ -18,6 +23,7 @@ ITEM_HEADER = "item_id:token\ttext:token_seq"
 IMAGE_COLUMN = "image:token"
 TIED = "interactions_at_the_time_of_the_one_before"
 WITH_IMAGE = "items_with_image"  # told also when there are none
+_DIGEST = 8  # bytes; two values of one item are compared, so that none will ever be alike by chance
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def write_set(
         record[TIED] = tied
     if steps:
         record["removed_by_filters"] = [asdict(step) for step in steps]
-    changed = publish(out / name, name, files, record, force)
+    changed = publish(out / name, name, files, record, force, remove_untrue)
     return Prepared(name, out / name, counts, changed, steps, notes)
 
 
@@ -195,3 +201,79 @@ def _nothing_left(steps: Sequence[Step]) -> str:
         if step.interactions:
             return f"'{step.what}' removed the last {step.interactions:,} interactions; ask for less"
     return "no interactions; give at least one"
+
+
+def remove_untrue(folder: Path, name: str, new: Path) -> list[str]:
+    """Removes what belongs to items that are others now, and to none of the new set.
+
+    A picture belongs to its item as long as column ``image`` says the same. Vectors that training does not check
+    belong to theirs as long as text and image of all of them say the same: those of pictures, those that somebody
+    brought, and those exported. What is kept by content, ``features/.cache``, stays.
+
+    Args:
+        folder: ``OUT/NAME``.
+        name: of the data set.
+        new: the ``.item`` file that takes the place of the one there.
+
+    Returns:
+        What was removed, in words.
+    """
+    try:
+        gone = dict(_rows(folder / f"{name}.item"))
+    except (UserError, ValueError):  # none, or one that nothing can have been made of
+        return []
+    kept = changed = 0
+    others: set[str] = set()
+    for item, row in _rows(new):
+        old = gone.pop(item, None)
+        kept += old is not None
+        changed += old not in (None, row)
+        if old is not None and old[_DIGEST:] != row[_DIGEST:]:
+            others.add(item)
+    others |= gone.keys()
+    pictures = remove_pictures(folder, others)
+    removed = [f"{pictures:,} pictures"] if pictures else []
+    return removed + (_remove_vectors(folder, name, new) if changed or not kept else [])
+
+
+def _rows(item_file: Path) -> Iterator[tuple[str, bytes]]:
+    """Item and what tells whether it is the same: digests of its text and of its image, of each row."""
+    header = read_header(item_file)
+    names = list(header)
+    at = [names.index(column) if column in names else None for column in ("text", "image")]
+    for _, fields in read_rows(item_file, header):
+        values = ("" if place is None else fields[place] for place in at)
+        digests = (hashlib.blake2b(value.encode(), digest_size=_DIGEST).digest() for value in values)
+        yield fields[names.index("item_id")], b"".join(digests)
+
+
+def _remove_vectors(folder: Path, name: str, new: Path) -> list[str]:
+    removed = []
+    for file in (folder / f"{name}.{modality}feat" for modality in ("text", "image")):
+        if file.is_file():
+            file.unlink()
+            removed.append(file.name)
+    if (folder / "features").is_dir():
+        from recbole_mmm4rec.features.manifest import MODALITIES  # brings pandas along, which takes a second
+        from recbole_mmm4rec.features.store import settle, store_path
+        from recbole_mmm4rec.features.writer import part_of
+
+        for modality in MODALITIES:
+            path = store_path(folder, modality)
+            settle(path)
+            if path.is_dir() and not (modality == "text" and _is_checked(path, new)):
+                os.replace(path, part_of(path))  # in one step, should the run die here
+                shutil.rmtree(part_of(path))
+                removed.append(f"features/{modality}")
+    return removed
+
+
+def _is_checked(path: Path, new: Path) -> bool:
+    """Whether training compares a store of texts with the new ``.item`` file, or refuses it as damaged."""
+    from recbole_mmm4rec.features.manifest import Manifest
+
+    try:
+        manifest = Manifest.from_json((path / "manifest.json").read_text(encoding="utf-8"))
+    except (UserError, OSError, ValueError):
+        return True
+    return manifest.input_hash is not None and manifest.settings.get("column", "text") in read_header(new)

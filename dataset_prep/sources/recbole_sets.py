@@ -8,6 +8,8 @@ import re
 from collections.abc import Container
 from pathlib import Path
 
+import numpy as np
+
 from dataset_prep.files.arguments import add_images, add_output
 from dataset_prep.files.item_table import find_images
 from dataset_prep.files.times import MICROSECONDS, parse_time
@@ -18,6 +20,7 @@ from dataset_prep.sources.prepared import IMAGE_COLUMN, WITH_IMAGE, Origin, Prep
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.base.texts import check_set_name, clean_text
+from recbole_mmm4rec.base.tied_times import MANY, tied_share, told
 
 # Title, year and genres by data set: the columns that become the text.
 TEXT_COLUMNS = {"ml-100k": ("movie_title", "release_year", "class")}
@@ -74,7 +77,9 @@ def prepare_recbole(
         counts[WITH_IMAGE] = len(places)
     hashes = {suffix: hash_file(file) for suffix, file in files.items()}
     origin = Origin("recbole", {"set": source, **filters.record()}, hashes)
-    return write_set(out, name, origin, lines, counts, force, steps)
+    tied = _tied(lines["inter"])
+    notes = [told(tied)] if tied >= MANY else []
+    return write_set(out, name, origin, lines, counts, force, steps, notes, round(tied * counts["interactions"]))
 
 
 def title_sentence(title: str, year: str, genres: str) -> str:
@@ -112,6 +117,15 @@ def _lines(file: Path) -> list[str]:
 def _column(lines: list[str], column: str) -> list[str]:
     at = lines[0].rstrip("\n").split("\t").index(column)
     return [line.rstrip("\n").split("\t")[at] for line in lines[1:]]
+
+
+def _tied(lines: list[str]) -> float:
+    """The share of interactions at the time of the same user's one before."""
+    number: dict[str, int] = {}
+    users = np.array([number.setdefault(user, len(number)) for user in _column(lines, "user_id:token")])
+    times = np.array([float(time) for time in _column(lines, "timestamp:float")])
+    order = np.lexsort((times, users))
+    return tied_share(users[order], times[order])
 
 
 def _texts(file: Path, lines: list[str], columns: tuple[str, str, str]) -> dict[str, str]:

@@ -49,11 +49,11 @@ def prepare_sequences(
     if images is not None and "image" in columns:
         raise UserError(f"--images {images}: --columns names an image column, too; give one of the two")
     log, empty = _read_sequences(sequences, columns)
-    item_table = read_item_table(items, columns)
-    notes = check_match(log.items, item_table.texts, str(items))
+    item_table = read_item_table(items, columns, folder=images)
+    notes = item_table.notes + check_match(log.items, item_table.texts, str(items))
     inputs = {"sequences": hash_file(sequences), "items": hash_file(items)}
     counts = {"users_without_items_dropped": empty, **item_table.counts}
-    origin = Origin("sequences", {"columns": columns, **filters.record()}, inputs)
+    origin = Origin("sequences", {"columns": item_table.columns, **filters.record()}, inputs)
     log, steps = apply_filters(log, filters, item_table.texts)
     places = item_table.images
     if images is not None:

@@ -64,16 +64,19 @@ def prepare_table(
     check_set_name(name)
     if options.time_from_order and (options.filters.since, options.filters.until) != (None, None):
         raise UserError("--since and --until: with --time-from-order there are no dates; leave one of them out")
+    if "rating" in options.columns and options.filters.min_rating is None:
+        said = f"--columns rating={options.columns['rating']}: ratings are read for --min-rating alone"
+        raise UserError(f"{said}; give that, too, or leave rating out")
     if options.images is not None and "image" in options.columns:
         raise UserError(f"--images {options.images}: --columns names an image column, too; give one of the two")
     log = _read_interactions(interactions, options)
     _check_kept(options)
-    item_table = read_item_table(items, options.columns, options.keep)
-    notes = check_match(log.items, item_table.texts, str(items))
+    item_table = read_item_table(items, options.columns, options.keep, options.images)
+    notes = item_table.notes + check_match(log.items, item_table.texts, str(items))
     origin = Origin(
         "table",
         {
-            "columns": options.columns,
+            "columns": item_table.columns,
             "time_unit": options.time_unit,
             "time_from_order": options.time_from_order,
             **({"keep": list(options.keep)} if options.keep else {}),
@@ -92,9 +95,8 @@ def prepare_table(
 
 
 def _check_kept(options: TableOptions) -> None:
-    taken = {*COLUMNS, *(options.columns[name] for name in ("item_id", "text", "image") if name in options.columns)}
     for column in options.keep:
-        if column in taken:
+        if column in COLUMNS and column != "rating":  # which is read, but not written
             raise UserError(f"--keep {column}: the data set has a column of that name; leave it out")
         if not re.fullmatch(r"\w[\w.-]*", column):
             raise UserError(f"--keep {column!r}: a column's name is letters, digits, '_', '.' and '-'; rename it")
@@ -145,7 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interactions", type=Path, required=True, metavar="FILE", help="user_id, item_id, timestamp")
     parser.add_argument("--items", type=Path, required=True, metavar="FILE", help="item_id, text (and image)")
     add_columns(parser, COLUMNS)
-    parser.add_argument("--time-unit", choices=PER_SECOND, default="s", help="what a timestamp counts (default: s)")
+    parser.add_argument("--time-unit", choices=PER_SECOND, help="what a timestamp counts (default: s)")
     parser.add_argument("--time-from-order", action="store_true", help="take each user's line order for the time")
     add_images(parser)
     parser.add_argument(
@@ -157,9 +159,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> str:
+    if arguments.time_from_order and arguments.time_unit is not None:
+        said = f"--time-unit {arguments.time_unit}: with --time-from-order no timestamp is read"
+        raise UserError(f"{said}; leave one of them out")
     options = TableOptions(
         columns=parse_columns(arguments.columns, COLUMNS, OPTIONAL_COLUMNS),
-        time_unit=arguments.time_unit,
+        time_unit=arguments.time_unit or "s",
         time_from_order=arguments.time_from_order,
         filters=filters_of(arguments),
         images=arguments.images,

@@ -70,6 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> str:
     given = vars(arguments)
+    for m in ("text", "image"):
+        if given[f"{m}_encoder"] is not None and given[m] is None:
+            said = f"--{m}-encoder {given[f'{m}_encoder']}: there are no {m} vectors"
+            raise UserError(f"{said}; add --{m} FILE, or leave it out")
     own = [Own(m, given[m], given[f"{m}_encoder"]) for m in ("text", "image") if given[m] is not None]
     return bring_vectors(arguments.name, arguments.out, own, arguments.ids)
 

@@ -18,6 +18,7 @@ from recbole_mmm4rec.base.parquet_files import arrow_mistakes
 from recbole_mmm4rec.base.torch_files import load_tensors
 
 ID_NAMES = ("item_id", "item_ids", "ids", "id", "items", "item", "iid", "asin", "parent_asin", "tokens", "token")
+_INDEX = "__index_level_0__"  # pandas' numbers of rows, of a frame that is a part of another
 WANTED = "one table of (items, numbers) is wanted, with ids beside it, or a vector by id"
 
 
@@ -113,15 +114,22 @@ def _parquet(path: Path) -> Brought:
 def _of_table(table: Any) -> Brought:
     import pyarrow as pa
 
-    lists = [f.name for f in table.schema if pa.types.is_list(f.type) or pa.types.is_fixed_size_list(f.type)]
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    lists = [field.name for field in table.schema if any(is_kind(field.type) for is_kind in kinds)]
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    whole = [field.name for field in table.schema if pa.types.is_integer(field.type)]
     named = [name for name in ID_NAMES if name in table.column_names]
     others = named or [name for name in table.column_names if name not in {*lists, *floats}]
+    if len(others) > 1 and not (
+        named or lists
+    ):  # of several the id is the one that is no number, and not the frame's own
+        others = [name for name in others if name not in {*whole, _INDEX}]
     if len(lists) > 1 or not (lists or floats) or len(set(others) - set(named[:1])) > (0 if named else 1):
         raise UserError(f"has columns {', '.join(table.column_names)}; an id and a list of numbers are wanted")
     ids = None if not others else _ids(table.column(others[0]).to_pylist())
     if not lists:
-        wanted = [name for name in floats if name not in others[:1]]
+        numbers = {*floats, *whole} - {*others[:1], _INDEX}
+        wanted = [name for name in table.column_names if name in numbers]
         return Brought(_table(np.stack([table.column(name).to_numpy() for name in wanted], axis=1)), ids)
     column = table.column(lists[0]).combine_chunks()
     lengths = {len(value) for value in column if value.is_valid}

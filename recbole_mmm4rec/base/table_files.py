@@ -23,7 +23,12 @@ FIELD = 2**26
 Row = tuple[str, list[str]]  # the place, and the values
 
 
-def read_rows(path: str | Path, columns: Sequence[str], optional: frozenset[str] = frozenset()) -> Iterator[Row]:
+def read_rows(
+    path: str | Path,
+    columns: Sequence[str],
+    optional: frozenset[str] = frozenset(),
+    hoped: frozenset[str] = frozenset(),
+) -> Iterator[Row]:
     """Reads some columns of a table; every value comes as the text that stands in the file.
 
     Args:
@@ -31,6 +36,7 @@ def read_rows(path: str | Path, columns: Sequence[str], optional: frozenset[str]
             with or without .gz; or .parquet.
         columns: names of the wanted columns; others are left out.
         optional: those of ``columns`` whose value a JSON record may lack.
+        hoped: those of ``columns`` that the table may lack, or have for something else than text; empty strings then.
 
     Yields:
         A place ("FILE line N", "FILE row N" of a Parquet file) and the values in the order of ``columns``; a null is
@@ -44,8 +50,8 @@ def read_rows(path: str | Path, columns: Sequence[str], optional: frozenset[str]
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     if kind == "parquet":
-        return _parquet(path, columns)
-    return _text_rows(path, kind, zipped, columns, optional)
+        return _parquet(path, columns, hoped)
+    return _text_rows(path, kind, zipped, columns, optional, hoped)
 
 
 def columns_of(path: str | Path) -> list[str]:
@@ -83,12 +89,14 @@ def _kind(path: Path) -> tuple[str, bool]:
     return kind, zipped
 
 
-def _text_rows(path: Path, kind: str, zipped: bool, columns: Sequence[str], optional: frozenset[str]) -> Iterator[Row]:
+def _text_rows(
+    path: Path, kind: str, zipped: bool, columns: Sequence[str], optional: frozenset[str], hoped: frozenset[str]
+) -> Iterator[Row]:
     with _opened(path, zipped) as handle:
         if kind == "json":
-            yield from _json(path, handle, columns, optional)
+            yield from _json(path, handle, columns, optional, hoped)
         else:
-            yield from _delimited(path, kind, handle, columns)
+            yield from _delimited(path, kind, handle, columns, hoped)
 
 
 @contextmanager
@@ -111,7 +119,7 @@ def csv_reader(lines: Iterable[str], **how: Any) -> Any:
     return csv.reader(lines, **how)
 
 
-def _delimited(path: Path, kind: str, handle: IO[str], columns: Sequence[str]) -> Iterator[Row]:
+def _delimited(path: Path, kind: str, handle: IO[str], columns: Sequence[str], hoped: frozenset[str]) -> Iterator[Row]:
     if kind == "csv":
         reader = csv_reader(handle, strict=True)
     else:
@@ -119,10 +127,12 @@ def _delimited(path: Path, kind: str, handle: IO[str], columns: Sequence[str]) -
     begin = 1
     try:
         header: list[str] = next(reader, [])
-        at = [_find(str(path), name, header) for name in columns]
+        lacked = hoped - {name for name in hoped if header.count(name) == 1}
+        at = [len(header) if name in lacked else _find(str(path), name, header) for name in columns]
         begin = reader.line_num + 1
         for row in reader:
             if len(row) == len(header):
+                row.append("")  # the value of columns that are not there
                 yield f"{path} line {begin}", [row[position] for position in at]
             elif row:
                 raise UserError(f"{path} line {begin}: {len(row)} fields where the header has {len(header)}")
@@ -141,15 +151,25 @@ def _find(where: str, name: str, there: Sequence[str]) -> int:
     raise UserError(f"{where}: no column '{name}' among {listed}{did_you_mean(name, there)} (see --columns)")
 
 
-def _json(path: Path, handle: IO[str], columns: Sequence[str], optional: frozenset[str]) -> Iterator[Row]:
+def _json(
+    path: Path, handle: IO[str], columns: Sequence[str], optional: frozenset[str], hoped: frozenset[str]
+) -> Iterator[Row]:
+    needed = [name for name in columns if name not in hoped]
     seen: dict[str, None] = {}
     for place, record in _records(path, handle):
         seen.update(dict.fromkeys(record))
-        for name in columns:
+        for name in needed:
             if name not in record and name not in optional:
                 _find(place, name, list(record))
-        yield place, [_as_text(record.get(name), name, place) for name in columns]
-    for name in columns:
+        values = ((name, record.get(name)) for name in columns)
+        yield (
+            place,
+            [
+                "" if name in hoped and not isinstance(value, str) else _as_text(value, name, place)
+                for name, value in values
+            ],
+        )
+    for name in needed:
         if name not in seen:
             _find(str(path), name, list(seen))
 
@@ -161,12 +181,17 @@ def _records(path: Path, handle: IO[str]) -> Iterator[tuple[str, dict[str, Any]]
         place = f"{path} line {number}"
         try:
             # Numbers stay the text they are: 007 is kept from strings, 1e400 and 2**70 from loss.
-            record = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+            record = json.loads(line, parse_int=str, parse_float=str, parse_constant=infinity)
         except (ValueError, RecursionError):
             raise UserError(f"{place}: no JSON; one object a line is wanted") from None
         if not isinstance(record, dict):
             raise UserError(f"{place}: {type(record).__name__} where a JSON object is wanted, one a line")
         yield place, record
+
+
+def infinity(word: str) -> str | None:
+    """What Python's JSON has beside JSON's own values: infinities, as text; NaN is how pandas writes a null."""
+    return None if word == "NaN" else word
 
 
 def _parquet_columns(path: Path) -> list[str]:
@@ -176,17 +201,23 @@ def _parquet_columns(path: Path) -> list[str]:
         return list(pyarrow.parquet.read_schema(path).names)
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _parquet(path: Path, columns: Sequence[str], hoped: frozenset[str]) -> Iterator[Row]:
     with arrow_mistakes(path):
         import pyarrow.parquet
 
         with pyarrow.parquet.ParquetFile(path) as file:
             names = [field.name for field in file.schema_arrow]
-            for name in columns:
+            # A picture itself in the place of where it is would fill the memory.
+            texts = {field.name for field in file.schema_arrow if str(field.type) in ("string", "large_string")}
+            lacked = {name for name in hoped if name not in texts or names.count(name) > 1}
+            there = [name for name in dict.fromkeys(columns) if name not in lacked]
+            for name in there:
                 _find(str(path), name, names)
             number = 0
-            for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
-                for values in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+            for batch in file.iter_batches(columns=there):
+                lists = {name: batch.column(name).to_pylist() for name in there}
+                nothing = [None] * batch.num_rows
+                for values in zip(*(lists.get(name, nothing) for name in columns), strict=True):
                     number += 1
                     place = f"{path} row {number}"
                     yield place, [_as_text(v, name, place) for v, name in zip(values, columns, strict=True)]

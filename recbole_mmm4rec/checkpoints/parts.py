@@ -7,7 +7,7 @@ A name is a key of the file. Those that RecBole has as well are RecBole's: ``con
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.token_order import KEY, other_tokens, users_matter
 from recbole_mmm4rec.checkpoints.tree import plain_settings
+from recbole_mmm4rec.compat.caches import loaders_of
 from recbole_mmm4rec.distributed import group
 
 
@@ -165,18 +166,19 @@ class Optimizer:
 
 
 class Order:
-    """The generator that shuffles a training loader."""
+    """The generators that shuffle a training loader: one, or of knowledge graphs one for each of its two loaders."""
 
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = generators
 
-    def state_dict(self) -> Tensor:
-        """(S,) uint8."""
-        return self.generator.get_state()
+    def state_dict(self) -> list[Tensor]:
+        """(S,) uint8 of each."""
+        return [generator.get_state() for generator in self.generators]
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on from there."""
-        self.generator.set_state(state)
+        """Go on from there; older files have the tensor of one."""
+        for generator, own in zip(self.generators, [state] if isinstance(state, Tensor) else state, strict=True):
+            generator.set_state(own)
 
 
 class RandomNumbers:
@@ -260,8 +262,9 @@ def _scaler(trainer: Any) -> Part | None:
 
 @register("order")
 def _order(trainer: Any) -> Part | None:
-    generator = getattr(trainer, "train_order", None)
-    return None if generator is None else Order(generator)
+    parts = loaders_of(getattr(trainer, "train_loader", None))
+    generators = [part.generator for part in parts if getattr(part, "generator", None) is not None]
+    return Order(generators) if generators else None
 
 
 @register("random")

@@ -38,6 +38,7 @@ PACKAGES = (
     "uvicorn",
     "uvloop",
     "prometheus-client",
+    "pydantic",
     "onnx",
     "onnxscript",
     "onnxruntime",

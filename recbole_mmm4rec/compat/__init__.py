@@ -45,7 +45,8 @@ REPAIRS: dict[str, tuple[str, ...]] = {
     "recbole.data.dataset.dataset": (
         f"{_HERE}.data:read_atomic_files",
         f"{_HERE}.data:name_unloaded_columns",
-        f"{_HERE}.data:fill_missing_values",
+        f"{_HERE}.missing:fill_missing_values",
+        f"{_HERE}.missing:leave_out_rows_without_ids",
         f"{_HERE}.data:sort_times_in_64_bits",
         f"{_HERE}.data:measure_sequences",
         f"{_HERE}.data:copy_read_only_columns",
@@ -91,6 +92,7 @@ REPAIRS: dict[str, tuple[str, ...]] = {
     ),
     "recbole.evaluator.evaluator": (f"{_HERE}.distributed:evaluate_once",),
     "recbole.model.general_recommender.pop": (f"{_HERE}.models:count_every_interaction",),
+    "recbole.model.knowledge_aware_recommender.kgat": (f"{_HERE}.models:attend_as_before",),
     "recbole.model.layers": (f"{_HERE}.models:embed_several_numbers",),
     "recbole.model.sequential_recommender.sasrecf": (f"{_HERE}.models:count_each_feature_once",),
     "recbole.model.sequential_recommender.sine": (f"{_HERE}.models:switch_anomaly_detection_off",),
@@ -110,7 +112,7 @@ REPAIRS: dict[str, tuple[str, ...]] = {
 
 REPAIRS |= {
     f"recbole.model.general_recommender.{name}": (f"{_HERE}.models:keep_what_training_counts",)
-    for name in ("multivae", "macridvae", "ract", "diffrec", "ldiffrec")
+    for name in ("multivae", "macridvae", "ract", "diffrec", "ldiffrec", "line")
 }
 
 DURING_IMPORT = {

@@ -20,13 +20,17 @@ import torch
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.signed import key_file, read_signed, write_signed
 from recbole_mmm4rec.compat.tools import ModuleView, replace_function
+from recbole_mmm4rec.distributed import group
 
 logger = logging.getLogger(__name__)
 
 FINGERPRINT_KEY = "data_fingerprint"
 """Config key that holds sizes and times of change of the data set's files."""
 
-_LOADERS_DEPEND_ON = ("seed", "repeatable", "eval_args", "train_batch_size", "eval_batch_size", "shuffle", "worker")
+_LOADERS_DEPEND_ON = (
+    *("seed", "repeatable", "eval_args", "train_batch_size", "eval_batch_size", "shuffle", "worker"),
+    *("train_unit", "train_neg_sample_args"),
+)
 
 
 def fingerprint(data_path: str | Path, dataset: str, feature_path: str | Path | None = None) -> str:
@@ -139,11 +143,14 @@ def save_dataloaders_whole(module: ModuleType) -> None:
     """
 
     def save_split_dataloaders(config: Any, dataloaders: Sequence[Any]) -> None:
+        if group.active():
+            logger.warning("save_dataloaders: nothing is kept, for each of several processes has loaders of its own")
+            return
         path = _dataloaders_file(config)
         logger.info("Saving split dataloaders into: [%s]", path)
-        parts = [part for loader in dataloaders for part in _parts(loader)]
+        parts = [part for loader in dataloaders for part in loaders_of(loader)]
         generators = [(part, part.generator, getattr(part.sampler, "generator", None)) for part in parts]
-        states = [(loader, [part.generator.get_state() for part in _parts(loader)]) for loader in dataloaders]
+        states = [(loader, [part.generator.get_state() for part in loaders_of(loader)]) for loader in dataloaders]
         try:
             for part in parts:
                 part.generator = part.sampler.generator = None
@@ -160,27 +167,31 @@ def load_dataloaders_of_any_model(module: ModuleType) -> None:
 
     Broken: the training loader of these models is made of two, and has itself neither the generator that
     ``save_split_dataloaders`` takes out nor the configuration that ``load_split_dataloaders`` (data/utils.py:109)
-    compares (#1966). Saved loaders also keep the size of their batches, whatever it is set to now.
+    compares (#1966). Saved loaders also keep their batches' size, transformation and wrong items, whatever is set now;
+    a transformation that was not made anew leaves out the settings that BERT4Rec reads of it.
     """
+    from recbole.data.transform import construct_transform
 
     def load_split_dataloaders(config: Any) -> tuple[Any, ...] | None:
         path = Path(config["dataloaders_save_path"] or _dataloaders_file(config))
-        if not path.exists():
+        if group.active() or not path.exists():
             return None
         with path.open("rb") as file:
             saved = module.pickle.load(file)
         if not isinstance(saved, list):
             return None
         for loader, states in saved:
-            for part, state in zip(_parts(loader), states if isinstance(states, list) else [states], strict=True):
+            for part, state in zip(loaders_of(loader), states if isinstance(states, list) else [states], strict=True):
                 part.generator = part.sampler.generator = torch.Generator()
                 part.generator.set_state(state)
         loaders = tuple(loader for loader, _ in saved)
-        before = _parts(loaders[0])[0].config
+        before = loaders_of(loaders[0])[0].config
         if any(config[key] != before[key] for key in (*module.dataset_arguments, *_LOADERS_DEPEND_ON)):
             return None
         for loader in loaders:
             loader.update_config(config)
+            for part in loaders_of(loader):
+                part.transform = construct_transform(config)
         logger.info("Load split dataloaders from: [%s]", path)
         return loaders
 
@@ -197,6 +208,6 @@ def _dataloaders_file(config: Any) -> Path:
     return Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
 
 
-def _parts(loader: Any) -> list[Any]:
-    """The loaders with a generator that a loader is made of; of most, itself."""
+def loaders_of(loader: Any) -> list[Any]:
+    """The loaders, each with a generator, that a loader is made of; of most, itself."""
     return [loader.general_dataloader, loader.kg_dataloader] if hasattr(loader, "kg_dataloader") else [loader]

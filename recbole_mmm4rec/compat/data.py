@@ -141,32 +141,6 @@ def _check_vectors(dataset: Any) -> None:
             )
 
 
-def fill_missing_values(module: ModuleType) -> None:
-    """Fill missing values in a way that pandas 3 does not ignore.
-
-    Broken: ``df[field].fillna(..., inplace=True)`` (data/dataset/dataset.py:648, 650) fills a copy since pandas 3, and
-    warns before it.
-    """
-    module.Dataset._fill_nan = _fill_nan
-
-
-def _fill_nan(dataset: Any) -> None:
-    """Missing tokens become 0, missing numbers the mean of their column, missing sequences empty ones."""
-    from recbole.utils import FeatureType
-
-    for name in dataset.feat_name_list:
-        feat = getattr(dataset, name)
-        for field in feat:
-            kind = dataset.field2type[field]
-            if kind == FeatureType.TOKEN:
-                feat[field] = feat[field].fillna(0).astype(np.int64)
-            elif kind == FeatureType.FLOAT:
-                feat[field] = feat[field].fillna(feat[field].mean())
-            else:
-                empty = np.array([], dtype=np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64)
-                feat[field] = feat[field].apply(lambda value, empty=empty: empty if isinstance(value, float) else value)
-
-
 def sort_times_in_64_bits(module: ModuleType) -> None:
     """Order interactions by their time stamps before those lose their last digits.
 

@@ -62,19 +62,41 @@ _COUNTERS = {
     "RaCT": ("update",),
     "DiffRec": ("Lt_history", "Lt_count"),
     "LDiffRec": ("Lt_history", "Lt_count", "update_count", "update_count_vae"),
+    "LINE": ("random_list", "random_pr"),
 }
 
 
 def keep_what_training_counts(module: ModuleType) -> None:
-    """Keep in a checkpoint how far the annealing of variational models is, and the losses that DiffRec draws steps by.
+    """Keep in a checkpoint what a training goes on from beside its weights.
+
+    How far the annealing of variational models is, the losses that DiffRec draws steps by, the users that LINE draws.
 
     Broken: ``self.update`` (model/general_recommender/multivae.py:89, macridvae.py:134, ract.py:133, ldiffrec.py:310)
-    and ``Lt_history`` (diffrec.py:125) are no parameters, and a training that goes on begins with them anew.
+    ``Lt_history`` (diffrec.py:125) and ``random_list`` (line.py:65) are no parameters, and a training that goes on
+    begins with them anew.
     """
     for name, counters in _COUNTERS.items():
         kind = vars(module).get(name)
         if kind is not None and kind.__module__ == module.__name__:
             kind.other_parameter_name = list(counters)
+
+
+def attend_as_before(module: ModuleType) -> None:
+    """Let KGAT go on with the attention that its last epoch has ended with.
+
+    Broken: ``A_in`` (model/knowledge_aware_recommender/kgat.py:302) follows from the weights after each epoch and is in
+    no checkpoint, so that a training that goes on, and one that is loaded, has that of an untrained model.
+    """
+    kind = module.KGAT
+    original = kind.load_other_parameter
+
+    @wraps(original)
+    def load_other_parameter(self: Any, para: Any) -> None:
+        original(self, para)
+        with module.torch.no_grad():
+            self.update_attentive_A()
+
+    kind.load_other_parameter = load_other_parameter
 
 
 def collect_numbers(module: ModuleType) -> None:

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 from recbole_mmm4rec.base.errors import UserError
 
@@ -24,9 +25,14 @@ def split_by_protocol(module: ModuleType) -> None:
         if split is None:
             built: list[Any] = original(self)
             return built
-        if self.config["eval_args"]["order"] != "TO":
-            raise UserError(f"eval_args: split {split[0]} goes by time; write order: TO")
-        return protocols.parts_of(self, protocols.assign(self, *split))
+        _check(self.config["eval_args"], split[0])
+        found = protocols.assign(self, *split)
+        items = self.inter_feat[self.iid_field].to_numpy()[found.rows]
+        parts = protocols.parts_of(self, found)
+        if not hasattr(self, "item_list_length_field"):  # sequential models have their histories
+            for number in (protocols.VALID, protocols.TEST):
+                parts[number].histories = _histories(found, number, items, parts[number])
+        return parts
 
     @wraps(remap)
     def _remap_ID_all(self: Any) -> None:
@@ -34,6 +40,38 @@ def split_by_protocol(module: ModuleType) -> None:
         protocols.number_held_out_last(self)
 
     module.Dataset.build, module.Dataset._remap_ID_all = build, _remap_ID_all
+
+
+def _check(eval_args: Any, split: str) -> None:
+    if eval_args["order"] != "TO":
+        raise UserError(f"eval_args: split {split} goes by time; write order: TO")
+    for mode in eval_args["mode"].values():
+        if mode.startswith(("uni", "pop")):
+            raise UserError(
+                f"eval_args: mode {mode} ranks all targets of a user together, and split {split} ranks one at a "
+                "time; write mode: full"
+            )
+
+
+def _histories(found: Any, number: int, items: np.ndarray, part: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each target of a part had before it.
+
+    Args:
+        found: which part each interaction is the target of.
+        number: of the part.
+        items: int64 (K,) of those interactions.
+        part: its data set, by time.
+
+    Returns:
+        ``items``, and int64 (R,) each, where a row's history begins and ends in there.
+    """
+    places = np.arange(len(items))
+    begins = np.maximum.accumulate(np.where(found.first, places, 0))
+    targets = places[found.targets == number]  # by (user, time)
+    rows = np.argsort(part.inter_feat[part.uid_field].numpy(), kind="stable")
+    begin, end = np.empty_like(rows), np.empty_like(rows)
+    begin[rows], end[rows] = begins[targets], targets
+    return items, begin, end
 
 
 def draw_trained_items(module: ModuleType) -> None:
@@ -79,12 +117,13 @@ def draw_trained_items(module: ModuleType) -> None:
 def rank_each_target(module: ModuleType) -> None:
     """Under these splits rank one target at a time for general models, too, as is done for sequential ones.
 
-    RecBole ranks all targets of a user together for models without histories; a metric would mean something else.
+    RecBole ranks all targets of a user together for models without histories; a metric would mean something else. What
+    a user had before a target is left out, as RecBole does for these models, unless ``repeatable`` is True.
     """
     from recbole_mmm4rec.data import protocols
 
     loader = module.FullSortEvalDataLoader
-    original = loader.__init__
+    original, collate = loader.__init__, loader.collate_fn
 
     @wraps(original)
     def __init__(self: Any, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:  # noqa: N807
@@ -98,4 +137,16 @@ def rank_each_target(module: ModuleType) -> None:
         super(loader, self).__init__(config, dataset, sampler, shuffle=False)
         self.is_sequential = True
 
-    loader.__init__ = __init__
+    @wraps(collate)
+    def collate_fn(self: Any, index: Any) -> Any:
+        interaction, history, rows, targets = collate(self, index)
+        histories = getattr(self._dataset, "histories", None)
+        if histories is not None and not self.config["repeatable"]:
+            items, begin, end = histories
+            had = [items[begin[row] : end[row]] for row in index]
+            had = [own[own != target] for own, target in zip(had, targets.numpy(), strict=True)]
+            counts = torch.tensor([len(own) for own in had])
+            history = rows.repeat_interleave(counts), torch.from_numpy(np.concatenate(had))
+        return interaction, history, rows, targets
+
+    loader.__init__, loader.collate_fn = __init__, collate_fn

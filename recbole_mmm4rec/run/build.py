@@ -23,10 +23,11 @@ from recbole.utils import EvaluatorType, ModelType, get_flops, get_model, get_tr
 
 from recbole_mmm4rec.base.atomic_files import read_header
 from recbole_mmm4rec.base.command_names import called
-from recbole_mmm4rec.base.errors import LostProcessError, UserError, did_you_mean
+from recbole_mmm4rec.base.errors import LostProcessError, UserError
 from recbole_mmm4rec.base.files import writable_folder
 from recbole_mmm4rec.data.ready_made import history_field
 from recbole_mmm4rec.distributed import group
+from recbole_mmm4rec.run.checks import check_labels, check_negatives, check_valid_metric
 from recbole_mmm4rec.training.fast_cpu import speed_up
 
 _REFUSALS = (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, SyntaxError)
@@ -72,7 +73,10 @@ def make_config(
             config_file_list=list(config_file_list or ()),
             config_dict=dict(config_dict or {}),
         )
-    _check_valid_metric(config)
+    check_valid_metric(config)
+    check_negatives(config)
+    if config["weight_decay"] is None:  # which RecBole's optimisers do not know
+        config["weight_decay"] = 0.0
     if config["log_wandb"] and find_spec("wandb") is None:
         raise UserError("log_wandb=True: wandb is not installed; `pip install wandb`, or leave log_wandb out")
     return config
@@ -104,7 +108,8 @@ def build(config: Config, *, count_flops: bool = True, start: Start | None = Non
         start: changes what the training begins with.
 
     Raises:
-        UserError: when the data set is missing or RecBole refuses it, or checkpoint_dir cannot be written to.
+        UserError: when the data set is missing or RecBole refuses it, when its model does the settings, or
+            checkpoint_dir cannot be written to.
     """
     logger = logging.getLogger()
     writable_folder(config["checkpoint_dir"], f"checkpoint_dir={config['checkpoint_dir']!r}")
@@ -123,7 +128,8 @@ def build(config: Config, *, count_flops: bool = True, start: Start | None = Non
     if count_flops and group.is_main():
         flops = get_flops(model, dataset, config["device"], logger, construct_transform(config))
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    with _refused_by_the_model(config):
+        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     if hasattr(trainer, "saved_model_file"):
         # RecBole names checkpoints by the second: runs started together would load each other's best model
         path = Path(trainer.saved_model_file)
@@ -141,14 +147,33 @@ def build_data(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     init_seed(config["seed"], config["reproducibility"])
     with refused((ValueError, NotImplementedError)):
         dataset = create_dataset(config)
-        _check_labels(config, dataset)
+        check_labels(config, dataset)
         logging.getLogger().info(dataset)
         return dataset, data_preparation(config, dataset)
 
 
 def build_model(config: Config, train: Any) -> Any:
-    """The model of a configuration, with initial weights, on the configured device."""
-    return get_model(config["model"])(config, train._dataset).to(config["device"])
+    """The model of a configuration, with initial weights, on the configured device.
+
+    Raises:
+        UserError: a model of RecBole cannot be made of these settings.
+    """
+    with _refused_by_the_model(config):
+        return get_model(config["model"])(config, train._dataset).to(config["device"])
+
+
+@contextmanager
+def _refused_by_the_model(config: Config) -> Iterator[None]:
+    """Turn what RecBole's models say of their settings into one line; those from elsewhere keep their tracebacks."""
+    try:
+        yield
+    except (*_REFUSALS, ZeroDivisionError, AssertionError, ImportError) as error:
+        stock = get_model(config["model"]).__module__.startswith("recbole.model.")
+        if not stock or isinstance(error, (UserError, LostProcessError)) or "memory" in str(error):
+            raise
+        logging.getLogger(__name__).debug("refused by the model", exc_info=True)
+        told = f"it knows no {one_line(error)!r}" if isinstance(error, KeyError) else one_line(error)
+        raise UserError(f"{config['model']} cannot be made of these settings: {told}") from error
 
 
 def start_log(config: Config) -> str | None:
@@ -229,43 +254,9 @@ def _orders_by_time(config: Config, header: Mapping[str, str]) -> bool:
     return config["MODEL_TYPE"] == ModelType.SEQUENTIAL and history_field(config) not in header
 
 
-def _check_labels(config: Config, dataset: Any) -> None:
-    """Refuse an evaluation or a training that compares with labels where there are none."""
-    modes = sorted({config["eval_args"]["mode"][phase] for phase in ("valid", "test")})
-    if "labeled" in modes and config["eval_type"] == EvaluatorType.RANKING:
-        raise UserError(
-            f"eval_args: mode labeled compares scores with labels, which metrics={config['metrics']} do not; set mode "
-            "to full or uni100, or metrics such as ['AUC', 'LogLoss']"
-        )
-    learns = config["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
-    makes = config["train_neg_sample_args"]["distribution"] != "none"
-    label = config["LABEL_FIELD"]
-    if label in dataset.field2type or not ("labeled" in modes or (learns and not makes)):
-        return
-    needed = "eval_args: mode labeled" if "labeled" in modes else config["model"]
-    raise UserError(
-        f"{needed} needs the column {label!r} (LABEL_FIELD), and loaded are {', '.join(dataset.field2type)}; load it "
-        f"with load_col, make it from another column, as with threshold={{'rating': 3}}, or rank: metrics=['MRR'], "
-        "valid_metric=MRR@10, mode full and train_neg_sample_args={'distribution': 'uniform', 'sample_num': 1}"
-    )
-
-
 def _can_download(config: Config) -> bool:
     urls = Path(recbole.__path__[0]) / "properties" / "dataset" / "url.yaml"
     return config["dataset"] in yaml.safe_load(urls.read_text(encoding="utf-8"))
-
-
-def _check_valid_metric(config: Config) -> None:
-    """Refuse a ``valid_metric`` that is not computed: RecBole would find that out after the first epoch."""
-    names = {metric.lower() for metric in config["metrics"]}
-    if config["eval_type"] == EvaluatorType.RANKING:
-        names |= {f"{name}@{k}" for name in names for k in config["topk"]}
-    if config["valid_metric"].lower() not in names:
-        hint = did_you_mean(config["valid_metric"], [name for name in names if "@" in name] or names)
-        raise UserError(
-            f"valid_metric={config['valid_metric']!r} is not among the metrics that metrics={config['metrics']} and "
-            f"topk={config['topk']} give{hint}"
-        )
 
 
 @contextmanager

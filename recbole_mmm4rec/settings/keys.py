@@ -33,6 +33,12 @@ _IN_NO_FILE = {
 }
 """What RecBole's models read although it stands in none of its files of default settings."""
 
+_MAY_BE_FRACTIONS = (
+    *("dropout_prob", "hidden_dropout_prob", "global_ratio", "spatial_ratio", "negative_weight", "w_max", "resolution"),
+    *("total_anneal_steps", "anneal_steps", "vae_anneal_steps"),
+)
+"""Settings of RecBole's models whose default is whole by chance."""
+
 
 @cache
 def known_keys(model: str) -> frozenset[str]:
@@ -108,7 +114,7 @@ def check_setting(key: str, value: Any, model: str, where: str) -> None:
     if row is not None:
         row.check(value, with_value)
     elif key in known_keys(model):
-        _check_like_default(value, default_settings(model).get(key), with_value)
+        _check_like_default(key, value, default_settings(model).get(key), with_value)
     else:
         _check_unknown(key, model, with_value if key in other_names.REMOVED else where)
 
@@ -126,12 +132,16 @@ def _check_unknown(key: str, model: str, where: str) -> None:
     logger.warning("%s: neither RecBole nor %s knows the key %r", where, model, key)
 
 
-def _check_like_default(value: Any, default: Any, where: str) -> None:
-    """Refuse a word where the default of a model's own setting is a number, True or False."""
+def _check_like_default(key: str, value: Any, default: Any, where: str) -> None:
+    """Refuse what is of another kind than the default of a model's own setting."""
     if isinstance(default, bool) and value is not None and not isinstance(value, (bool, int)):
         raise UserError(f"{where}: it must be True or False")
     if isinstance(default, (int, float)) and not isinstance(default, bool) and isinstance(value, str):
         raise UserError(f"{where}: it must be a number such as {default!r}")
+    if type(default) is int and isinstance(value, float) and key not in _MAY_BE_FRACTIONS:
+        raise UserError(f"{where}: it must be a whole number such as {default!r}")
+    if isinstance(default, list) and value is not None and not isinstance(value, (list, tuple)):
+        raise UserError(f"{where}: it must be a list such as {default!r}")
 
 
 def refuse_other_names(given: Mapping[str, Any], model: str) -> None:

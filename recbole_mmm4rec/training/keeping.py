@@ -13,6 +13,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.utils import set_color
 from torch import Tensor
@@ -75,7 +76,7 @@ class Keeping(Observer):
         self.files, self._trained = None, None
         training.steps.counts = False
         trainer = training.trainer
-        trainer.train_order = getattr(training.train_data, "generator", None)
+        trainer.train_loader = training.train_data
         kept = _is_kept(trainer.config)
         counted = trainer.config["MODEL_TYPE"].name in COUNTED
         if not training.saves or counted or not hasattr(trainer, "start_epoch"):
@@ -290,4 +291,6 @@ def _is_plain(value: Any) -> bool:
         return all(_is_plain(part) for pair in value.items() for part in pair)
     if type(value) in (list, tuple):
         return all(map(_is_plain, value))
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "biuf"
     return value is None or isinstance(value, Tensor) or type(value) in (bool, int, float, str)

@@ -134,6 +134,7 @@ class Training:
         self.left = ExitStack()
         self._unfinished: int | None = None
         self._since = 0.0
+        self._behind, self._asked = 0, 0  # batches of the epoch in steps that were made, and in the one under way
         trainer.training = self
         around = {
             "fit": self._fit,
@@ -170,6 +171,7 @@ class Training:
             loss: gives the sum of losses since the epoch began, as the loop keeps it.
             batches: of the step.
         """
+        self._behind, self._asked = self._behind + batches, 0
         if self.steps.counts:
             self.steps.add(batches, loss)
             now = perf_counter()
@@ -186,7 +188,8 @@ class Training:
         if check is not None and check.__module__ != "recbole.trainer.trainer":
             check(loss)
             return False
-        return leaves_out(self.trainer, loss, batch, self.epoch, self.steps.done)
+        self._asked += 1
+        return leaves_out(self.trainer, loss, batch, self.epoch, self._behind + self._asked - 1)
 
     def _broken_off(self) -> None:
         for observer in self.observers:
@@ -244,6 +247,7 @@ class Training:
                 observer.epoch_begins(self, epoch)
             self.epoch = epoch
             self.steps.begin()
+            self._behind, self._asked = self.steps.done, 0
             with self.stopping.put_off() if self.steps.counts else nullcontext():
                 self._since = perf_counter()
                 loss = train(train_data, epoch_idx, *args, **kwargs)

@@ -202,15 +202,20 @@ class MMM4RecTrainer(RanksInPieces):
         """
         sizes = joint.sizes_of(group, self.device)
         self._samples_done = samples = sum(map(sum, sizes))
-        means = []
+        means, left_out = [], 0
         for interaction, parts in zip(group, sizes, strict=True):
             own = parts[processes.rank()]
             with self._autocast(), joint.batch_of(parts):
                 loss = loss_func(interaction.to(self.device))
             if self.training.leaves_out(loss, interaction):
+                left_out += sum(parts)
                 continue
             means.append(loss.detach() * (own * len(parts) / sum(parts)))
             self.scaler.scale(loss * (own / samples)).backward()
+        if means and left_out:  # the others weigh as if they had been alone from the beginning
+            for weight in self.model.parameters():
+                if weight.grad is not None:
+                    weight.grad.mul_(samples / (samples - left_out))
         if processes.active():
             joint.sum_gradients(self.model.parameters())
         return means

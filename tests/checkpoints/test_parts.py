@@ -13,7 +13,7 @@ from pattern_shop import prepared
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints import format as files
-from recbole_mmm4rec.checkpoints.parts import RandomNumbers, parts_of
+from recbole_mmm4rec.checkpoints.parts import Order, RandomNumbers, parts_of
 from recbole_mmm4rec.checkpoints.run_id import run_id
 from recbole_mmm4rec.checkpoints.saving import load, save
 from recbole_mmm4rec.training import optim
@@ -96,6 +96,7 @@ def test_an_older_note_is_read(tmp_path: Path) -> None:
     state = files.read(tmp_path / "new.safetensors")
     noted = ("cur_step", "best_valid_score", "best_valid_result", "train_loss_dict", "saved_model_file")
     old = {name: state[name] for name in ("epoch", "valid_history", "state_dict", "other_parameter", "scaler", "order")}
+    (old["order"],) = state["order"]
     old["optimizer"] = {name: state["optimizer"][name] for name in ("state", "param_groups")}
     old |= {"finished": True, "noted": {name: state[name] for name in noted} | {"optimizer_step": 7}}
     old["noted"]["saved_model_file"] = str(tmp_path / "elsewhere" / state["saved_model_file"])
@@ -151,3 +152,15 @@ def test_a_best_models_file_stays_in_the_folder(tmp_path: Path) -> None:
     for path in ("victim.pth", "MMM4Rec-x.txt", "MMM4Rec-shop-00000000-last.safetensors", "MMM4Rec-last.pth", ""):
         with pytest.raises(ValueError, match="is no best model's file"):
             part.load_state_dict(path)
+
+
+def test_the_order_of_an_older_file_is_read() -> None:
+    """It was the tensor of one generator, and is a list of those of all."""
+    first, second, taken = (torch.Generator().manual_seed(seed) for seed in (1, 2, 3))
+    assert len(Order([first, second]).state_dict()) == 2
+    Order([taken]).load_state_dict(first.get_state())
+    assert torch.equal(taken.get_state(), first.get_state())
+    Order([taken]).load_state_dict(Order([second]).state_dict())
+    assert torch.equal(taken.get_state(), second.get_state())
+    with pytest.raises(ValueError, match="shorter"):
+        Order([first, second]).load_state_dict(first.get_state())

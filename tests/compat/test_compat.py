@@ -62,6 +62,18 @@ def test_numpys_old_names_exist_without_a_config(tmp_path: Path) -> None:
     assert done.stdout.startswith("True <class 'numpy.float64'> <class 'numpy.str_'>")
 
 
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_rows_without_a_user_or_an_item_go_and_no_others(tmp_path: Path, model: str) -> None:
+    write_shop(tmp_path, users=4, items=10)
+    file = tmp_path / "shop" / "shop.inter"
+    header, *lines = file.read_text().splitlines()
+    user, item, time = zip(*(line.split("\t") for line in lines), strict=True)
+    file.write_text("\n".join([header, f"\t{item[0]}\t{time[0]}", *lines, f"{user[0]}\t\t{time[0]}"]) + "\n")
+    dataset = create_dataset(Config(model, "shop", config_dict=settings(tmp_path)))
+    found = zip(*(dataset.id2token(field, dataset.inter_feat[field]) for field in ("user_id", "item_id")), strict=True)
+    assert sorted(map(tuple, found)) == sorted(zip(user, item, strict=True))
+
+
 def test_missing_values_and_sequences_are_read_without_warnings(tmp_path: Path) -> None:
     write_shop(tmp_path, users=4, items=10)
     lines = ["item_id:token\tbrand:token\tprice:float\ttags:token_seq\tvector:float_seq"]

@@ -13,13 +13,16 @@ import recbole.data.dataset.dataset
 import recbole.trainer.hyper_tuning
 import recbole.trainer.trainer
 import torch
+import torch.distributed as dist
+from pattern_shop import NAME, pattern_settings, write_pattern_shop
 from recbole.config import Config
 from recbole.data import create_dataset
 from recbole.data.interaction import Interaction
 from recbole.utils import KGDataLoaderState
-from shop import prepare, settings, write_shop
+from shop import GRAPH, prepare, settings, write_graph, write_shop
 
 from recbole_mmm4rec.compat.caches import fingerprint
+from recbole_mmm4rec.distributed.batches import JointBatches
 
 SEQUENTIAL = {
     "train_neg_sample_args": None,
@@ -158,15 +161,10 @@ def test_caches_are_used_again_and_give_the_same_run(
 def test_loaders_of_knowledge_aware_models_are_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RecBole #1966."""
     write_shop(tmp_path)
-    triples = "".join(f"e{number}\tr{number % 2}\te{(number + 3) % 20}\n" for number in range(20))
-    (tmp_path / "shop" / "shop.kg").write_text(f"head_id:token\trelation_id:token\ttail_id:token\n{triples}")
-    links = "".join(f"i{number}\te{number}\n" for number in range(20))
-    (tmp_path / "shop" / "shop.link").write_text(f"item_id:token\tentity_id:token\n{links}")
-    columns = {"inter": ["user_id", "item_id"], "kg": ["head_id", "relation_id", "tail_id"]}
-    load_col = {**columns, "link": ["item_id", "entity_id"]}
+    write_graph(tmp_path)
 
     def batches(**changes: Any) -> list[tuple[list[int], list[int]]]:
-        config = Config("CKE", "shop", config_dict=settings(tmp_path, load_col=load_col, **changes))
+        config = Config("CKE", "shop", config_dict=settings(tmp_path, load_col=GRAPH, **changes))
         train = prepare(config)[1]
         train.set_mode(KGDataLoaderState.RSKG)
         return [(batch["item_id"].tolist(), batch["head_id"].tolist()) for batch in train]
@@ -177,6 +175,58 @@ def test_loaders_of_knowledge_aware_models_are_used_again(tmp_path: Path, monkey
     assert batches(train_batch_size=32) == plain
     monkeypatch.undo()
     assert {len(items) for items, _ in batches(train_batch_size=64)[:-1]} == {64}  # not the size of what was saved
+
+
+SAMPLED = {"distribution": "popularity", "sample_num": 2}
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        ("MMM4Rec", {"train_unit": "user"}),
+        ("BPR", {"train_neg_sample_args": SAMPLED}),
+        ("BERT4Rec", {}),
+        ("BERT4Rec", {"transform": "crop_itemseq", "eta": 0.5}),
+        ("BERT4Rec", {"mask_ratio": 0.7}),
+        ("BERT4Rec", {"ft_ratio": 0.9}),
+        ("SASRec", {"transform": "crop_itemseq", "eta": 0.3}),
+        ("SASRec", {"transform": "reorder_itemseq", "beta": 0.3}),
+    ],
+)
+def test_kept_loaders_are_as_new_ones_under_other_settings(tmp_path: Path, model: str, change: dict[str, Any]) -> None:
+    ours = model == "MMM4Rec"
+    (write_pattern_shop if ours else write_shop)(tmp_path)
+    common = pattern_settings(tmp_path) if ours else settings(tmp_path, **({} if model == "BPR" else SEQUENTIAL))
+
+    def made(folder: str, **changes: Any) -> tuple[Any, ...]:
+        before = {"eta": 0.9, "beta": 0.9, "checkpoint_dir": str(tmp_path / folder)}
+        config = Config(model, NAME if ours else "shop", config_dict={**common, **before, **changes})
+        _, train, *others = prepare(config)
+        transforms = [
+            (type(loader.transform), {key: value for key, value in vars(loader.transform).items() if key != "config"})
+            for loader in (train, *others)
+        ]
+        drawn = getattr(train._sampler, "distribution", None), getattr(train._sampler, "alpha", None)
+        return type(train), transforms, drawn, train.times, train.step, config["MASK_ITEM_SEQ"], config["CROP_ITEM_SEQ"]
+
+    transform = {"transform": change["transform"]} if model == "SASRec" else {}
+    made("kept", save_dataloaders=True, **transform)
+    assert made("kept", **change) == made("new", **change)
+
+
+def test_loaders_of_one_process_are_not_those_of_several(tmp_path: Path) -> None:
+    write_shop(tmp_path)
+    given = settings(tmp_path, save_dataloaders=True)
+    prepare(Config("BPR", "shop", config_dict=given))
+    (kept,) = tmp_path.glob("saved/*-dataloader.pth")
+    written = kept.read_bytes()
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        train = prepare(Config("BPR", "shop", config_dict=given))[1]
+    finally:
+        dist.destroy_process_group()
+    assert isinstance(train.batch_sampler, JointBatches)
+    assert kept.read_bytes() == written
 
 
 def test_an_interrupted_cache_is_no_cache(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pattern_shop import NAME, pattern_settings, write_pattern_shop
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.data.protocols import LEAVE_ONE_OUT, NOWHERE, SPLITS, assign, drawn, split_of
-from recbole_mmm4rec.run.build import build_data, make_config
+from recbole_mmm4rec.run.build import build, build_data, make_config
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 # user, item, time; as in a file, out of order
@@ -150,3 +151,59 @@ def test_every_kind_of_model_is_asked_for_the_same(shop: Path, split: str) -> No
         assert not {item for _, item in trained["Pop"]} & {item for part in asked["Pop"] for _, item in part}
     if split == "cold_users":
         assert not {user for user, _ in trained["Pop"]} & {user for part in asked["Pop"] for user, _ in part}
+
+
+def of_general_model(shop: Path, split: str, **changes: Any) -> Any:
+    """A run of BPR under a split."""
+    asked = {"split": {split: [6, 2, 2]}, "order": "TO", "mode": "full", **changes.pop("eval_args", {})}
+    columns = {"inter": ["user_id", "item_id", "timestamp"]}
+    given = {"data_path": str(shop), "load_col": columns, "eval_args": asked, "epochs": 1, "show_progress": False}
+    return build(make_config("BPR", NAME, config_dict={**given, **changes}), count_flops=False)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_general_model_leaves_out_what_a_user_had_before(shop: Path, split: str) -> None:
+    run = of_general_model(shop, split)
+    table = pd.read_csv(shop / NAME / f"{NAME}.inter", sep="\t").set_axis(["user", "item", "time"], axis=1)
+    if split == "cold_items":  # held-out items are nowhere but at the end
+        known = set(run.dataset.field2id_token["item_id"][: run.dataset.trained_rows])
+        table = table[table["item"].isin(known) | ~table["user"].duplicated(keep="last")]
+    run.trainer.tot_item_num = run.dataset.item_num
+    found = 0
+    for loader in (run.valid, run.test):
+        for batch in loader:
+            _, scores, _, targets = run.trainer._full_sort_batch_eval(batch)
+            users, items = (run.dataset.field2id_token[field] for field in ("user_id", "item_id"))
+            for user, row, target in zip(users[batch[0]["user_id"]], scores, targets, strict=True):
+                own = table[table["user"] == user]
+                (time,) = own["time"][own["item"] == items[target]]
+                left_out = set(items[np.flatnonzero(torch.isinf(row))]) - {"[PAD]"}
+                assert left_out == set(own["item"][own["time"] < time])
+                found += len(left_out)
+    assert found > 20
+
+
+def test_a_general_model_may_rank_the_history(shop: Path) -> None:
+    run = of_general_model(shop, "global_time", repeatable=True)
+    assert all(history is None for loader in (run.valid, run.test) for _, history, *_ in loader)
+
+
+def test_what_is_bought_again_can_be_right(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    file = tmp_path / NAME / f"{NAME}.inter"
+    user, item, time = file.read_text().splitlines()[1].split("\t")
+    file.write_text(f"{file.read_text()}{user}\t{item}\t{int(time) + 10**8}\n")  # the last of all
+    run = of_general_model(tmp_path, "global_time")
+    run.trainer.tot_item_num = run.dataset.item_num
+    number = run.dataset.token2id("user_id", user)
+    for batch in run.test:
+        _, scores, rows, targets = run.trainer._full_sort_batch_eval(batch)
+        assert torch.isfinite(scores[rows, targets]).all()
+        assert number in batch[0]["user_id"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("mode", ["uni5", {"valid": "full", "test": "pop5"}])
+def test_sampled_candidates_are_refused(shop: Path, split: str, mode: Any) -> None:
+    with pytest.raises(UserError, match=f"eval_args: mode (uni5|pop5) ranks all .* split {split} ranks one"):
+        of_general_model(shop, split, eval_args={"mode": mode})

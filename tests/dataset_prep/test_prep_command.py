@@ -81,6 +81,20 @@ def test_interrupted_at_work(tmp_path: Path, number: int, status: int) -> None:
     assert not (tmp_path / "dataset/demo/.lock").exists()
 
 
+def test_nobody_need_read_what_is_said(tmp_path: Path) -> None:
+    (tmp_path / "i.csv").write_text("user_id,item_id,timestamp\nu,a,1\n")
+    (tmp_path / "p.csv").write_text("item_id,text\na,A\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "import runpy; runpy.run_module('dataset_prep', run_name='__main__')"
+    line = ["table", "--interactions", "i.csv", "--items", "p.csv", "--name", "pipe"]
+    command = [sys.executable, "-c", code, *line]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "dataset/pipe/pipe.item").exists()
+
+
 def test_every_command_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     for line in ("--help", *(f"{name} --help" for name in COMMANDS)):
         with pytest.raises(SystemExit) as stopped:

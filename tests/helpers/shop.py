@@ -25,6 +25,12 @@ SMALL = {
     "state": "ERROR",
 }
 """Settings that make any model run in a second."""
+GRAPH = {
+    "inter": ["user_id", "item_id", "timestamp"],
+    "kg": ["head_id", "relation_id", "tail_id"],
+    "link": ["item_id", "entity_id"],
+}
+"""``load_col`` of a shop with a graph."""
 
 
 def write_shop(folder: Path, name: str = "shop", users: int = 30, items: int = 20, seed: int = 0) -> pd.DataFrame:
@@ -45,6 +51,14 @@ def write_shop(folder: Path, name: str = "shop", users: int = 30, items: int = 2
     header = ["user_id:token", "item_id:token", "timestamp:float"]
     table.to_csv(folder / name / f"{name}.inter", sep="\t", index=False, header=header)
     return table
+
+
+def write_graph(folder: Path, name: str = "shop", items: int = 20) -> None:
+    """Write ``.kg`` and ``.link`` beside the shop: each item an entity, two relations."""
+    triples = "".join(f"e{number}\tr{number % 2}\te{(number + 3) % items}\n" for number in range(items))
+    (folder / name / f"{name}.kg").write_text(f"head_id:token\trelation_id:token\ttail_id:token\n{triples}")
+    links = "".join(f"i{number}\te{number}\n" for number in range(items))
+    (folder / name / f"{name}.link").write_text(f"item_id:token\tentity_id:token\n{links}")
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:

@@ -180,6 +180,61 @@ def test_mistakes_are_told_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+NEGATIVES = "--train_neg_sample_args={'distribution': 'uniform', 'sample_num': %s}"
+
+
+@pytest.mark.parametrize(
+    ("model", "argument", "message"),
+    [
+        ("SASRec", "--n_heads=3", r"SASRec cannot be made of these settings: .*not a multiple of"),
+        ("SASRec", "--n_layers=2.5", r"--n_layers=2\.5: it must be a whole number such as 2"),
+        ("SASRec", "--n_heads=0", "SASRec cannot be made of these settings: .*zero"),
+        ("SASRec", "--hidden_dropout_prob=1.5", "SASRec cannot be made of these settings: dropout probability"),
+        ("SASRec", "--hidden_act=foo", "SASRec cannot be made of these settings: it knows no 'foo'"),
+        ("SASRec", "--learner=sparse_adam", "--learner=sparse_adam: it must be one of adam, "),
+        ("BPR", "--embedding_size=0.5", r"--embedding_size=0\.5: it must be a whole number such as 64"),
+        ("BPR", "--embedding_size=-3", "BPR cannot be made of these settings: .*negative dimension"),
+        ("NeuMF", "--mlp_hidden_size=64", r"--mlp_hidden_size=64: it must be a list such as \[128, 64\]"),
+        ("BPR", "--train_neg_sample_args=None", "train_neg_sample_args=None: BPR compares each item with one"),
+        *(
+            ("BPR", NEGATIVES % number, "it must be a mapping such as .* at least 1")
+            for number in ("'x'", 0, 1.5, None)
+        ),
+        (
+            "BPR",
+            "--train_neg_sample_args={'distribution': 'uniform', 'dynamic': True}",
+            "it must be a mapping such as .* at least 1",
+        ),
+    ],
+)
+def test_what_recboles_models_cannot_have_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    argument: str,
+    message: str,
+) -> None:
+    write_shop(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    key = argument[2:].partition("=")[0]
+    given = {name: value for name, value in settings(tmp_path).items() if name != key}
+    line = refused(capsys, f"--model={model}", "--dataset=shop", argument, *(f"--{k}={v}" for k, v in given.items()))
+    assert re.search(message, line), line
+
+
+@pytest.mark.parametrize("argument", ["--weight_decay=None", "--train_neg_sample_args={'sample_num': 2}"])
+def test_what_recboles_models_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str) -> None:
+    write_shop(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    given = (f"--{name}={value}" for name, value in settings(tmp_path).items())
+    assert cli.main(["--model=BPR", "--dataset=shop", argument, *given]) == 0
+
+
+def test_a_default_that_is_whole_by_chance(handed_over: list[dict[str, Any]]) -> None:
+    assert cli.main(["-m", "SASRecCPR", "-d", "shop", "--hidden_dropout_prob=0.2"]) == 0
+
+
 def test_a_misspelt_key_in_a_file_is_named_with_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("# settings\nepochs: 1\n\ntopkk: [10]\n")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from breaking import KilledError
 from pattern_shop import NAME, pattern_settings, write_pattern_shop
-from shop import settings, write_shop
+from shop import GRAPH, settings, write_graph, write_shop
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
@@ -137,6 +139,7 @@ def test_broken_off_anywhere_it_ends_as_the_undisturbed_one(tmp_path: Path, way:
         ("MultiVAE", {"total_anneal_steps": 9, "train_batch_size": 8, **CE}),
         ("DiffRec", {"history_num_per_term": 2, "steps": 2, "noise_scale": 0.1, "train_batch_size": 8, **CE}),
         ("SGL", {}),
+        ("LINE", {}),
     ],
 )
 def test_what_else_a_model_counts_or_draws(tmp_path: Path, model: str, changes: dict[str, Any]) -> None:
@@ -150,6 +153,38 @@ def test_what_else_a_model_counts_or_draws(tmp_path: Path, model: str, changes: 
     assert_same(outcome(run), outcome(whole))
     for name, value in run.model.other_parameter().items():
         assert torch.equal(torch.as_tensor(value), torch.as_tensor(getattr(whole.model, name))), name
+
+
+def on_graph(folder: Path, model: str, **changes: Any) -> Run:
+    if not (folder / "shop").exists():
+        write_shop(folder)
+        write_graph(folder)
+    given = {"load_col": GRAPH, "kg_embedding_size": 8, "epochs": 4, "train_batch_size": 64, **changes}
+    return build(make_config(model, "shop", config_dict=settings(folder, **given)), count_flops=False)
+
+
+@pytest.fixture
+def without_dgl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """KGAT asks DGL for its first attention alone, which here is the same for all."""
+
+    def init_graph(self: Any) -> torch.Tensor:
+        places = torch.stack([self.all_hs, self.all_ts])
+        return torch.sparse.softmax(torch.sparse_coo_tensor(places, torch.ones(len(self.all_hs)), self.matrix_size), 1)
+
+    monkeypatch.setitem(sys.modules, "dgl", SimpleNamespace(graph=lambda _: SimpleNamespace(edata={})))
+    monkeypatch.setattr("recbole.model.knowledge_aware_recommender.KGAT.init_graph", init_graph)
+
+
+@pytest.mark.usefixtures("without_dgl")
+@pytest.mark.parametrize("model", ["CFKG", "CKE", "KGAT", "KGCN", "KGNNLS", "KTUP", "MKR"])
+def test_a_training_on_a_graph_goes_on_after_an_epoch(tmp_path: Path, model: str) -> None:
+    """Its loader is made of two, each with an order of its own."""
+    whole = outcome(trained(on_graph(tmp_path / "whole", model)))  # some draw random numbers in a test
+    with pytest.raises(KilledError):
+        trained(on_graph(tmp_path / "broken", model, **OFTEN), Breaking(die, validations=2))
+    run = trained(on_graph(tmp_path / "broken", model, **OFTEN))
+    assert run.trainer.start_epoch == 1
+    assert_same(outcome(run), whole)
 
 
 def interrupt(number: int) -> Any:
@@ -236,6 +271,50 @@ def test_such_a_batch_can_be_left_out(tmp_path: Path, way: str) -> None:
     assert all(torch.isfinite(weight).all() for weight in run.model.parameters())
     assert all(math.isfinite(entry.loss) for entry in run.trainer.valid_history)
     assert len(list((tmp_path / "saved").glob("*-nan-*"))) == 2
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("way", ["MMM4Rec", "accumulated", "SASRec"])
+def test_the_batch_that_is_named_is_the_wrong_one(tmp_path: Path, way: str, saved: bool) -> None:
+    """Within a group of batches, and where no place in the epoch is kept (``saved=False``: a trial of a search)."""
+    run = poisoned(WAYS[way](tmp_path / "stop"), {1})
+    with pytest.raises(UserError, match="the loss of batch 2 of epoch 1 is not a number; all parameters are numbers"):
+        run.trainer.fit(run.train, run.valid, verbose=False, saved=saved, show_progress=False)
+    run = poisoned(WAYS[way](tmp_path / "skip", nan_policy="skip"), {0, 1, 2})
+    run.trainer.fit(run.train, run.valid, verbose=False, saved=saved, show_progress=False)
+    files = sorted((tmp_path / "skip" / "saved").glob("*-nan-*"))
+    assert [file.stem.split("-nan-")[1] for file in files] == [f"epoch1-batch{number}" for number in (1, 2, 3)]
+    assert len({tuple(read(file)["interaction"]["item_id"].tolist()) for file in files}) == 3
+
+
+def test_a_place_in_the_epoch_counts_for_the_name_of_a_batch(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        trained(WAYS["accumulated"](tmp_path, **OFTEN), Breaking(die, steps=1))  # two batches
+    with pytest.raises(UserError, match="the loss of batch 4 of epoch 1 is not a number"):
+        trained(poisoned(WAYS["accumulated"](tmp_path, **OFTEN), {1}))
+
+
+def test_what_is_left_of_a_group_weighs_as_if_it_were_alone(tmp_path: Path) -> None:
+    """The last batch is smaller, so that shares count."""
+    run = ours(tmp_path, train_batch_size=32, accumulation_steps=3, nan_policy="skip", enable_amp=False)
+    trainer = run.trainer
+    first, second, third = list(run.train)[-3:]
+    assert len(third) < len(first)
+    run.model.eval()  # no dropout
+    losses = iter([1.0, math.nan, 1.0])
+
+    def gradients(group: list[Any], loss_func: Any) -> dict[str, torch.Tensor]:
+        trainer.optimizer.zero_grad()
+        trainer._gradients(group, loss_func)
+        grads = {name: weight.grad for name, weight in run.model.named_parameters() if weight.grad is not None}
+        return {name: grad.to_dense().clone() for name, grad in grads.items()}
+
+    loss = run.model.calculate_loss
+    kept = gradients([first, second, third], lambda batch: loss(batch) * next(losses))
+    alone = gradients([first, third], loss)
+    assert kept.keys() == alone.keys()
+    for name, grad in alone.items():
+        torch.testing.assert_close(kept[name], grad)
 
 
 def test_a_trainer_with_a_check_of_its_own_is_asked(tmp_path: Path) -> None:

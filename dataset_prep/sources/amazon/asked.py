@@ -14,7 +14,7 @@ def add_download(parser: argparse.ArgumentParser) -> None:
     """Adds what is fetched, from where and where to."""
     add = parser.add_argument
     add("--download", dest="set", metavar="SET", help=f"fetch the public files of 2018, one of {', '.join(SETS)}")
-    add("--raw", type=Path, default=Path("raw"), metavar="DIR", help="folder of fetched files (default: raw)")
+    add("--raw", type=Path, metavar="DIR", help="folder of fetched files (default: raw)")
     add("--mirror", metavar="URL", help=f"fetch from here instead of {BASE}")
     add("--other-counts", action="store_true", help="keep a set that has not the published users and items")
 
@@ -23,12 +23,15 @@ def asked_for(arguments: argparse.Namespace) -> PublicSet | None:
     """The set to fetch, its name filled in where none is given; None where files are named.
 
     Raises:
-        UserError: neither or both, or no such set.
+        UserError: neither or both, no such set, or an option of fetching where files are named.
     """
     asked: str | None = arguments.set
     if asked is None:
         if not arguments.reviews:
             raise UserError("--reviews is missing: name files of reviews, or fetch the public ones with --download")
+        given = {"--raw": arguments.raw, "--mirror": arguments.mirror, "--other-counts": arguments.other_counts or None}
+        for option in (option for option, value in given.items() if value is not None):
+            raise UserError(f"{option}: is for --download, and files are named; leave {option} out")
         return None
     if arguments.reviews or arguments.meta:
         raise UserError("--download fetches reviews and metadata: leave --reviews and --meta out, or --download")
@@ -51,5 +54,6 @@ def fetch(wanted: PublicSet, arguments: argparse.Namespace) -> tuple[list[Path],
     limits = replace(
         LIMITS, allow_private=arguments.mirror is not None
     )  # whoever names a server may mean one of theirs
-    ratings, metadata = download([wanted.ratings, wanted.metadata], arguments.mirror or BASE, arguments.raw, limits)
+    raw = arguments.raw or Path("raw")
+    ratings, metadata = download([wanted.ratings, wanted.metadata], arguments.mirror or BASE, raw, limits)
     return [ratings], [metadata]

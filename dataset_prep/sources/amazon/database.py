@@ -16,13 +16,13 @@ import numpy as np
 from dataset_prep.files.times import LATEST, MICROSECONDS, PER_SECOND
 from dataset_prep.filters.interactions import Interactions, distinct
 from dataset_prep.sources.amazon.layouts import ReviewLayout
-from dataset_prep.sources.amazon.lines import is_gzip, opened
+from dataset_prep.sources.amazon.lines import MAX_LINE, is_gzip, opened
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.texts import READ_AS_MISSING
 
 EARLIEST = 100_000_000  # seconds, 1973: an earlier stamp counts another unit than was thought
 _ROWS = 100_000  # parsed one by one, then handed to DuckDB
-_PIPE_BLOCK = 1 << 20
+_BLOCK = MAX_LINE // 2
 # Words that JSON's true and false become, and those that no id may be: files with them are read line by line.
 _ODD_WORDS = sorted({"true", "false", *READ_AS_MISSING})
 
@@ -63,7 +63,8 @@ class ReviewTable:
         rating = _name(layout.rating) if self._with_rating else "NULL"
         time = f"floor({_name(layout.time)} * {MICROSECONDS} / {PER_SECOND[unit]})::BIGINT"
         columns = f"{number}, {_name(layout.user)}, {item}, {time}, {rating}"
-        with _readable(path) as place:
+        too_long = threading.Event()
+        with _readable(path, too_long) as place:
             try:
                 self._database.execute(f"INSERT INTO review SELECT {columns} FROM {_source(layout)}", {"path": place})
             except duckdb.OutOfMemoryException:
@@ -75,7 +76,7 @@ class ReviewTable:
             "(user_id IS NULL OR item_id IS NULL OR time IS NULL OR time NOT BETWEEN ? AND ?)",
             [number, EARLIEST * MICROSECONDS, LATEST * MICROSECONDS],
         ).fetchall()[0]
-        return not odd
+        return not odd and not too_long.is_set()
 
     def files_with_odd_ids(self) -> set[int]:
         """Numbers of the files with ids that may be none."""
@@ -186,18 +187,21 @@ def _literal(text: str) -> str:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[str]:
+def _readable(path: Path, too_long: threading.Event) -> Iterator[str]:
     """A name under which DuckDB reads the file's bytes unpacked.
 
     A gzip file goes through a pipe: unpacked here, beside DuckDB's work, its checksum is checked, which DuckDB leaves
-    out. So does a file whose name DuckDB would take for a pattern.
+    out. So does a file whose name DuckDB would take for a pattern. DuckDB takes lines of any length up to some limit of
+    its own: ``too_long`` is set at the end where one may be longer than ``MAX_LINE``.
     """
     if not is_gzip(path) and not set("*?[]{}") & set(os.path.abspath(path)):
+        if _has_long_line(path):
+            too_long.set()
         yield os.path.abspath(path)
         return
     reading, writing = os.pipe()
     failed: list[UserError | OSError] = []
-    feeder = threading.Thread(target=_feed, args=(path, writing, failed), daemon=True)
+    feeder = threading.Thread(target=_feed, args=(path, writing, failed, too_long), daemon=True)
     feeder.start()
     try:
         yield f"/dev/fd/{reading}"
@@ -208,10 +212,22 @@ def _readable(path: Path) -> Iterator[str]:
         raise failed[0]
 
 
-def _feed(path: Path, writing: int, failed: list[UserError | OSError]) -> None:
+def _has_long_line(path: Path) -> bool:
+    """Whether a line spans a whole block, as each one longer than ``MAX_LINE`` does; reads little of each block."""
+    with path.open("rb") as handle:
+        for start in range(0, path.stat().st_size, _BLOCK):
+            handle.seek(start)
+            if len(block := handle.readline(_BLOCK)) == _BLOCK and not block.endswith(b"\n"):
+                return True
+    return False
+
+
+def _feed(path: Path, writing: int, failed: list[UserError | OSError], too_long: threading.Event) -> None:
     try:
         with os.fdopen(writing, "wb", buffering=0) as pipe, opened(path) as handle:
-            while block := handle.read(_PIPE_BLOCK):
+            while block := handle.read(_BLOCK):
+                if len(block) == _BLOCK and b"\n" not in block:
+                    too_long.set()
                 pipe.write(block)
     except BrokenPipeError:
         pass  # DuckDB gave up; it tells why

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.table_files import infinity
 from recbole_mmm4rec.base.texts import check_id
 
 MAX_LINE = 2 << 20  # bytes; the longest real lines are far below a tenth of it
@@ -149,7 +150,7 @@ def parse_record(line: bytes) -> dict[str, Any]:
     """
     text = decode(line)
     try:
-        record = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        record = json.loads(text, parse_int=str, parse_float=str, parse_constant=infinity)
     except (ValueError, RecursionError):
         record = _literal(text)
     if not isinstance(record, dict):

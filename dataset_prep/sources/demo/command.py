@@ -13,6 +13,7 @@ from dataset_prep.files.atomic import publish
 from dataset_prep.filters.interactions import HEADER
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem, remove_leftovers, save_picture
 from dataset_prep.sources.demo.shop import KEEP, SHAPES, USES, Shop, make_shop, perfect_hits
+from dataset_prep.sources.prepared import remove_untrue
 from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.texts import check_set_name
@@ -91,7 +92,7 @@ def make_demo(
         "hit@10_of_a_perfect_reader": hits,
     }
     # The tables go first: they refuse to replace another set. The same command draws the pictures that a kill left out.
-    changed = publish(out / name, name, files, record, force)
+    changed = publish(out / name, name, files, record, force, remove_untrue)
     drawn = _write_pictures(picture_folder(out / name), shop, tokens, seed)
     return _summary(name, out, shop, hits, changed or drawn)
 
@@ -121,8 +122,6 @@ def _write_pictures(folder: Path, shop: Shop, tokens: list[str], seed: int) -> b
         old = there.pop(picture_stem(token), None)
         if old is None or old.suffix != ".png" or old.read_bytes() != data:
             save_picture(folder, token, data, "png")
-            if old is not None and old.suffix != ".png":
-                old.unlink()
             changed = True
     for stray in there.values():
         stray.unlink()

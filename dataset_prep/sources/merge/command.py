@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dataset_prep.files.arguments import add_output
 from dataset_prep.files.atomic import part_of
+from dataset_prep.files.set_files import are_ids
 from dataset_prep.filters.interactions import HEADER
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem, remove_leftovers
 from dataset_prep.sources.merge.domain import SEPARATOR, Domain, find_domains
@@ -17,6 +18,8 @@ from dataset_prep.sources.prepared import IMAGE_COLUMN, ITEM_HEADER, Origin, Pre
 from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import hash_file
+
+LEFT_OUT = "interactions_without_a_user_or_an_item_left_out"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,9 +105,12 @@ def _counts(domains: Sequence[Domain]) -> tuple[list[str], dict[str, int]]:
     for domain in domains:
         items += map(domain.rename, domain.tokens())
         users = set()
-        for user, _, _ in domain.interactions():
-            users.add(user)
-            counts["interactions"] += 1
+        for _, (user, item, _) in domain.lines():
+            if are_ids(user, item):
+                users.add(user)
+                counts["interactions"] += 1
+            else:
+                counts[LEFT_OUT] = counts.get(LEFT_OUT, 0) + 1
         counts["users"] += len(users)
         counts["items_with_text"] += sum(bool(text.strip()) for text in domain.values("text"))
     counts["items"] = len(items)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dataset_prep.files.set_files import are_ids
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem
 from dataset_prep.sources.merge.domain import Domain
 from recbole_mmm4rec.base.errors import UserError
@@ -86,22 +87,22 @@ class JoinedStore:
         """
         pairs: list[tuple[str, str]] = []
         for domain, store in self.parts:
-            tokens, inputs = domain.tokens(), self._inputs(domain)
+            inputs = self._inputs(domain)
             if store is None:
-                known = not any(value.strip() for value in inputs)
+                known = not any(value.strip() for _, value in inputs)
             else:
-                known = store.manifest.input_hash == hash_inputs(zip(tokens, inputs, strict=True))
+                known = store.manifest.input_hash == hash_inputs(inputs)
             if not known:
                 return None
-            pairs += zip(map(domain.rename, tokens), inputs, strict=True)
+            pairs += ((domain.rename(token), value) for token, value in inputs if are_ids(token))
         return hash_inputs(pairs)
 
-    def _inputs(self, domain: Domain) -> list[str]:
+    def _inputs(self, domain: Domain) -> list[tuple[str, str]]:
         if self.modality == "text":
-            return domain.values(self.column)
+            return domain.item_rows(self.column)
         pictures = find_pictures(picture_folder(domain.folder))
-        files = (pictures.get(picture_stem(token)) for token in domain.tokens())
-        return [hash_file(file) if file else "" for file in files]
+        files = ((token, pictures.get(picture_stem(token))) for token, _ in domain.item_rows())
+        return [(token, hash_file(file) if file else "") for token, file in files]
 
 
 class _Rows:
@@ -112,7 +113,7 @@ class _Rows:
         self.tokens = domain.tokens()
         rows = {} if store is None else store.row_of
         known = set(self.tokens)
-        self.tokens += [token for token in rows if token not in known]
+        self.tokens += [token for token in rows if token not in known and are_ids(token)]
         self._row = np.array([rows.get(token, -1) for token in self.tokens], dtype=np.int64)
 
     def present(self) -> np.ndarray:

@@ -25,6 +25,16 @@ def _is_clipping(value: Any) -> bool:
     )
 
 
+def _are_negatives(given: dict[str, Any]) -> bool:
+    if not given.keys() <= set(_NEGATIVES):
+        return False
+    filled = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0, **given}
+    if filled["distribution"] not in ("uniform", "popularity"):
+        return True  # RecBole tells of it
+    counts = [filled["sample_num"], *([filled["candidate_num"]] if filled["dynamic"] else [])]
+    return is_number(filled["alpha"]) and all(is_whole(count) and count > 0 for count in counts)
+
+
 ROWS = (
     _row(
         "loss_type",
@@ -66,8 +76,8 @@ ROWS = (
     Setting(
         "train_neg_sample_args",
         of(
-            lambda value: value in (None, "None") or (isinstance(value, dict) and set(value) <= set(_NEGATIVES)),
-            "a mapping such as {'distribution': 'uniform', 'sample_num': 1}, or None",
+            lambda value: value in (None, "None") or (isinstance(value, dict) and _are_negatives(value)),
+            "a mapping such as {'distribution': 'uniform', 'sample_num': 1}, with whole numbers, at least 1, or None",
             "mapping",
         ),
         "None: the losses of MMM4Rec need no sampled negatives.",
@@ -97,7 +107,7 @@ ROWS = (
     _row("learner", word("adam", "adamw", "nadam", any_case=True), "The optimiser.", "nadam"),
     Setting(
         "learner",
-        word("adam", "adamw", "nadam", "sgd", "adagrad", "rmsprop", "sparse_adam", any_case=True),
+        word("adam", "adamw", "nadam", "sgd", "adagrad", "rmsprop", any_case=True),
         "The optimiser; RecBole takes adam for a name that it does not know.",
     ),
     Setting("learning_rate", number(above=0), "Step size.", 3e-4),

@@ -210,6 +210,9 @@ def test_vectors_that_are_no_numbers_are_named(out: Path) -> None:
     [
         ("embed none", "none.item: no such data set"),
         ("embed shop --column txt", "no column 'txt' among item_id, text; did you mean 'text'"),
+        ("embed shop --ray-address auto", "--ray-address auto: is for --engine ray; add that, or leave --ray-address"),
+        ("embed shop --num-workers 2", "--num-workers 2: is for --engine ray; add that, or leave --num-workers out"),
+        ("embed shop --column text --image-encoder", "--column text: no texts are encoded; add --text-encoder, or"),
         ("embed shop --batch-size 0", "--batch-size 0: must be at least 1"),
         ("embed empty", "no item has text in column 'text'"),
         ("embed shop --text-encoder ./none", "--text-encoder ./none: no such folder"),

@@ -34,6 +34,11 @@ def as_json(rows: list[list[str]]) -> str:
     return "".join(json.dumps({"text": row[1], "n": 9, "id": row[0]}) + "\n" for row in rows)
 
 
+def test_nan_in_json_lines_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"id": 1, "text": NaN, "n": Infinity}\n{"id": 2, "text": "NaN", "n": -0.0}\n')
+    assert read(tmp_path / "t.jsonl", "id", "text", "n") == [["1", "", "Infinity"], ["2", "NaN", "-0.0"]]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("suffix", "write"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.texts import MAX_CHARS, READ_AS_MISSING, check_id, check_set_name, clean_text, is_script
+from recbole_mmm4rec.data.arrow import MISSING
 
 
 def read_like_recbole(rows: list[tuple[str, str]]) -> pd.DataFrame:
@@ -105,3 +106,7 @@ def test_set_names_name_a_folder(name: str) -> None:
 )
 def test_a_script_is_told_from_a_title(text: str, script: bool) -> None:
     assert is_script(text) is script
+
+
+def test_missing_values_are_those_of_the_loader() -> None:
+    assert READ_AS_MISSING | {""} == MISSING

@@ -235,6 +235,8 @@ def test_a_recbole_set_is_filtered_in_all_its_files(files: Path) -> None:
         ("--k-core 9", "'9-core' removed the last 6 interactions; ask for less"),
         ("--min-rating 1 --columns rating=item_id", "i.csv line 2: rating 'a' is no number"),
         ("--min-rating 1 --columns rating=stars", "no column 'stars'"),
+        ("--columns rating=stars", "--columns rating=stars: ratings are read for --min-rating alone; give that, too"),
+        ("--time-from-order --time-unit s", "--time-unit s: with --time-from-order no timestamp is read; leave one"),
         ("--time-from-order --since 3", "with --time-from-order there are no dates"),
     ],
 )

@@ -100,6 +100,15 @@ def test_a_picture_that_is_cut_off_is_refused(tmp_path: Path, server: Server) ->
     assert reasons(tmp_path)["a"].startswith("damaged JPEG (image file is truncated")
 
 
+def test_a_refused_connection_is_told_as_one(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and listens to nobody
+        write_items(tmp_path, {"a": f"http://127.0.0.1:{closed.getsockname()[1]}/a.png"})
+        said = fetch(tmp_path, timeout=60.0)
+    assert reasons(tmp_path) == {"a": "no connection"}
+    assert "1 of these may come with another run" in said
+
+
 @pytest.mark.parametrize(("path", "asked"), [("/flaky", 2), ("/busy", 2), ("/ok/x", 1), ("/to//ok/x", 1)])
 def test_failures_that_pass_are_tried_again(tmp_path: Path, server: Server, path: str, asked: int) -> None:
     server.asked.clear()

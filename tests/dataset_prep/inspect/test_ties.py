@@ -6,9 +6,11 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dataset_prep.cli import main
+from dataset_prep.files.set_files import SetFiles
 from dataset_prep.inspect.command import inspect_set
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -38,3 +40,23 @@ def test_ties_in_time_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_none_are_told_as_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "share their time" not in prepared(capsys, ROWS[1:])
     assert re.search(r"ties in time +none", inspect_set("shop", Path("dataset"), cards=0))
+
+
+def test_rows_without_a_user_or_an_item_are_told_and_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    prepared(capsys, ROWS)
+    with Path("dataset/shop/shop.inter").open("a") as handle:
+        handle.write("NA\ta\t5\nu\t\t5\nu\tnan\t5\n")
+    told = inspect_set("shop", Path("dataset"), cards=0)
+    assert re.search(r"users +2\nitems +4\ninteractions +5\n", told)
+    assert re.search(r"left out +3 interactions without a user or an item", told)
+    files = SetFiles("shop", Path("dataset/shop"))
+    assert files.interacted() == set("abcd")
+
+
+def test_ties_of_a_set_of_recbole_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recbole", "ml-100k"]) == 0
+    said = capsys.readouterr().out
+    assert "51 % of the interactions share their time with the one before of their user: the order of the file" in said
+    rows = pd.read_csv("dataset/ml-100k/ml-100k.inter", sep="\t").iloc[:, [0, 3]]
+    record = json.loads(Path("dataset/ml-100k/ml-100k.prep.json").read_text())
+    assert record["interactions_at_the_time_of_the_one_before"] == rows.duplicated().sum()

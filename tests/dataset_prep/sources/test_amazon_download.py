@@ -163,6 +163,9 @@ def test_other_counts_than_the_published_ones_stop_it(
     [
         (["--download", "scientifc"], "no such set; did you mean 'scientific'"),
         (["--download", "office", "--reviews", "x"], "leave --reviews and --meta out"),
+        (["--reviews", "x", "--name", "x", "--mirror", "http://x"], "--mirror: is for --download, and files are named"),
+        (["--reviews", "x", "--name", "x", "--raw", "raw"], "--raw: is for --download"),
+        (["--reviews", "x", "--name", "x", "--other-counts"], "leave --other-counts out"),
         (["--name", "x"], "--reviews is missing"),
         ([], "--name is missing"),
     ],

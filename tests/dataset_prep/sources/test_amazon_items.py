@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dataset_prep.sources.amazon.html_text import plain_text
 from dataset_prep.sources.amazon.items import item_text
+from dataset_prep.sources.amazon.lines import parse_record
 from dataset_prep.sources.amazon.pictures import picture_addresses, unread_pictures
 
 
@@ -23,6 +24,10 @@ from dataset_prep.sources.amazon.pictures import picture_addresses, unread_pictu
         ("</span></span><!-- none -->", ""),
         ("AT&T R&D &copy; &quot;q&quot;", 'AT&T R&D © "q"'),
         ("a\x00b\ud800<p>c", "ab c"),
+        ("&amp;lt;b&amp;gt;x", "x"),
+        ("<p>&amp;lt;b&amp;gt;x &amp;amp; y</p>", "x & y"),
+        ("<b>" * 400 + "deep &amp; text" + "</b>" * 400, "deep & text"),
+        ("top <b>" * 300 + "<script>a<b</script><!-- <i>c -->1 < 2<style>d", ("top " * 300 + "1 < 2")),
     ],
 )
 def test_html_becomes_plain_text(html: str, text: str) -> None:
@@ -38,6 +43,10 @@ def test_a_text_is_made_of_any_shape() -> None:
     record = {"title": "Who?", "category": [["A", ["B"]], "A", None, 3, {"x": "y"}], "feature": "F!", "description": []}
     assert item_text(record, ("description", "categories", "features", "title")) == "A B. F! Who?"
     assert item_text({}, ("title",)) == ""
+
+
+def test_nan_is_no_text() -> None:
+    assert item_text(parse_record(b'{"title": NaN, "brand": "B", "description": [NaN]}'), ("title", "brand")) == "B."
 
 
 @pytest.mark.parametrize(

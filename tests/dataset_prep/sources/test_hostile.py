@@ -69,7 +69,8 @@ def unusable_reviews() -> dict[str, tuple[bytes, str]]:
         "no time": (review(second=None).encode(), "no timestamp"),
         "true time": (review(second=True).encode(), "no timestamp"),
         "huge time": (review(second=10**400).encode(), "timestamp '10000"),
-        "NaN time": (review(second=float("nan")).encode(), "timestamp 'NaN' is no finite number"),
+        "NaN time": (review(second=float("nan")).encode(), "no timestamp"),
+        "infinite time": (review(second=float("inf")).encode(), "timestamp 'Infinity' is no finite number"),
         "cut": (review().encode()[:40] + b"\n", "neither JSON nor a Python literal"),
         "array": (b"[1, 2]\n", "no object"),
         "number": (b"12\n", "no object"),
@@ -154,6 +155,22 @@ def test_a_line_of_a_megabyte_is_read(files: Path) -> None:
     write(files / "meta", [to_line({**meta_record(number, 2018), "also": "y" * 1_000_000}) for number in range(8)])
     assert run(AMAZON) == 0
     assert Path("dataset/shop/shop.inter").read_text().count("\n") == 73
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("length", [MAX_LINE, MAX_LINE + 1, 3 << 20])
+def test_a_longer_line_is_left_out_of_a_flawless_file_too(
+    files: Path, caplog: pytest.LogCaptureFixture, length: int, packed: bool
+) -> None:
+    good, *rest = [review_record(row, 2018) for row in make_reviews()]
+    long = {**good, "reviewText": ""}
+    long["reviewText"] = "x" * (length - len(to_line(long)))
+    data = "".join(map(to_line, [*rest[:9], long, *rest[9:]])).encode()
+    (files / "reviews").write_bytes(gzip.compress(data, mtime=0) if packed else data)
+    assert run(f"{AMAZON} --k-core 0") == 0
+    left_out = length > MAX_LINE
+    assert Path("dataset/shop/shop.inter").read_text().count("\n") == 73 - left_out
+    assert ("reviews line 10: longer than 2 MiB" in caplog.text) == left_out
 
 
 def test_byte_order_marks_and_carriage_returns_do_no_harm(files: Path, caplog: pytest.LogCaptureFixture) -> None:

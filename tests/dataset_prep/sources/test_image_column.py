@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from typed import run
 
@@ -52,6 +55,59 @@ def test_a_folder_of_pictures_named_by_item(files: Path, source: str) -> None:
 def test_without_being_asked_there_is_no_such_column(files: Path) -> None:
     assert run(TABLE) == 0
     assert item_lines()[:2] == ["item_id:token\ttext:token_seq", "a\tA"]
+
+
+ROWS = [{"item_id": "a", "text": "A", "image": "https://x/a.jpg"}, {"item_id": "b", "text": "B", "image": None}]
+
+
+def write_items(file: str, rows: list[dict[str, Any]]) -> None:
+    frame = pd.DataFrame(rows)
+    if file.endswith("csv"):
+        frame.to_csv(file, index=False)
+    elif file.endswith("jsonl"):
+        Path(file).write_text("".join(json.dumps({k: v for k, v in row.items() if v}) + "\n" for row in rows))
+    else:
+        frame.to_parquet(file)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("source", ["table --interactions i.csv", "sequences --sequences s.csv"])
+def test_a_column_called_image_needs_no_naming(
+    files: Path, capsys: pytest.CaptureFixture[str], source: str, kind: str
+) -> None:
+    write_items(f"q.{kind}", ROWS)
+    assert run(f"{source} --items q.{kind} --name shop") == 0
+    assert item_lines()[:3] == ["item_id:token\ttext:token_seq\timage:token", "a\tA\thttps://x/a.jpg", "b\tB\t"]
+    named = Path("dataset/shop/shop.prep.json").read_bytes()
+    assert "1 items with image" in capsys.readouterr().out
+    assert run(f"{source} --items q.{kind} --name shop --columns image=image") == 0
+    assert Path("dataset/shop/shop.prep.json").read_bytes() == named
+    capsys.readouterr()
+    assert run(f"{source} --items q.{kind} --name other --images pictures") == 0
+    assert "column 'image' of the item table is not used, for pictures are named by --images" in capsys.readouterr().out
+    assert item_lines("other")[1] == "a\tA\ta.jpg"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        ("q.jsonl", [{"item_id": "a", "text": "A", "image": ["https://x/a.jpg"]}, {"item_id": "b", "text": "B"}]),
+        ("q.parquet", [{"item_id": "a", "text": "A", "image": {"bytes": b"\xff"}}]),
+        ("q.csv", [{"item_id": "a", "text": "A", "image": ""}]),
+        ("q.csv", [{"item_id": "a", "text": "A", "title": "T"}]),
+    ],
+)
+def test_a_column_that_says_of_no_picture_where_it_is_is_none(files: Path, file: tuple[str, Any]) -> None:
+    write_items(*file)
+    assert run(f"table --interactions i.csv --items {file[0]} --name shop") == 0
+    assert item_lines()[:2] == ["item_id:token\ttext:token_seq", "a\tA"]
+    assert "image" not in Path("dataset/shop/shop.prep.json").read_text()
+
+
+def test_a_column_called_image_may_be_something_else(files: Path) -> None:
+    write_items("q.csv", ROWS)
+    assert run("table --interactions i.csv --items q.csv --name shop --columns text=image") == 0
+    assert item_lines()[:2] == ["item_id:token\ttext:token_seq", "a\thttps://x/a.jpg"]
 
 
 def test_pictures_for_a_set_of_recbole(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

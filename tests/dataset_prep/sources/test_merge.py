@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_data import make_config
 
 from dataset_prep.cli import main
 from dataset_prep.embed.inputs import read_pictures
@@ -21,6 +23,7 @@ from dataset_prep.images.files import find_pictures, picture_stem
 from dataset_prep.sources.merge.command import merge_sets
 from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.data.dataset import MMM4RecDataset
 from recbole_mmm4rec.features.store import FeatureStore, hash_inputs, write_store
 from recbole_mmm4rec.features.tables import FeatureSource
 
@@ -95,6 +98,32 @@ def test_ids_get_the_name_of_their_set(out: Path) -> None:
         "item_id:token\ttext:token_seq\nfood:i0\tapple\nfood:i1\tpear\nfood:i2\t\n"
         "home-2:i0\tlamp\nhome-2:i1\tdesk\nhome-2:i2\trug\nhome-2:i3\tmug\nhome-2:i4\tbed\n"
     )
+
+
+def test_what_training_leaves_out_is_merged_neither(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows whose user or item is a missing value become no users and items of the merged set."""
+    for name, more in (("food", ["NA i0", " i1", "nan nan", "u9 i0"]), ("home-2", ["u0 null", "u0 ", "NaNa i1"])):
+        with (out / name / f"{name}.inter").open("a") as handle:
+            handle.writelines("9\t{}\t1\t{}\n".format(*row.split(" ")) for row in more)
+    with (out / "food/food.item").open("a") as handle:
+        handle.write("NA\ta text of no item\n")
+    items, texts = read_item_column(out / "food/food.item", "text")
+    present = np.array([bool(text) for text in texts])
+    known = hash_inputs(zip(items, texts, strict=True))
+    write_vectors(out, "food", items=items, present=present, chunks=[np.ones((4, 4), np.float32)], input_hash=known)
+    said = merge_sets(["food", "home-2"], "mix", out)
+    assert "5 interactions without a user or an item left out" in said
+    found = {}
+    for name in ("food", "home-2", "mix"):
+        monkeypatch.setattr("tiny_data.NAME", name)
+        columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "text"]}
+        data = MMM4RecDataset(make_config(out, load_col=columns))
+        found[name] = np.array([data.user_num - 1, data.item_num - 1, data.inter_num])
+    assert found["mix"].tolist() == (found["food"] + found["home-2"]).tolist() == [10, 8, 18]
+    counts = json.loads((out / "mix/mix.prep.json").read_text())["counts"]
+    assert [counts[key] for key in ("users", "items", "interactions")] == [10, 8, 18]
+    store = open_checked(out, "mix")
+    assert (store.manifest.rows, "food:NA" in store.items, store.manifest.input_hash is None) == (8, False, False)
 
 
 @settings(max_examples=30)

@@ -101,7 +101,9 @@ def test_other_column_names_and_units(files: Path) -> None:
 
 
 def test_what_happened_within_a_second_keeps_its_order(files: Path) -> None:
-    Path("i.csv").write_text("user_id,item_id,timestamp\nu,z,1600000000100\nu,m,1600000000400\nu,a,1600000000900\nu,z,1600000000700\n")
+    Path("i.csv").write_text(
+        "user_id,item_id,timestamp\nu,z,1600000000100\nu,m,1600000000400\nu,a,1600000000900\nu,z,1600000000700\n"
+    )
     columns = "--time-unit ms"
     Path("p.tsv").write_text("item_id\ttext\nz\tZ\n")
     for options, wanted in (("", "zmza"), ("--latest 2 --force", "za"), ("--repeats first --force", "zma")):
@@ -179,10 +181,35 @@ def test_further_columns_of_items_are_kept_as_they_stand(files: Path, capsys: py
         "item_id:token\ttext:token_seq\tPrice:token\tkind:token\na\tA\t1.50\t\nb\t\t\t\nc\tC\t007\ttwo words\nz\t\t\t\n"
     )
     assert json.loads(Path("dataset/shop/shop.prep.json").read_text())["options"]["keep"] == ["Price", "kind"]
-    for keep, word in (("colour", "no column 'colour'"), ("text", "of that name"), ("kind,kind", "named twice")):
+    Path("q.csv").write_text("item_id,text,rating\na,A,4.5\n")
+    assert run("table --interactions i.csv --items q.csv --name rated --keep rating --columns text=rating") == 0
+    assert Path("dataset/rated/rated.item").read_text().splitlines()[1] == "a\t4.5\t4.5"
+    capsys.readouterr()
+    for keep, word in (
+        ("colour", "no column 'colour'"),
+        ("text", "of that name"),
+        ("user_id", "of that name"),
+        ("kind,kind", "named twice"),
+    ):
         assert run(f"table --interactions i.csv --items p.csv --name other --keep {keep}") == 2
         assert word in capsys.readouterr().err
     assert not Path("dataset/other").exists()
+
+
+def test_nan_in_json_lines_is_nothing(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = float("nan")
+    rows = [{"item_id": "a", "text": nothing, "image": nothing, "kind": nothing}, {"item_id": "b", "image": "x.jpg"}]
+    Path("p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = "table --items p.jsonl --name shop --keep kind --interactions"
+    assert run(f"{line} i.csv") == 0
+    assert Path("dataset/shop/shop.item").read_text().splitlines()[1:3] == ["a\t\t\t", "b\t\tx.jpg\t"]
+    good = {"user_id": "u", "item_id": "a", "timestamp": 1}
+    for column in good:
+        Path("j.jsonl").write_text(json.dumps({**good, column: nothing}) + "\n")
+        capsys.readouterr()
+        assert run(f"{line} j.jsonl --force") == 2
+        assert f"j.jsonl line 1: {column}" in (said := capsys.readouterr().err)
+        assert "empty" in said
 
 
 def test_texts_that_are_a_script_are_none(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

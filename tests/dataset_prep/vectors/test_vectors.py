@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from mutate import damaged
@@ -64,6 +66,11 @@ def parquet(columns: dict[str, Any]) -> Callable[[str], None]:
     return lambda file: pd.DataFrame(columns).to_parquet(file)
 
 
+def large_lists(file: str) -> None:
+    vectors = pa.array(TABLE.tolist(), pa.large_list(pa.float32()))
+    pq.write_table(pa.table({"item_id": pa.array(IDS, pa.large_string()), "vector": vectors}), file)
+
+
 def atomic(file: str) -> None:
     lines = (f"{item}\t{' '.join(map(str, vector))}\n" for item, vector in zip(IDS, TABLE, strict=True))
     Path(file).write_text("mid:token\tmid_emb:float_seq\n" + "".join(lines))
@@ -81,6 +88,7 @@ WITH_IDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     ),
     "Parquet, lists": ("v.parquet", parquet({"item_id": IDS, "vector": list(TABLE), "title": list("wxyz")})),
     "Parquet, columns": ("v.parquet", parquet({"sku": IDS, **{f"v{n}": TABLE[:, n] for n in range(3)}})),
+    "Parquet, large lists": ("v.parquet", large_lists),
     "RecBole's": ("shop.feat1CLS", atomic),
     "RecBole's, another name": ("shop.textfeat", atomic),
 }
@@ -94,6 +102,15 @@ def test_files_that_name_their_items(folder: Path, kind: str, capsys: pytest.Cap
     assert stored() == EXPECTED
     said = f"3 of 4 items have a vector, 3 numbers each, from {file} (ids of the file); 1 vectors of items that the set"
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("of_the_id", ["item_id", "sku"])
+def test_whole_numbers_among_the_columns_are_numbers_of_the_vectors(folder: Path, of_the_id: str) -> None:
+    whole = TABLE * 8
+    columns = {"f0": whole[:, 0], of_the_id: IDS, "f1": whole[:, 1].astype(int), "f2": whole[:, 2].astype(int)}
+    pd.DataFrame(columns).iloc[[3, 2, 1, 0]].to_parquet("v.parquet")  # with the numbers of its rows as a column
+    assert run("vectors shop --text v.parquet") == 0
+    assert stored() == {item: whole[row].tolist() for row, item in enumerate(IDS) if item != "x"}
 
 
 ROWS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -305,6 +322,7 @@ def test_mistakes_are_one_line_and_write_nothing(
     ("line", "said"),
     [
         ("vectors shop", "nothing to do; give --text FILE, --image FILE or both"),
+        ("vectors shop --image v.npy --text-encoder abc", "--text-encoder abc: there are no text vectors; add --text"),
         ("vectors shoe --text v.npy", "dataset/shoe: no such data set"),
         ("vectors shop --text v.npy --ids none", "--ids none: no such file"),
         ("vectors empty --text v.npy", "dataset/empty: no item in empty.item or empty.inter; make the set first"),
