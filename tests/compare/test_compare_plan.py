@@ -309,6 +309,9 @@ def test_users_whom_only_some_models_would_test(tmp_path: Path) -> None:
     assert tiny_plan(tmp_path, datasets=[filtered]).shops[NAME].statistics["users"] == 40
 
 
+LAST = {"split": {"LS": "valid_and_test"}, "order": "TO"}
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -319,7 +322,8 @@ def test_users_whom_only_some_models_would_test(tmp_path: Path) -> None:
             "model 'SASRec' on 'pattern': train_neg",
         ),
         ({"protocol": {"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}}, "leaves one item out and ranks all"),
-        ({"protocol": {"eval_args": {"mode": "uni10"}}}, "leaves one item out and ranks all"),
+        ({"protocol": {"eval_args": {**LAST, "mode": "uni10"}}}, "leaves one item out and ranks all"),
+        ({"protocol": {"eval_args": {"mode": "uni10"}}}, "it names no split, which would be a random one"),
         (
             {"protocol": {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "full"}}},
             "order=RO.* write order: TO",

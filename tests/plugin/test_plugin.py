@@ -72,7 +72,7 @@ print(recbole.trainer.trainer.Trainer._train_epoch.__module__)
     assert done.stdout.splitlines() == [
         "get_model model='SASRek' is not a model of RecBole or of this plug-in; did you mean 'SASRec'?",
         "load_data_and_model checkpoint 'no.pth' does not exist, or is no file",
-        "recbole_mmm4rec.model recbole_mmm4rec.compat.data",
+        "recbole_mmm4rec.model recbole_mmm4rec.compat.missing",
         "literal True",
         "recbole_mmm4rec.compat.epochs",
     ]
