@@ -27,7 +27,7 @@ for name in "$@"; do # all that is missing is told before anything is made
     case "$name" in
         demo | ml-100k | shops | shops-films) ;;
         ml-100k-posters) need ml-100k/interactions.tsv.gz ml-100k/items.tsv.gz ml-100k/images ;;
-        ml-1m-30) need ml-1m/sequences.tsv.gz ml-1m/items.tsv.gz ml-1m/images ;;
+        ml-1m-30 | ml-1m-posters) need ml-1m/sequences.tsv.gz ml-1m/items.tsv.gz ml-1m/images ;;
         online-retail | online-retail-30) need online-retail/interactions.tsv.gz online-retail/items.tsv.gz ;;
         *) need "$name/sequences.tsv.gz" "$name/items.tsv.gz" ;;
     esac
@@ -38,6 +38,7 @@ for name in "$@"; do
         ml-100k) prep recbole ml-100k && prep embed ml-100k ;;
         ml-100k-posters) table "$name" ml-100k --images "$data/ml-100k/images" && posters "$name" ml-100k ;;
         ml-1m-30) sequences "$name" ml-1m --images "$data/ml-1m/images" --latest 30 && posters "$name" ml-1m ;;
+        ml-1m-posters) sequences "$name" ml-1m --images "$data/ml-1m/images" && posters "$name" ml-1m ;;
         online-retail) table "$name" "$name" && prep embed "$name" ;;
         online-retail-30) table "$name" online-retail --latest 30 && prep embed "$name" ;;
         shops) prep merge office beauty-2014 toys-2014 games-2018 --name shops ;;

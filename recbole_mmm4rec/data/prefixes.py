@@ -226,16 +226,26 @@ def prefixes_of(users: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndar
     Returns:
         Rows of the targets in order, (N,), and lengths of their histories, (N,): int32 where that is enough.
     """
-    kind = np.int32 if len(users) < 2**31 else np.int64
-    rows = np.arange(len(users), dtype=kind)
-    is_first = np.ones(len(users), dtype=bool)
-    np.not_equal(users[1:], users[:-1], out=is_first[1:])
-    first = np.where(is_first, rows, 0).astype(kind, copy=False)
-    np.maximum.accumulate(first, out=first)
-    np.logical_not(is_first, out=is_first)
-    target = rows[is_first]
-    length = target - first[is_first]
+    first = first_rows(users)
+    rows = np.arange(len(users), dtype=first.dtype)
+    target = rows[rows != first]
+    length = target - first[target]
     return target, np.minimum(length, max_length, out=length)
+
+
+def first_rows(users: np.ndarray) -> np.ndarray:
+    """The row of each user's first interaction, for every row.
+
+    Args:
+        users: int64 (R,), the user of each interaction, equal ones side by side.
+
+    Returns:
+        (R,), int32 where that is enough.
+    """
+    kind = np.int32 if len(users) < 2**31 else np.int64
+    first = np.arange(len(users), dtype=kind)
+    first[1:][users[1:] == users[:-1]] = 0
+    return np.maximum.accumulate(first, out=first)
 
 
 def pad_latest(lists: Sequence[np.ndarray], length: int) -> np.ndarray:

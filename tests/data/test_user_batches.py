@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pattern_shop import NAME, pattern_settings, prepared, write_pattern_shop
@@ -12,7 +13,8 @@ from torch import Tensor
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.data.user_batches import ORIGIN
+from recbole_mmm4rec.data.prefixes import PrefixColumns, prefixes_of
+from recbole_mmm4rec.data.user_batches import ORIGIN, shared_windows
 from recbole_mmm4rec.run.quick_start import run_recbole
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -26,7 +28,7 @@ def samples(batch: Interaction) -> list[tuple[int, ...]]:
 
 
 def test_an_epoch_holds_the_same_samples_in_whole_histories(tmp_path: Path) -> None:
-    settings = {"train_batch_size": 24, "MAX_ITEM_LIST_LENGTH": 5}
+    settings = {"train_batch_size": 24, "MAX_ITEM_LIST_LENGTH": 12}
     by_prefix = prepared(tmp_path, **settings)
     by_user = prepared(tmp_path, **settings, train_unit="user")
     batches = list(by_user.train)
@@ -43,6 +45,32 @@ def test_an_epoch_holds_the_same_samples_in_whole_histories(tmp_path: Path) -> N
         for prefixes in rows.values():
             longest = max(prefixes, key=len)
             assert all(torch.equal(longest[: len(prefix)], prefix) for prefix in prefixes)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 8])
+def test_windows_of_a_longer_history_serve_several_targets(limit: int) -> None:
+    items = np.repeat([1, 2, 3], [30, 1, 4])
+    target, length = map(torch.from_numpy, prefixes_of(items, limit))
+    rows = {"user_id": torch.from_numpy(items), "item_id": torch.arange(100, 135)}
+    windows = shared_windows(PrefixColumns(rows, "user_id", "item_length", "_list", limit, target, length), "user_id")
+    seen = [tuple(row[:n]) for row, n in zip(windows["item_id_list"].tolist(), windows.length, strict=True)]
+    stride, expected = max(1, limit // 2), []
+    for at in target.tolist():
+        first = 0 if at < 30 else 31
+        begin = next(b for b in range(first, at, stride) if at - b <= limit)
+        expected.append(tuple(range(100 + begin, 100 + at)))
+    assert seen == expected
+
+
+def test_a_history_beyond_the_limit_trains_on_such_windows(tmp_path: Path) -> None:
+    whole = {row[:3:2]: row for batch in prepared(tmp_path, MAX_ITEM_LIST_LENGTH=12).train for row in samples(batch)}
+    batches = list(prepared(tmp_path, MAX_ITEM_LIST_LENGTH=4, train_unit="user").train)
+    seen = {row[:3:2]: row for batch in batches for row in samples(batch)}
+    assert seen.keys() == whole.keys()
+    assert {row[1] for row in whole.values()} == {1, 2, 3, 4, 5}
+    for key, (_, length, _, *items) in seen.items():
+        begin = 2 if whole[key][1] == 5 else 0
+        assert tuple(items[:length]) == whole[key][3 + begin : 3 + whole[key][1]]
 
 
 def test_the_order_follows_from_the_seed(tmp_path: Path) -> None:
