@@ -193,17 +193,24 @@ class Counts:
         """(B, I+1), the part of ``asked @ counts`` that comes from each row's own user."""
         pairs = self._pairs
         known = np.where(users < len(pairs.start) - 1, users, 0)  # user 0 is padding and has no pairs
-        begin, size = pairs.start[known], pairs.start[known + 1] - pairs.start[known]
-        if not size.any():
+        distinct, which = np.unique(known, return_inverse=True)  # whoever has many rows has their pairs once
+        begin, size = pairs.start[distinct], pairs.start[distinct + 1] - pairs.start[distinct]
+        entries = asked.tocoo()
+        if not (size.any() and entries.nnz):
             return sp.csr_matrix(asked.shape)
-        row = np.repeat(np.arange(len(users)), size)
-        pair = np.arange(len(row)) - np.repeat(np.cumsum(size) - size, size) + np.repeat(begin, size)
-        earlier, later = pairs.earlier[pair], pairs.later[pair]
-        rows, here = np.tile(row, 2), np.r_[earlier, later]
-        there, weight = np.r_[later, earlier], np.r_[pairs.weight[pair], BACKWARD * pairs.weight[pair]]
-        worth = np.asarray(asked[rows, here]).ravel() * weight * self._from[here] * self._to[there]
-        worth[here == there] = 0
-        return sp.csr_matrix((worth, (rows, there)), shape=asked.shape)
+        owner = np.repeat(np.arange(len(distinct)), size)
+        pair = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size) + np.repeat(begin, size)
+        places, column = np.unique(which[entries.row] * self.rows + entries.col, return_inverse=True)
+        own = sp.csr_matrix((len(places), self.rows))  # of the items of the owners' histories, a row each
+        for one, other, share in ((pairs.earlier, pairs.later, 1.0), (pairs.later, pairs.earlier, BACKWARD)):
+            here, there = one[pair], other[pair]
+            place = owner * self.rows + here
+            at = np.searchsorted(places, place)
+            kept = np.flatnonzero((places.take(at, mode="clip") == place) & (here != there))
+            here, there = here[kept], there[kept]
+            weight = share * pairs.weight[pair[kept]] * self._from[here] * self._to[there]
+            own += sp.csr_matrix((weight, (at[kept], there)), shape=own.shape)
+        return sp.csr_matrix((entries.data, (entries.row, column)), shape=(len(users), len(places))) @ own
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from counting import plain_addition
 from pattern_shop import prepared
@@ -64,6 +66,33 @@ def test_an_unknown_user_has_no_pairs_of_its_own(tmp_path: Path) -> None:
     rows, items = len(batch), run.dataset.item_num
     assert (dense(new, rows, items) >= dense(own, rows, items) - 1e-4).all()
     assert dense(new, rows, items).sum() > dense(own, rows, items).sum()
+
+
+def test_a_user_with_many_targets_and_many_pairs_has_them_once(tmp_path: Path) -> None:
+    """As under a split by time: every target of a user is a row of the batch."""
+    run = prepared(tmp_path)
+    counts = Counts(run.train._dataset, 20, 0.8, 1.0)
+    pairs, items, rows = 20_000, run.dataset.item_num, 1_000
+    draw = np.random.default_rng(0)
+    arrays = counts.arrays()
+    earlier, later = (draw.integers(1, items, pairs, dtype=np.int32) for _ in range(2))
+    weight = draw.random(pairs, dtype=np.float32)
+    arrays |= {"pairs.start": np.array([0, 0, pairs]), "pairs.earlier": earlier, "pairs.later": later}
+    counts = Counts.of_arrays(arrays | {"pairs.weight": weight}, 0.8, 1.0)
+    history = np.array([draw.permutation(items - 1)[:20] + 1 for _ in range(rows)])
+    asked = sp.csr_matrix((np.ones(history.size), (np.repeat(np.arange(rows), history.shape[1]), history.ravel())))
+    asked.resize(rows, items)
+    tracemalloc.start()
+    own = counts._own(asked, np.ones(rows, dtype=np.int64))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    wanted = np.zeros((items, items))
+    shares = weight * counts._from[earlier] * counts._to[later], weight * counts._from[later] * counts._to[earlier] / 2
+    np.add.at(wanted, (earlier, later), shares[0])
+    np.add.at(wanted, (later, earlier), shares[1])
+    np.fill_diagonal(wanted, 0)
+    np.testing.assert_allclose(own.toarray(), asked @ wanted, rtol=1e-6)
+    assert peak < rows * pairs  # bytes: not even one for each pair of each row
 
 
 @pytest.mark.parametrize("budget", [1, 4 * 3 * 7, 10**6])
