@@ -49,6 +49,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--jobs", type=whole, default=1, metavar="N", help="runs at a time, which share the cores (%(default)s)")
     add("--only", nargs="+", default=[], metavar="MODEL", help="names of the models to run and to show")
     add("--on", nargs="+", default=[], metavar="SET", help="names of the data sets to run and to show")
+    add("--seeds", type=whole, metavar="N", help="run and show the first N of the seeds alone")
     add("--retry-failed", action="store_true", help="run again what failed before")
     add("--no-run", action="store_true", help="only write tables and report of what is there")
     return parser
@@ -58,7 +59,8 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
     from recbole_mmm4rec.compare.config import read_comparison
     from recbole_mmm4rec.settings.packaged import packaged
 
-    comparison = read_comparison(packaged(chosen.config), chosen.only, chosen.on)  # before anything slow is imported
+    file = packaged(chosen.config)
+    comparison = read_comparison(file, chosen.only, chosen.on, chosen.seeds)  # before anything slow is imported
     check_installed(("matplotlib",), "bench")
 
     from recbole_mmm4rec.compare.groups import grouped

@@ -138,13 +138,16 @@ class ComparisonFile:
         return next(found for found in self.datasets if found.name == name)
 
 
-def read_comparison(path: str | Path, only: Iterable[str] = (), on: Iterable[str] = ()) -> ComparisonFile:
+def read_comparison(
+    path: str | Path, only: Iterable[str] = (), on: Iterable[str] = (), first_seeds: int | None = None
+) -> ComparisonFile:
     """Read a comparison file.
 
     Args:
         path: the YAML file.
         only: names of the rows to keep; all by default.
         on: names of the data sets to keep, as the file calls them; all by default.
+        first_seeds: how many of the seeds to keep, in the order of the file; all by default.
 
     Raises:
         UserError: with file and line, for anything that the command does not understand.
@@ -177,6 +180,8 @@ def read_comparison(path: str | Path, only: Iterable[str] = (), on: Iterable[str
     for name in on:
         if name not in names:
             raise UserError(f"--on {name!r}: {file.path} has no data set of that name; it has {', '.join(names)}")
+    if first_seeds is not None and first_seeds > len(seeds):
+        raise UserError(f"--seeds {first_seeds}: {file.path} has {len(seeds)}: {', '.join(map(str, seeds))}")
     protocol = settings_in(file, ("protocol",), top.get("protocol"), "MMM4Rec")
     protocols = protocols_of(file, ("protocols",), top.get("protocols"))
     if protocols and any("eval_args" in given for given in (protocol, *(dataset.settings for dataset in datasets))):
@@ -189,9 +194,9 @@ def read_comparison(path: str | Path, only: Iterable[str] = (), on: Iterable[str
         title=str(top.get("title") or Path(path).stem),
         datasets=tuple(dataset for dataset in datasets if dataset.entry in kept),
         all_datasets=datasets,
-        whole=not set(only) and not set(on),
+        whole=not set(only) and not set(on) and first_seeds in (None, len(seeds)),
         rows=tuple(row for row in rows if (not set(only) or row.name in set(only)) and kept & set(row.datasets)),
-        seeds=seeds,
+        seeds=seeds[:first_seeds],
         protocol=protocol,
         published=tuple(
             file.name(("published", at), name)
