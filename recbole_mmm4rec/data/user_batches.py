@@ -3,8 +3,8 @@
 A batch holds about ``train_batch_size`` samples, as with ``train_unit: prefix``, but of far fewer users; an epoch sees
 the same targets. What the prefixes of a user have in common the network computes once
 (network/ops/packing/shared_prefixes.py). Up to L items a history is the same as there. Where more came before, windows
-that slide by one item would share nothing; here they begin at every (L // 2)th item, so that each serves as many targets
-and shows them between L − L // 2 + 1 and L items.
+that slide by one item would share nothing; here they begin at every (L // 2)th item, so that each serves as many
+targets, of which each sees between L − L // 2 + 1 and L items.
 """
 
 from __future__ import annotations

@@ -110,7 +110,8 @@ def test_rows_are_chosen_by_name(tmp_path: Path) -> None:
 def test_the_first_seeds_are_chosen_by_number(tmp_path: Path) -> None:
     file = changed(tmp_path, "Pop", "Pop")
     every = read_comparison(file)
-    assert every.whole and len(every.seeds) > 1
+    assert every.whole
+    assert len(every.seeds) > 1
     kept = read_comparison(file, first_seeds=1)
     assert (kept.seeds, kept.whole) == (every.seeds[:1], False)
     assert read_comparison(file, first_seeds=len(every.seeds)) == every
