@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from pattern_shop import ITEMS, NAME, pattern_settings, prepared, write_pattern_shop
+from recbole.evaluator.collector import Collector, DataStruct
 
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.base.errors import UserError
@@ -170,6 +171,17 @@ def test_metrics_of_coverage_and_popularity(tmp_path: Path) -> None:
     metrics = ["Hit", "ItemCoverage", "GiniIndex", "ShannonEntropy", "AveragePopularity", "TailPercentage"]
     result = run_recbole("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, epochs=1, metrics=metrics))
     assert 0 < result["test_result"]["itemcoverage@10"] <= 1
+
+
+def test_a_long_evaluation_is_not_copied_with_every_batch() -> None:
+    collector = Collector.__new__(Collector)
+    collector.data_struct = DataStruct()
+    parts = [torch.full((2, 3), at) for at in range(4)]
+    for part in parts:
+        collector.data_struct.update_tensor("rec.topk", part)
+    assert [torch.equal(*pair) for pair in zip(collector.data_struct["rec.topk"], parts, strict=True)] == [True] * 4
+    assert torch.equal(collector.get_data_struct().get("rec.topk"), torch.cat(parts))
+    assert "rec.topk" not in collector.data_struct
 
 
 def test_more_places_than_items_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.base.json_lines import check_fields, is_table, is_text, list_of, read_line, table_of
 from recbole_mmm4rec.base.texts import check_set_name
 from recbole_mmm4rec.compare.file_settings import METRICS
@@ -18,7 +19,7 @@ from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 
 _INTERACTIONS = ("interactions", "sequences", "reviews", "inter", ".inter")
-"""The roles of files in the record of a preparation that hold interactions."""
+"""The roles of files in the record of a preparation that hold interactions; a merge's are "NAME inter"."""
 
 
 def origins_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) -> set[str]:
@@ -30,8 +31,8 @@ def origins_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) 
         known: sets that it is a part of.
 
     Returns:
-        its name, those of the sets that ``dataset_prep merge`` made it of, and the hashes of the files that it was
-        prepared from.
+        its name, those of the sets that ``dataset_prep merge`` made it of, and the hashes of its interactions and of
+        the files that they were prepared from.
 
     Raises:
         UserError: the record of its preparation is damaged.
@@ -49,7 +50,9 @@ def origins_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) 
     except ValueError:
         raise UserError(f"{record} is damaged; prepare the data set again") from None
     known |= {name}
-    found = {name, *(files[role] for role in _INTERACTIONS if role in files)}
+    found = {name, *(files[role] for role in files if role in _INTERACTIONS or role.endswith(" inter"))}
+    own = data_path / name / f"{name}.inter"
+    found |= {hash_file(own)} if own.is_file() else set()
     return found.union(*(origins_of(data_path, part, known) for part in parts if part not in known))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class Plan:
     def __init__(self, comparison: ComparisonFile, data_path: Path) -> None:
         self.comparison, self.data_path = comparison, data_path
         self._resolved: dict[str, str] = {}
+        self._origins = cache(partial(origins_of, data_path))
         with same_devices():
             self.shops = {dataset.name: self._shop(dataset.name) for dataset in comparison.datasets}
             self._firsts: dict[str, dict[str, Any]] = {}
@@ -88,9 +90,8 @@ class Plan:
         assert row.pretrained is not None
         name, settings = row.pretrained.dataset, plain(row.pretrained.settings)
         targets = {dataset.folder for dataset in self.comparison.datasets if dataset.entry in row.datasets}
-        origins = origins_of(self.data_path, name)
         for tested in sorted(targets):
-            if origins & origins_of(self.data_path, tested):
+            if self._origins(name) & self._origins(tested):
                 raise UserError(
                     f"model {row.name!r}: pre-trained on {name!r}, which holds what is tested on {tested!r}; "
                     "pre-train on other data, or write `only:` with other data sets"

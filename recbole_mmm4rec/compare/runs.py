@@ -71,7 +71,7 @@ class Runner:
                 self.tried.add(job.id)
             bar.set_description_str("; ".join(held.job.label for held in self.running.values()))
             if not self.running:
-                if self.plan.comparison.whole:  # of runs that nobody asks for any more
+                if self.plan.comparison.whole and not self.plan.waiting(self.records):  # nobody asks for them any more
                     shutil.rmtree(self.out / "unfinished", ignore_errors=True)
                 return
             ended = self._wait()
@@ -154,8 +154,9 @@ class Runner:
         date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         record = readable({"id": job.id, **asdict(job), **told, "date": date})
         self.records.add(record)
-        for folder in (held.folder, self._unfinished(job)):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(held.folder, ignore_errors=True)
+        if record["status"] == "done":  # what was killed or had no room goes on from there when tried again
+            shutil.rmtree(self._unfinished(job), ignore_errors=True)
         return record
 
 

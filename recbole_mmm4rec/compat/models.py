@@ -100,25 +100,31 @@ def attend_as_before(module: ModuleType) -> None:
 
 
 def collect_numbers(module: ModuleType) -> None:
-    """Let metrics of coverage and popularity be computed.
+    """Let metrics of coverage and popularity be computed, and long evaluations be collected in linear time.
 
     Broken: ``Collector.get_data_struct`` (evaluator/collector.py:226) moves everything to the processor, also numbers
     and counters, which know no ``cpu()``: ItemCoverage, GiniIndex, ShannonEntropy, AveragePopularity and
-    TailPercentage end the run after its first epoch.
+    TailPercentage end the run after its first epoch. ``DataStruct.update_tensor`` (evaluator/collector.py:44) copies
+    all that was collected with every batch, of which models without histories have one a user.
     """
     collector = module.Collector
     once = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
 
+    def update_tensor(self: Any, name: str, value: Any) -> None:
+        self._data_dict.setdefault(name, []).append(value.clone().detach())
+
     def get_data_struct(self: Any) -> Any:
         values = self.data_struct._data_dict
         for key, value in values.items():
-            values[key] = value.cpu() if hasattr(value, "cpu") else value
+            whole = module.torch.cat(value) if isinstance(value, list) and key in once else value
+            values[key] = whole.cpu() if hasattr(whole, "cpu") else whole
         returned = copy.deepcopy(self.data_struct)
         for key in once:
             if key in self.data_struct:
                 del self.data_struct[key]
         return returned
 
+    module.DataStruct.update_tensor = update_tensor
     collector.get_data_struct = get_data_struct
 
 

@@ -154,6 +154,25 @@ def test_a_run_goes_on_after_its_last_epoch(tmp_path: Path) -> None:
     assert (found["status"], found["epochs"], len(found["history"])) == ("done", 40, 40)
 
 
+def test_a_run_that_was_killed_alone_goes_on_when_tried_again(tmp_path: Path) -> None:
+    """As the system does where memory is short: the command goes on, and keeps what the run had."""
+    write_pattern_shop(tmp_path)
+    long = {"model": "SASRec", "settings": {**SASREC, "epochs": 40}}
+    write_config(tmp_path, models=[long], seeds=[1], protocol={"MAX_ITEM_LIST_LENGTH": 6, "stopping_step": 100})
+    process = start(tmp_path)
+    wait_for(lambda: list(tmp_path.glob("out/unfinished/*/*-last.safetensors")), "an epoch")
+    (worker,) = running_under(tmp_path)
+    os.kill(worker, signal.SIGKILL)
+    assert process.wait() == 1
+    assert list(tmp_path.glob("out/unfinished/*/*-last.safetensors"))
+    assert python(*COMMAND, "--out", "out", "--retry-failed", cwd=tmp_path).returncode == 0
+    (log,) = (tmp_path / "out" / "logs").glob("*.log")
+    assert "epoch 0 training" not in log.read_text()
+    *_, found = (json.loads(line) for line in (tmp_path / "out" / "runs.jsonl").read_text().splitlines())
+    assert (found["status"], found["epochs"]) == ("done", 40)
+    assert not (tmp_path / "out" / "unfinished").exists()
+
+
 def test_a_choice_of_rows_removes_nothing_of_the_others(tmp_path: Path) -> None:
     write_pattern_shop(tmp_path)
     write_config(tmp_path, models=MODELS[:2])

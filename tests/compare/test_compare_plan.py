@@ -13,6 +13,7 @@ from pattern_shop import NAME, write_pattern_shop
 from tiny_comparison import OURS, SASREC, finished, tiny_plan, write_config
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.compare.config import read_comparison
 from recbole_mmm4rec.compare.job import Job
 from recbole_mmm4rec.compare.plan import Plan
@@ -174,10 +175,12 @@ def collect_cells(plan: Plan, records: Records, out: Path, done: list[Job]) -> A
 
 
 def renamed(shop: Path, name: str) -> None:
-    """The pattern shop once more, under another name."""
+    """The pattern shop once more, under another name and with a user more."""
     if not (shop / name).exists():
         shutil.copytree(shop / NAME, shop / name)
         (shop / name / f"{NAME}.inter").rename(shop / name / f"{name}.inter")
+        with (shop / name / f"{name}.inter").open("a") as file:
+            file.write(f"of-{name}\ts0c0\t1\n")
 
 
 def test_pre_training_comes_first(shop: Path, tmp_path: Path) -> None:
@@ -271,6 +274,22 @@ def test_interactions_of_one_source_under_two_names(tmp_path: Path) -> None:
 
     pairs = [("mix", "part"), ("part", "mix"), ("latest", "part"), ("latest", "mix"), (NAME, "part"), ("mix", NAME)]
     assert [refused(*pair) for pair in pairs] == [True, True, True, True, False, False]
+
+
+def test_interactions_without_a_record_of_their_preparation(shop: Path) -> None:
+    """A copy has the same bytes; of a merge whose parts are gone the record tells their hashes."""
+    row = {"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": "copy", "settings": OURS}}
+    shutil.copytree(shop / NAME, shop / "copy")
+    (shop / "copy" / f"{NAME}.inter").rename(shop / "copy" / "copy.inter")
+    with pytest.raises(UserError, match=f"pre-trained on 'copy', which holds what is tested on '{NAME}'"):
+        tiny_plan(shop, models=[row])
+    renamed(shop, "mix")
+    told = {"source": "merge", "options": {"sets": ["gone"]}}
+    told["inputs"] = {"gone inter": hash_file(shop / NAME / f"{NAME}.inter"), "gone item": "1"}
+    (shop / "mix" / "mix.prep.json").write_text(json.dumps(told))
+    row["pretrained"] = {"dataset": "mix", "settings": OURS}
+    with pytest.raises(UserError, match=f"pre-trained on 'mix', which holds what is tested on '{NAME}'"):
+        tiny_plan(shop, models=[row])
 
 
 def test_what_is_chosen_changes_no_settings(shop: Path, tmp_path: Path) -> None:
