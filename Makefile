@@ -61,7 +61,8 @@ benchmark: install
 	$(call compared,scientific demo)
 benchmark-long: install
 	$(SETS) scientific office beauty-2014 toys-2014 games-2018 ml-1m shops shops-films online-retail online-retail-30 ml-100k ml-100k-posters ml-1m-30 ml-1m-posters
-	$(call compared,ml-100k transfer transfer-small ablation protocols cold modalities)
+	$(BIN)/python -m benchmarks.feature_variants dataset/ml-1m-30
+	$(call compared,ml-100k transfer transfer-small ablation protocols cold modalities fusion)
 
 # The same at reduced size, without any file (4 min 24 s on two cores of an Intel Xeon before the rivals came in, installation not counted). Results: comparison/quick.
 benchmark-quick: install

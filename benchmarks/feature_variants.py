@@ -3,8 +3,8 @@
     python -m benchmarks.feature_variants dataset/ml-1m-30
 
 Beside `features` it writes `features-whitened` (of each modality the WIDTH directions of largest variance, each with
-the same variance, vectors of length 1) and `features-swapped` (the pictures' vectors as texts and the other way round: the
-user vector is the image stream's). A comparison takes them by `feature_path`; properties/compare/fusion.yaml does.
+the same variance, vectors of length 1) and `features-swapped` (the pictures' vectors as texts and the other way round:
+the user vector is the image stream's). A comparison takes them by `feature_path`; properties/compare/fusion.yaml does.
 """
 
 from __future__ import annotations

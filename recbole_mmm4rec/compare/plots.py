@@ -88,7 +88,8 @@ def _written(figure: Any, every: Sequence[Any], path: Path) -> dict[str, bytes]:
     for axes in every:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    if any(axes.get_legend_handles_labels()[0] for axes in every):  # there is nothing yet before the first run
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
     drawn = {}
     for suffix in ("png", "svg"):
         content = io.BytesIO()

@@ -157,3 +157,14 @@ def test_the_files_that_come_with_the_package(name: str) -> None:
     comparison = read_comparison(properties_dir() / "compare" / f"{name}.yaml")
     assert "Pop" in [row.name for row in comparison.rows]
     assert all(dataset.max_seconds for dataset in comparison.datasets)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for file in sorted((properties_dir() / "compare").glob("*.yaml")) if file.stem != "published"],
+    ids=lambda file: file.stem,
+)
+def test_every_file_that_comes_with_the_package_is_read(file: Path) -> None:
+    comparison = read_comparison(file)
+    assert comparison.whole
+    assert all(row.datasets for row in comparison.rows)
