@@ -15,8 +15,12 @@ from recbole_mmm4rec.base.json_lines import check_fields, is_table, is_text, lis
 from recbole_mmm4rec.base.texts import check_set_name
 from recbole_mmm4rec.compare.file_settings import METRICS
 from recbole_mmm4rec.data.protocols import SPLITS, split_of
+from recbole_mmm4rec.features.made_by import note
+from recbole_mmm4rec.features.store import FeatureStore
+from recbole_mmm4rec.features.tables import FeatureSource, choose_modalities
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
+from recbole_mmm4rec.transfer.loading import made_otherwise
 
 _INTERACTIONS = ("interactions", "sequences", "reviews", "inter", ".inter")
 """The roles of files in the record of a preparation that hold interactions; a merge's are "NAME inter"."""
@@ -115,6 +119,27 @@ def check_start(first: Mapping[str, Any], then: Mapping[str, Any]) -> None:
     lacking = sorted(set(here) - set(there)) if isinstance(there, list) and isinstance(here, list) else []
     if lacking:
         raise UserError(f"modalities={here}, and {there} in the pre-training it starts from; add {lacking[0]} there")
+
+
+def check_features(first: Any, then: Any) -> None:
+    """Refuse features of another width or maker than those that a pre-training is to see.
+
+    Args:
+        first: the configuration of the pre-training; then: of what starts from it.
+
+    Raises:
+        UserError: they differ, or a store is missing or damaged.
+    """
+    before, after = FeatureSource.of(first), FeatureSource.of(then)
+    for modality in choose_modalities(then["modalities"], after):
+        if modality not in choose_modalities(first["modalities"], before):
+            continue
+        there, here = (FeatureStore.open(source.folder / modality).manifest for source in (before, after))
+        wrong = made_otherwise(modality, note(there), note(here))
+        if there.dim != here.dim:
+            wrong = [f"{modality} features are {there.dim} wide in the pre-training it starts from, {here.dim} here"]
+        if wrong:
+            raise UserError(f"{wrong[0]}; embed {before.dataset!r} and {after.dataset!r} alike")
 
 
 def check_protocol(config: Any, dataset: str) -> None:

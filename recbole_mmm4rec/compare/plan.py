@@ -12,7 +12,7 @@ from recbole.data import create_dataset
 from recbole.utils import calculate_valid_score, init_seed
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import check_protocol, check_start, check_users, origins_of
+from recbole_mmm4rec.compare.checks import check_features, check_protocol, check_start, check_users, origins_of
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
 from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.records import Record, Records
@@ -45,7 +45,7 @@ class Plan:
         self._origins = cache(partial(origins_of, data_path))
         with same_devices():
             self.shops = {dataset.name: self._shop(dataset.name) for dataset in comparison.datasets}
-            self._firsts: dict[str, dict[str, Any]] = {}
+            self._firsts: dict[str, Any] = {}
             self._sources = {row.name: self._source(row) for row in comparison.rows if row.pretrained}
             for row, dataset in self.cells():
                 self._check(row, dataset)
@@ -101,7 +101,7 @@ class Plan:
             check_data_files(config)
         except UserError as error:
             raise UserError(f"model {row.name!r}, pre-training on {name!r}: {error}") from error
-        self._firsts[row.name] = config.final_config_dict
+        self._firsts[row.name] = config
         return data_mark(config), resolved(config.final_config_dict, NOT_RESOLVED)
 
     def _check(self, row: Row, dataset: str) -> None:
@@ -115,7 +115,9 @@ class Plan:
                 config = make_config(row.model, given.folder, config_dict={**shared, **settings})
                 check_comparable([row.model], config)
                 if row.pretrained:
-                    check_start(self._firsts[row.name], {**config.final_config_dict, **of_start})
+                    first = self._firsts[row.name]
+                    check_start(first.final_config_dict, {**config.final_config_dict, **of_start})
+                    check_features(first, config)
                 mark = resolved(config.final_config_dict, NOT_RESOLVED)
                 self._resolved[_cell_key(row, dataset, trial)] = mark
             except UserError as error:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pattern_shop import NAME, write_pattern_shop
 from tiny_comparison import OURS, SASREC, finished, tiny_plan, write_config
@@ -19,6 +20,7 @@ from recbole_mmm4rec.compare.job import Job
 from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.records import Records
 from recbole_mmm4rec.compare.results import collect
+from recbole_mmm4rec.features.store import FeatureStore, write_store
 from recbole_mmm4rec.run import identity as fingerprint
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -248,6 +250,33 @@ def test_what_does_not_fit_its_pre_training_is_told_before_it(
         return
     with pytest.raises(UserError, match=f"model 'MMM4Rec' on 'pattern': {complaint}"):
         tiny_plan(shop, models=[row])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"encoder": "another"}, "text features are of another in the checkpoint, of one-hot here"),
+        ({"settings": {"pooling": "mean"}}, "text features are of one-hot .* made with other settings"),
+        ({"dim": 7}, "text features are 7 wide in the pre-training it starts from, 5 here"),
+    ],
+    ids=str,
+)
+def test_features_that_do_not_fit_are_told_before_the_pre_training(
+    tmp_path: Path, change: dict[str, Any], complaint: str
+) -> None:
+    write_pattern_shop(tmp_path)
+    renamed(tmp_path, "source")
+    store = FeatureStore.open(tmp_path / "source" / "features" / "text")
+    made = {**vars(store.manifest), **change}
+    for known in ("rows", "items_hash", "format"):
+        del made[known]
+    table = np.ones((len(store.items), made["dim"]), dtype=np.float32)
+    write_store(store.path, **made, items=store.items, present=store.present, chunks=[table])
+    row = {"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": "source", "settings": OURS}}
+    with pytest.raises(UserError, match=f"model 'MMM4Rec' on 'pattern': {complaint}.*embed 'source' and 'pattern' al"):
+        tiny_plan(tmp_path, models=[row])
+    row["settings"] = {**OURS, "modalities": ["image"]}
+    assert tiny_plan(tmp_path, models=[row]).progress(Records(tmp_path / "runs.jsonl")) == (0, 3)
 
 
 def test_interactions_of_one_source_under_two_names(tmp_path: Path) -> None:
