@@ -122,11 +122,7 @@ def make_objective(config: Any, dataset: Any) -> nn.Module:
     """
     kind = config["loss_type"]
     setting("loss_type").check(kind)
-    if (config["train_neg_sample_args"] or {}).get("distribution", "none") != "none":
-        raise UserError(
-            "train_neg_sample_args: the losses of MMM4Rec take none of RecBole's sampled negatives, which would "
-            "count as targets; leave it out, or use loss_type: sampled"
-        )
+    refuse_drawn_negatives(config, "MMM4Rec", "leave it out, or use loss_type: sampled")
     smoothing = float(config["label_smoothing"] or 0.0)
     chunk = "auto" if config["loss_chunk"] is None else config["loss_chunk"]
     uniform, in_batch = config["sampled_uniform"], bool(config["sampled_in_batch"])
@@ -144,6 +140,23 @@ def make_objective(config: Any, dataset: Any) -> nn.Module:
         )
     popularity = training_shares(dataset.inter_feat[dataset.iid_field], dataset.item_num) if in_batch else None
     return Sampled(uniform, smoothing, popularity, rows)
+
+
+def refuse_drawn_negatives(config: Any, model: str, way_out: str = "leave it out") -> None:
+    """Refuse RecBole's sampled negatives for a model whose loss reads every row's item as a target.
+
+    Args:
+        config: RecBole's configuration.
+        model, way_out: for the message.
+
+    Raises:
+        UserError: negatives are to be drawn.
+    """
+    if (config["train_neg_sample_args"] or {}).get("distribution", "none") != "none":
+        raise UserError(
+            f"train_neg_sample_args: the losses of {model} take none of RecBole's sampled negatives, which would "
+            f"count as targets; {way_out}"
+        )
 
 
 def training_shares(targets: Tensor, rows: int) -> Tensor:

@@ -11,10 +11,14 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.settings.defaults import properties_dir
 from recbole_mmm4rec.settings.homes import PRETRAINED
 from recbole_mmm4rec.settings.parts import check_names
+from recbole_mmm4rec.settings.registry import settings_of
 from recbole_mmm4rec.settings.stage import PRETRAIN
 
 SPLITS = {"all_but_last": {"LS": "valid_only"}, "all": {"RS": [1, 0, 0]}}
 """``pretrain_on`` → RecBole's split: each user's last item validates, or nothing is held out."""
+
+STARTS = ("pretrained", "pretrained_layers", "frozen", "unfreeze_after", "learning_rates")
+"""What a training starts from and how it goes on; ignored by a model that has no such thing."""
 
 
 def settle_stages(module: ModuleType) -> None:
@@ -55,10 +59,12 @@ def _refuse(model: str, settings: dict[str, Any]) -> None:
         UserError: pre-training or transfer of a model that has neither, or keys that contradict each other.
     """
     pretraining = settings.get("stage") == PRETRAIN
-    if model not in PRETRAINED:
-        for key in ("pretrained", *(["stage"] if pretraining else [])):
-            if settings.get(key):
-                raise UserError(f"{key}={settings[key]!r}: {model} has no such thing, only {', '.join(PRETRAINED)}")
+    for key in (*STARTS, *(["stage"] if pretraining else [])):
+        having = [name for name in PRETRAINED if key in settings_of(name)]
+        if settings.get(key) and model not in having:
+            raise UserError(
+                f"{key}={settings[key]!r}: {model} has no such thing, only {', '.join(having)}; leave it out"
+            )
     source = settings.get("pretrained")
     if isinstance(source, str) and source and not Path(source).is_file():  # told before data are read for minutes
         raise UserError(f"pretrained={source!r}: there is no such file")

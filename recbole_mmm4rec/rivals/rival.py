@@ -12,6 +12,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_mmm4rec.losses.cross_entropies import full_cross_entropy
+from recbole_mmm4rec.losses.objectives import refuse_drawn_negatives
 
 
 class Rival(SequentialRecommender):
@@ -20,8 +21,13 @@ class Rival(SequentialRecommender):
     input_type = InputType.POINTWISE
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        """Note where the items that are trained on end, see ``number_held_out_last`` of ``data/protocols.py``."""
+        """Note where the items that are trained on end, see ``number_held_out_last`` of ``data/protocols.py``.
+
+        Raises:
+            UserError: sampled negatives, which would count as targets.
+        """
         super().__init__(config, dataset)
+        refuse_drawn_negatives(config, type(self).__name__)
         self.trained_rows: int | None = getattr(dataset, "trained_rows", None)
 
     @abstractmethod

@@ -16,12 +16,17 @@ from torch import Tensor, nn
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.reading import tensors
+from recbole_mmm4rec.checkpoints.tree import plain_settings
+from recbole_mmm4rec.distributed import joint
 from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
+from recbole_mmm4rec.losses.cross_entropies import in_batch_cross_entropy
 from recbole_mmm4rec.network.ops.dropout import dropout
 from recbole_mmm4rec.rivals.rival import Rival, begin_like_bert, histories_of
+from recbole_mmm4rec.settings.parts import PARTS as PARAMETERS
 from recbole_mmm4rec.settings.parts import unknown_part
 from recbole_mmm4rec.settings.reading import name_list
 from recbole_mmm4rec.settings.stage import is_pretraining
+from recbole_mmm4rec.transfer.loading import made_otherwise, warn_of_meaning
 
 ENCODER = ("encoder", "position_embedding")
 """What a fine-tuning leaves as it was pre-trained, unless ``frozen`` says otherwise."""
@@ -54,7 +59,9 @@ class UniSRec(Rival):
         self.register_buffer("features", table, persistent=False)  # (I+1, F), of the data and not of the model
         self.drop, self.temperature = config["hidden_dropout_prob"], config["temperature"]
         self.adaptor = Adaptor(table.shape[1], D, config["n_exps"], config["adaptor_dropout_prob"])
-        self.item_embedding = nn.Embedding(self.n_items, D, padding_idx=0) if config["is_modality_bias"] else None
+        self.contrast = (config["lambda"], config["item_drop_ratio"]) if is_pretraining(config) else None
+        with_ids = config["is_modality_bias"] and self.contrast is None  # both contrasts leave IDs out
+        self.item_embedding = nn.Embedding(self.n_items, D, padding_idx=0) if with_ids else None
         self.position_embedding = nn.Embedding(self.max_seq_length, D)
         self.norm = nn.LayerNorm(D, eps=config["layer_norm_eps"])
         self.encoder = TransformerEncoder(
@@ -68,7 +75,6 @@ class UniSRec(Rival):
             layer_norm_eps=config["layer_norm_eps"],
         )
         begin_like_bert(self, config["initializer_range"])
-        self.contrast = (config["lambda"], config["item_drop_ratio"]) if is_pretraining(config) else None
         config[ENCODERS] = note_encoders(dataset)
         if config["pretrained"]:
             self._start_from(str(config["pretrained"]), config)
@@ -143,27 +149,36 @@ class UniSRec(Rival):
         users = self.encoded(table, of_histories.view_as(histories), histories, lengths)
         again = self.encoded(table, of_parts.view_as(parts), parts, kept)
         items = F.normalize(F.embedding(of_labels, table), dim=1)
+        labels = joint.rows_of_all(labels)
         return self._contrast(users, items, labels) + weight * self._contrast(users, again, labels)
 
     def _contrast(self, users: Tensor, others: Tensor, labels: Tensor) -> Tensor:
-        """Row j's own column is the right one; columns of the same next item are left out: (B, D) twice, (B,)."""
-        own = torch.arange(len(labels), device=labels.device)
-        equal = (labels.unsqueeze(1) == labels) & (own.unsqueeze(1) != own)
-        return F.cross_entropy((users @ others.T / self.temperature).masked_fill(equal, -torch.inf), own)
+        """Row j's own column is the right one; columns of the same next item are left out.
+
+        Args:
+            users, others: (B, D), of several processes this one's part of the joint batch.
+            labels: (B,) of the joint batch.
+        """
+        columns = joint.rows_of_all(others) / self.temperature
+        return in_batch_cross_entropy(users, columns, labels, True, joint.first_row())
 
     @torch.no_grad()
     def _start_from(self, path: str, config: Any) -> None:
         """Take over all that knows no item from a checkpoint of UniSRec."""
         content = read(path)
         weights, written = tensors(content.get("state_dict")), content.get("config")
-        settings: dict[str, Any] = written if isinstance(written, dict) else {}
+        settings = plain_settings(written) if isinstance(written, dict) else {}
         trained = settings.get("model")
         if weights is None or trained != "UniSRec":
             what = f"is a checkpoint of {trained}" if trained else "holds other weights"
             raise UserError(f"pretrained={path!r} {what}; give one of UniSRec, such as --stage=pretrain writes")
         taken = {name: weight for name, weight in weights.items() if not name.startswith("item_embedding.")}
         own = {name: weight for name, weight in self.named_parameters() if not name.startswith("item_embedding.")}
-        wrong = [f"{name} is there alone" for name in taken if name not in own]
+        then, now = settings.get(ENCODERS) or {}, config[ENCODERS] or {}
+        wrong = [complaint for name in now for complaint in made_otherwise(name, then.get(name), now[name])]
+        if then and now and then.keys() != now.keys():
+            wrong.append(f"modalities={list(then)} there, {list(now)} here")
+        wrong += [f"{name} is there alone" for name in taken if name not in own]
         wrong += [f"{name} is missing" for name in own if name not in taken]
         wrong += [
             f"{name} is {tuple(taken[name].shape)}, not {tuple(weight.shape)}"
@@ -178,22 +193,17 @@ class UniSRec(Rival):
         wrong += [
             f"{name} holds NaN or infinite values" for name in own if name in taken and not taken[name].isfinite().all()
         ]
-        then, made_by = settings.get(ENCODERS) or {}, config[ENCODERS]
-        wrong += [
-            f"{modality} features are of {then[modality]['encoder']} there, of {made['encoder']} here"
-            for modality, made in (made_by or {}).items()
-            if then.get(modality) and made and then[modality]["encoder"] != made["encoder"]
-        ]
         if wrong:
             raise UserError(
                 f"pretrained={path!r} does not fit, set sizes and features as there: {'; '.join(wrong[:3])}"
             )
+        warn_of_meaning(path, settings, config)
         for name, weight in own.items():
             weight.copy_(taken[name])
 
     def _freeze(self, parts: list[str]) -> None:
-        """Leave parameters as they are whose names begin with one of ``parts``."""
-        names = [name for name, _ in self.named_parameters()]
+        """Leave parameters as they are whose names begin with one of ``parts``; without IDs there are none of them."""
+        names = [*PARAMETERS["UniSRec"], *(name for name, _ in self.named_parameters())]
         for part in parts:
             if not any(f"{name}.".startswith(f"{part}.") for name in names):
                 raise unknown_part("frozen", part, "UniSRec")

@@ -72,11 +72,11 @@ def load_pretrained(config: Any, model: nn.Module) -> frozenset[str]:
         *_setting_problems(source, own, config),
         *_feature_problems(source, own, config),
     ]
-    taken = _movable(source.weights)
+    taken = _movable(source.weights, own)
     problems = problems or _tensor_problems(taken, own)  # else they would be told once more, tensor by tensor
     if problems:
         raise UserError(f"pretrained={source.path!r} does not fit: " + "; ".join(problems))
-    _warn(source, config)
+    warn_of_meaning(source.path, source.settings, config)
     for name, weight in taken.items():
         if name in own:
             with torch.no_grad():
@@ -119,10 +119,11 @@ def _take_layers(source: Source, count: int) -> None:
     source.weights = {name: w for name, w in source.weights.items() if (layer_of(name) or 0) < count}
 
 
-def _movable(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What does not belong to the items of the other shop."""
-    per_item = {name for name, w in weights.items() if name == "items.fusion" and w.dim() == 2}
-    return {name: w for name, w in weights.items() if not name.startswith("items.bias.") and name not in per_item}
+def _movable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What does not belong to items, of the other shop or of this one."""
+    fusions = [found["items.fusion"] for found in (weights, own) if "items.fusion" in found]
+    per_item = ("items.bias.", *(["items.fusion"] if any(fusion.dim() == 2 for fusion in fusions) else []))
+    return {name: w for name, w in weights.items() if not name.startswith(per_item)}
 
 
 def _modality_problems(source: Source, own: Mapping[str, Tensor]) -> list[str]:
@@ -176,28 +177,34 @@ def _feature_problems(source: Source, own: Mapping[str, Tensor], config: Any) ->
     then, now = source.settings.get(ENCODERS) or {}, config[ENCODERS] or {}
     problems = []
     for modality in sorted(mine.keys() & theirs.keys()):
-        made_then, made_now = then.get(modality), now.get(modality)
-        name = f" of {made_then['encoder']}" if made_then else ""
         if theirs[modality] != mine[modality]:
+            name = f" of {then[modality]['encoder']}" if then.get(modality) else ""
             problems.append(
                 f"{modality} features{name} are {theirs[modality]} wide in the checkpoint, {mine[modality]} here "
                 "(embed this data set with the checkpoint's encoder)"
             )
-        elif made_then and made_now and _other_maker(made_then, made_now):
-            problems.append(
-                f"{modality} features are{name} in the checkpoint, of {made_now['encoder']} here, or made with other "
-                "settings or weights of it (embed this data set in the same way)"
-            )
+        else:
+            problems += made_otherwise(modality, then.get(modality), now.get(modality))
     return problems
 
 
-def _other_maker(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def made_otherwise(modality: str, then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> list[str]:
+    """What there is to say of features that were not made as those of the checkpoint: nothing, or one complaint.
+
+    Args:
+        modality: theirs.
+        then, now: what :func:`~recbole_mmm4rec.features.made_by.note_encoders` has noted of them; None: nothing.
+    """
+    if not then or not now:
+        return []
     hashes = (then["hash"], now["hash"])
-    return (
-        then["encoder"] != now["encoder"]
-        or then["settings"] != now["settings"]
-        or (None not in hashes and hashes[0] != hashes[1])
-    )
+    same_weights = None in hashes or hashes[0] == hashes[1]
+    if same_weights and (then["encoder"], then["settings"]) == (now["encoder"], now["settings"]):
+        return []
+    return [
+        f"{modality} features are of {then['encoder']} in the checkpoint, of {now['encoder']} here, or made with other "
+        "settings or weights of it (embed this data set in the same way)"
+    ]
 
 
 def _tensor_problems(taken: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
@@ -225,12 +232,12 @@ def _as_ours(weight: Tensor, own: Tensor) -> Tensor:
     return weight.squeeze(1) if (weight.dim(), own.dim()) == (3, 2) and weight.shape[1] == 1 else weight
 
 
-def _warn(source: Source, config: Any) -> None:
-    """Say which settings mean something else now, although every weight fits."""
+def warn_of_meaning(path: str, settings: Mapping[str, Any], config: Any) -> None:
+    """Say which settings of the checkpoint ``path`` meant something else, although every weight fits."""
     for key in names(Counts.MEANING):
-        then = source.settings.get(key)
+        then = settings.get(key)
         if then is not None and then != config[key]:
-            logger.warning("pretrained: %s=%s in %s, %s here", key, then, source.path, config[key])
+            logger.warning("pretrained: %s=%s in %s, %s here", key, then, path, config[key])
 
 
 def _tell(source: Source, taken: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

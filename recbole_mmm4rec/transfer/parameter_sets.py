@@ -73,10 +73,20 @@ def frozen_parameters(config: Any, model: nn.Module, transferred: Collection[str
     chosen: set[str] = set()
     for name in name_list(config["frozen"]) or ():
         chosen |= members("frozen", str(name), model, transferred)
-    everything = {name for name, _ in model.named_parameters()}
-    if chosen == everything and config["epochs"]:
+    trained = {name for name, _ in model.named_parameters()} - _unused(model)
+    if trained <= chosen and config["epochs"]:
         raise UserError(f"frozen={config['frozen']!r} leaves nothing to train; leave something out, or set epochs: 0")
     return chosen
+
+
+def _unused(model: Any) -> set[str]:
+    """What no loss depends on: vectors for a modality that all items have, the last time signal that nobody reads."""
+    items, layers = model.network.items, model.network.layers
+    whole = items.present[1:].all(0).tolist()
+    parts = [f"items.missing.{name}." for name, full in zip(items.modalities, whole, strict=True) if full]
+    if all(layer.cross is None for layer in model.network.cross_layers):
+        parts.append(f"layers.{len(layers) - 1}.ssd.time_gate.")
+    return {name for name, _ in model.named_parameters() if f"{short(name)}.".startswith(tuple(parts))}
 
 
 def rate_factors(config: Any, model: nn.Module, transferred: Collection[str]) -> dict[str, float]:

@@ -49,6 +49,7 @@ def alone(model: Any, items: int, **config: Any) -> Any:
     """A model of ids without a data set; fields are ``i_list``, ``n``, ``i``, ``t_list``."""
     names = {"USER_ID_FIELD": "u", "ITEM_ID_FIELD": "i", "LIST_SUFFIX": "_list", "ITEM_LIST_LENGTH_FIELD": "n"}
     others = {"NEG_PREFIX": "neg_", "MAX_ITEM_LIST_LENGTH": 9, "device": torch.device("cpu"), "neighbour_weight": 0}
+    others["train_neg_sample_args"] = None
     return model({**names, **others, **config}, Data(items))
 
 

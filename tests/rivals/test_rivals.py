@@ -45,6 +45,11 @@ def test_a_trained_one_is_tested_kept_and_loaded_again(tmp_path: Path, model: st
     [
         ({"loss_type": "BPR"}, "loss_type=BPR: it must be CE"),
         ({"hidden_size": 0}, "hidden_size=0: it must be a whole number, at least 1"),
+        ({"learning_rates": "{'norm': 0.1}"}, "has no such thing, only MMM4Rec; leave it out"),
+        (
+            {"train_neg_sample_args": "{'distribution': 'uniform', 'sample_num': 2}"},
+            "take none of RecBole's sampled negatives, which would count as targets; leave it out",
+        ),
     ],
 )
 def test_what_it_cannot_is_refused_in_one_line(
@@ -58,7 +63,7 @@ def test_what_it_cannot_is_refused_in_one_line(
     assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize("key", ["stage=pretrain", "pretrained=some.safetensors"])
+@pytest.mark.parametrize("key", ["stage=pretrain", "pretrained=some.safetensors", "frozen=norm"])
 def test_those_of_ids_cannot_be_pretrained(tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str) -> None:
     write_pattern_shop(tmp_path)
     assert main(["--model=Mamba4Rec", f"--dataset={NAME}", f"--data_path={tmp_path}", f"--{key}"]) == 2

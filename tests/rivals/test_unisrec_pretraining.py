@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pair import Pair, place
 from pattern_shop import NAME, write_pattern_shop
+from recbole.data.interaction import Interaction
 from reference import unisrec as plain
 from rival_shop import TINY, shop_run, telling
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.checkpoints.format import read
+from recbole_mmm4rec.checkpoints.format import read, write
+from recbole_mmm4rec.distributed import group, joint
 from recbole_mmm4rec.rivals import unisrec
+from recbole_mmm4rec.run.cli import main
 from recbole_mmm4rec.run.quick_start import run_recbole
 from recbole_mmm4rec.settings.parts import PARTS
 
@@ -94,6 +102,10 @@ def test_pretrained_and_fine_tuned(tmp_path: Path) -> None:
         ),
         ({"frozen": ["encodr"]}, "frozen: 'encodr' is no part of UniSRec; did you mean 'encoder'"),
         ({"frozen": ["encoder.layers"]}, "frozen: 'encoder.layers' is no part of UniSRec"),
+        ({"modalities": ["image"]}, "set sizes and features as there: modalities=['text'] there, ['image'] here"),
+        ({"pretrained_layers": 1}, "pretrained_layers=1: UniSRec has no such thing, only MMM4Rec; leave it out"),
+        ({"frozen": ["norm"], "unfreeze_after": 1}, "unfreeze_after=1: UniSRec has no such thing, only MMM4Rec"),
+        ({"learning_rates": {"norm": 0.1}}, "learning_rates={'norm': 0.1}: UniSRec has no such thing, only MMM4Rec"),
     ):
         with pytest.raises(UserError) as error:
             shop_run(tmp_path, "UniSRec", **{**SMALL, **changes}, pretrained=first["saved_model_file"])
@@ -102,6 +114,97 @@ def test_pretrained_and_fine_tuned(tmp_path: Path) -> None:
     model = shop_run(tmp_path, "UniSRec", **SMALL, pretrained=first["saved_model_file"], frozen=[]).model
     assert all(weight.requires_grad for weight in model.parameters())
     assert {name.partition(".")[0] for name, _ in model.named_parameters()} == set(PARTS["UniSRec"])
+
+
+def untrained(folder: Path, **changes: Any) -> str:
+    """The checkpoint of a pre-training before its first step."""
+    run = shop_run(folder, "UniSRec", **SMALL, stage="pretrain", **changes)
+    run.trainer._save_checkpoint(0, verbose=False)
+    return str(run.trainer.saved_model_file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: made.update(settings={"pooling": "cls"}),
+        lambda made: made.update(hash="of other weights"),
+        lambda made: made.update(encoder="sentences"),
+    ],
+)
+def test_features_that_were_made_otherwise(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = untrained(tmp_path)
+    for manifest in tmp_path.glob("*/features/text/manifest.json"):
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "encoder_hash": "of these"}))
+    content = read(path)
+    change(content["config"]["feature_encoders"]["text"])
+    write(path, content)
+    with pytest.raises(UserError, match="here, or made with other settings or weights of it") as error:
+        shop_run(tmp_path, "UniSRec", **SMALL, pretrained=path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_command_that_is_told_is_accepted(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    places = [f"--dataset={NAME}", f"--data_path={tmp_path}", f"--checkpoint_dir={tmp_path / 'saved'}", "--epochs=1"]
+    given = {**TINY, **SMALL, "data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved"), "epochs": 1}
+    changes = {"stage": "pretrain", "layer_norm_eps": 1e-5, "hidden_act": "relu"}
+    told = run_recbole("UniSRec", NAME, config_dict={**given, **changes})["next_command"]
+    words = [word for word in shlex.split(told) if word.startswith("--") and not word.startswith("--dataset")]
+    assert main([*words, *places, "--use_gpu=False"]) == 0
+
+
+def test_another_temperature_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = untrained(tmp_path)
+    shop_run(tmp_path, "UniSRec", **SMALL, pretrained=path)
+    assert "temperature" not in caplog.text
+    with caplog.at_level(logging.WARNING):
+        shop_run(tmp_path, "UniSRec", **SMALL, pretrained=path, temperature=0.5)
+    assert f"pretrained: temperature=0.07 in {path}, 0.5 here" in caplog.text
+
+
+def test_a_pretraining_has_no_ids_that_would_not_be_trained(tmp_path: Path) -> None:
+    run = shop_run(tmp_path, "UniSRec", **SMALL, stage="pretrain", is_modality_bias=True)
+    run.model.calculate_loss(next(iter(run.train))).backward()
+    assert all(weight.grad is not None for weight in run.model.parameters())
+    tuned = shop_run(tmp_path, "UniSRec", **SMALL, pretrained=untrained(tmp_path, is_modality_bias=True))
+    assert tuned.model.item_embedding is not None
+
+
+def test_ids_that_are_not_there_may_be_frozen(tmp_path: Path) -> None:
+    """As of MMM4Rec: the same settings serve a run with IDs and one without."""
+    for with_ids in (True, False):
+        model = shop_run(tmp_path, "UniSRec", **SMALL, frozen=["item_embedding"], is_modality_bias=with_ids).model
+        fixed = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+        assert fixed == ({"item_embedding.weight"} if with_ids else set())
+
+
+def contrasts(folder: str, fields: dict[str, list[Any]], size: int) -> tuple[float, list[float]]:
+    """Loss and gradient of a pre-training on a batch, of which each process has its part, without anything drawn."""
+    model = shop_run(Path(folder), "UniSRec", **SMALL, stage="pretrain", item_drop_ratio=0.0, **place()).model
+    telling(model)
+    parts = torch.arange(size).tensor_split(group.world())
+    part = parts[group.rank()]
+    batch = Interaction({name: torch.tensor(values) for name, values in fields.items()})[part]
+    with joint.batch_of([len(rows) for rows in parts]):
+        loss = model.calculate_loss(batch) * (len(part) / size)
+    loss.backward()
+    if group.active():
+        joint.sum_gradients(model.parameters())
+    gradients = [weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]
+    return group.total(loss.item()), torch.cat(gradients).tolist()
+
+
+def test_processes_contrast_the_joint_batch(tmp_path: Path) -> None:
+    batch = next(iter(shop_run(tmp_path, "UniSRec", **SMALL, stage="pretrain").train))[:11]
+    given = (str(tmp_path), {name: values.tolist() for name, values in batch.interaction.items()}, 11)
+    loss, gradient = contrasts(*given)
+    processes = Pair(tmp_path)
+    try:
+        for found, summed in processes(contrasts, *given):
+            assert found == pytest.approx(loss, rel=1e-9)
+            assert summed == pytest.approx(gradient, rel=1e-6, abs=1e-9)
+    finally:
+        processes.close()
 
 
 def test_another_models_checkpoint(kiosk: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ EXPECTED = {
     Counts.SHAPE: {
         *("MAX_ITEM_LIST_LENGTH", "hidden_size", "inner_size", "num_layers", "d_state", "n_groups", "head_dim"),
         *("expand", "d_conv", "is_ffn", "is_time", "p2p_residual", "time_padding", "d_skip", "temperature"),
-        *("modalities", "n_exps", "ablation", "n_layers", "n_heads", "hidden_act"),
+        *("modalities", "n_exps", "ablation", "n_layers", "n_heads", "hidden_act", "layer_norm_eps"),
     },
     Counts.MEANING: {"time_padding", "temperature"},
     Counts.COMMAND: {

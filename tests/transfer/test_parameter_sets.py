@@ -167,6 +167,26 @@ def test_rates_move_the_weights(tmp_path: Path) -> None:
     assert steps["items.adapter.text.weight"] == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.parametrize("changes", [{}, {"modalities": ["text"]}, {"ablation": "cross"}], ids=str)
+def test_what_no_loss_depends_on_is_nothing_to_train(tmp_path: Path, changes: dict[str, Any]) -> None:
+    net = prepared(tmp_path, is_modality_bias=False, **changes)
+    net.model.calculate_loss(next(iter(net.train))).backward()
+    named = [(short(name), weight) for name, weight in net.model.named_parameters()]
+    used = [name for name, weight in named if weight.grad is not None]
+    assert len(used) < len(named)
+    with pytest.raises(UserError, match="leaves nothing to train"):
+        prepared(tmp_path, is_modality_bias=False, frozen=used, epochs=1, **changes)
+    prepared(tmp_path, is_modality_bias=False, frozen=used[1:], epochs=1, **changes)
+
+
+def test_vectors_of_missing_pictures_are_something_to_train(tmp_path: Path) -> None:
+    every = [short(name) for name, _ in prepared(tmp_path, missing_images=0.2).model.named_parameters()]
+    rest = [name for name in every if not name.startswith("items.missing.")]
+    assert prepared(tmp_path, frozen=rest, epochs=1)
+    with pytest.raises(UserError, match="leaves nothing to train"):
+        prepared(tmp_path, frozen=[*rest, "items.missing.image"], epochs=1)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -94,6 +94,14 @@ def test_shared_fusion_weights_are_taken_where_both_have_them(tmp_path: Path) ->
     assert "network.items.fusion" not in target(tmp_path, pretrained=str(path)).trainer.transferred
 
 
+@pytest.mark.parametrize("there", ["static", "dynamic_shared", "dynamic_instance"])
+@pytest.mark.parametrize("here", ["static", "dynamic_shared", "dynamic_instance"])
+def test_any_fusion_starts_from_any_other(tmp_path: Path, there: str, here: str) -> None:
+    path, _ = source(tmp_path, item_mm_fusion=there)
+    taken = target(tmp_path, pretrained=str(path), item_mm_fusion=here).trainer.transferred
+    assert ("network.items.fusion" in taken) == (there == here == "dynamic_shared")
+
+
 def test_zero_shot_reports_the_new_shop(tmp_path: Path) -> None:
     path, _ = source(tmp_path)
     write_pattern_shop(tmp_path / "new")

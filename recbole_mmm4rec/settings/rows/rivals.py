@@ -28,7 +28,7 @@ ROWS = (
         counts=Counts.SHAPE,
         models=_UNISREC,
     ),
-    Setting("layer_norm_eps", number(above=0), "eps of every LayerNorm.", models=_UNISREC),
+    Setting("layer_norm_eps", number(above=0), "eps of every LayerNorm.", counts=Counts.SHAPE, models=_UNISREC),
     Setting("initializer_range", number(above=0), "Deviation of the initial weights.", models=_UNISREC),
     Setting("lambda", number(low=0), "pretrain: weight of the contrast of sequences with sequences.", models=_UNISREC),
     Setting(
