@@ -165,7 +165,7 @@ def _json(
         yield (
             place,
             [
-                "" if name in hoped and not isinstance(value, str) else _as_text(value, name, place)
+                "" if name in hoped and not isinstance(value, str) else as_text(value, name, place)
                 for name, value in values
             ],
         )
@@ -220,10 +220,20 @@ def _parquet(path: Path, columns: Sequence[str], hoped: frozenset[str]) -> Itera
                 for values in zip(*(lists.get(name, nothing) for name in columns), strict=True):
                     number += 1
                     place = f"{path} row {number}"
-                    yield place, [_as_text(v, name, place) for v, name in zip(values, columns, strict=True)]
+                    yield place, [as_text(v, name, place) for v, name in zip(values, columns, strict=True)]
 
 
-def _as_text(value: Any, column: str, place: str) -> str:
+def as_text(value: Any, column: str, place: str) -> str:
+    """A value of a table as the text that stands for it; empty where there is none.
+
+    Args:
+        value: what a reader of JSON or Parquet gives.
+        column: its column, for the message.
+        place: file and line, for the message.
+
+    Raises:
+        UserError: it is a truth value, a list, an object, or bytes that are no text.
+    """
     if value is None or value != value:  # null, or the NaN that pandas writes for it
         return ""
     if isinstance(value, bytes):

@@ -55,12 +55,16 @@ def card_of(contents: Contents) -> str:
         _LIMITS.format(max_len=contents.network.config.max_len),
     ]
     if contents.run.get("command"):
-        parts.append(f"## How to make it again\n\n```\n{contents.run['command']}\n```\n\n{_versions()}")
+        parts.append(_again(contents.run["command"], contents.run.get("before")))
     return "\n".join(parts)
 
 
-def _versions() -> str:
-    return "with the same data set; `manifest.json` names the versions of all that took part.\n"
+def _again(command: str, before: str | None) -> str:
+    """How to make it again; of an updated model also what made the one that it went on from."""
+    text = f"## How to make it again\n\n```\n{command}\n```\n\n"
+    if before:
+        text += f"with the same tables, from the model that this command made:\n\n```\n{before}\n```\n\n"
+    return text + "with the same data set; `manifest.json` names the versions of all that took part.\n"
 
 
 def _data(contents: Contents) -> str:

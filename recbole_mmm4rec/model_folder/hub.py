@@ -27,14 +27,15 @@ def push(folder: str | Path, repo: str, private: bool = False, token: str | None
     Args:
         folder: the model folder.
         repo: ``OWNER/NAME``.
-        private: of a repository that is made.
+        private: of a repository that is made; one that is there must be so already.
         token: of the owner; by default the one that huggingface_hub knows.
 
     Returns:
         The address of the commit.
 
     Raises:
-        UserError: no such folder, one that was changed, or the hub refuses or cannot be reached.
+        UserError: no such folder, one that was changed, the hub refuses or cannot be reached, or the repository is not
+            ``private``.
     """
     from recbole_mmm4rec.model_folder.read import Folder
 
@@ -45,6 +46,11 @@ def push(folder: str | Path, repo: str, private: bool = False, token: str | None
     with _told(repo):
         api = hub.HfApi(token=token)
         api.create_repo(repo, private=private, exist_ok=True)
+        if private and not api.repo_info(repo).private:
+            raise UserError(
+                f"{repo}: --private, and the hub has a public repository of this name; make that one private there, or "
+                "name another"
+            )
         done = api.upload_folder(
             repo_id=repo,
             folder_path=str(content.path),

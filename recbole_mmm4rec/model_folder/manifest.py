@@ -23,7 +23,14 @@ SMALL = 2**20
 """Bytes of a file whose hash takes no time."""
 READINGS = 5
 """Of a folder that others replace all the time, before one is told that it does not fit together."""
-_FIELDS = {"model": kind.is_text, "dataset": kind.is_text, "made": kind.is_date, "versions": kind.is_table}
+
+
+def _is_name(value: Any) -> bool:
+    """Whether a folder can have it for its name, and lies where it was meant to lie."""
+    return kind.is_text(value) and value not in ("", ".", "..") and not set(value) & set("/\\\0")
+
+
+_FIELDS = {"model": kind.is_text, "dataset": _is_name, "made": kind.is_date, "versions": kind.is_table}
 _FILE = {"bytes": kind.is_count, "sha256": kind.is_text}
 
 

@@ -53,12 +53,14 @@ class Done:
         popular: of them so many have the shop's popular items.
         unknown: ids in histories that the shop does not have.
         kept: users whose lists an earlier, killed command had made.
+        notes: what there is to say of all lists.
     """
 
     users: int
     popular: int
     unknown: int
     kept: int
+    notes: tuple[str, ...] = ()
 
 
 def recommend_file(
@@ -89,6 +91,8 @@ def recommend_file(
         raise UserError(f"--input {source}: there is no such file")
     if target.resolve() == source.resolve():
         raise UserError(f"--output {target}: is the input itself; name another file")
+    if target.is_dir():
+        raise UserError(f"--output {target}: is a folder; name a file")
     parts = target.with_name(f".{target.name}.parts")
     with alone(parts, "command with this output", f"--output {target}"):
         _claim(parts, {"input": file_hash(source), "model": _mark(recommender), "k": k, "asked": asked, "users": USERS})
@@ -104,7 +108,9 @@ def recommend_file(
                 file.unlink()
     with suppress(OSError):  # an earlier command made it; not empty: the next one works there already
         parts.rmdir()
-    return Done(*(sum(count[name] for count in counts) for name in ("users", "popular", "unknown", "kept")))
+    _, notes = recommender.items.allowed(*(asked.get(name) for name in ("only", "exclude", "where")))
+    total = {name: sum(count[name] for count in counts) for name in ("users", "popular", "unknown", "kept")}
+    return Done(**total, notes=tuple(notes))
 
 
 def _parts(

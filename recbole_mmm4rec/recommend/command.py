@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.model_folder.manifest import look_at
 from recbole_mmm4rec.recommend.results import Recommendations
+from recbole_mmm4rec.recommend.user_files import is_seconds
 
 _EXAMPLES = """\
 examples:
@@ -60,7 +62,7 @@ def add_choice(parser: Parser) -> None:
     add("--where", metavar="COLUMN=VALUE", action="append", default=[], help=(
         "choose from items with this value in a column of the item table; given twice for one column: either value"
     ))  # fmt: skip
-    add("--device", default="cpu", help="cpu (the default) or cuda")
+    add("--device", default="cpu", help="cpu (the default), cuda or cuda:N")
     add("--json", action="store_true", help="print JSON")
 
 
@@ -102,6 +104,8 @@ def _run_file(arguments: argparse.Namespace) -> int:
 
     recommender = Recommender.load(arguments.folder, arguments.device)
     done = recommend_file(recommender, arguments.input, arguments.output, arguments.k, not arguments.json, **asked)
+    for note in done.notes:
+        print(f"warning: {note}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(asdict(done)))
         return 0
@@ -150,7 +154,7 @@ def _ids(option: str, given: str | None) -> list[str] | None:
     if not given.startswith("@"):
         return given.split()
     try:
-        lines = Path(given[1:]).read_text(encoding="utf-8").splitlines()
+        lines = Path(given[1:]).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
         raise UserError(f"{option} {given}: cannot be read ({getattr(error, 'strerror', 'no UTF-8')})") from None
     return [line.strip() for line in lines if line.strip()]
@@ -163,8 +167,8 @@ def times_in(words: Sequence[str]) -> list[int]:
         UserError: a word is no whole number.
     """
     for word in words:
-        if not word.removeprefix("-").isdecimal():
-            raise UserError(f"--timestamps: {word!r} is no whole number of seconds")
+        if not is_seconds(word):
+            raise UserError(f"--timestamps: {word[:60]!r} is no whole number of seconds")
     return [int(word) for word in words]
 
 

@@ -37,7 +37,7 @@ def _parser(prog: str) -> Parser:
     add("--timestamps", metavar="TIMES", help="as many times in seconds, separated by blanks (default: all gaps 0)")
     add("--modalities", metavar="NAMES", help="text, image or text,image: items count as if they had no other")
     add("--no-neighbours", action="store_true", help="leave out what was taken together in training")
-    add("--device", default="cpu", help="cpu (the default) or cuda")
+    add("--device", default="cpu", help="cpu (the default), cuda or cuda:N")
     add("--json", action="store_true", help="print JSON")
     return parser
 

@@ -68,6 +68,8 @@ def encode(
     Raises:
         UserError: histories or time stamps of another kind; names the user by place.
     """
+    if timestamps is not None and not (hasattr(timestamps, "__len__") and hasattr(timestamps, "__getitem__")):
+        raise UserError(f"timestamps={str(timestamps)[:60]!r}: must be a list of lists of whole seconds")
     if timestamps is not None and len(timestamps) != len(histories):
         raise UserError(f"timestamps: {len(timestamps)} lists for {len(histories)} histories; give one a history")
     count = len(histories)

@@ -13,7 +13,7 @@ import numpy as np
 from recbole_mmm4rec.base.arrays import read_array
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.files import names_a_file
-from recbole_mmm4rec.base.table_files import columns_of, read_rows
+from recbole_mmm4rec.base.table_files import as_text, columns_of, read_rows
 from recbole_mmm4rec.base.texts import check_id, clean_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
@@ -99,7 +99,9 @@ def _rows(table: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _item(place: str, row: dict[str, Any], folder: Path | None, files: Mapping[str, Path]) -> NewItem:
     if row.get("item_id") is None:
         raise UserError(f"{place}: no item_id")
-    name = check_id(str(row.pop("item_id")), "item_id", place)
+    given = row.pop("item_id")
+    given = given.item() if isinstance(given, np.generic) else given
+    name = check_id(as_text(given, "item_id", place), "item_id", place)
     text, image = row.pop("text", None), row.pop("image", None)
     if text is not None and text == text and not isinstance(text, str):
         raise UserError(f"{place}: text of item {name!r} must be words, not {type(text).__name__}")

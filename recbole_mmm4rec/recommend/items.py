@@ -124,6 +124,8 @@ class Items:
         """
         if only is None and not exclude and not where:
             return None, []
+        if where is not None and not isinstance(where, Mapping):
+            raise UserError(f"where={where!r}: must be a column and its value, as in {{'category': 'Tents'}}")
         notes: list[str] = []
         mask = torch.ones(len(self) + 1, dtype=torch.bool)
         if only is not None:

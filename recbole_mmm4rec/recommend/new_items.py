@@ -235,7 +235,7 @@ def _described(schema: pa.Schema, rows: Sequence[NewItem], present: Mapping[str,
     made = []
     for part in schema:
         values = columns.get(part.name) or [_typed(one, part) for one in rows]
-        made.append(pa.array(values, part.type))
+        made.append(pa.array(values, part.type, from_pandas=True))  # no number is none
     stray = list(dict.fromkeys(key for one in rows for key in one.columns if key not in schema.names or key in OURS))
     notes = [f"columns that the shop's items do not have were left out: {named(stray)}"] if stray else []
     return pa.Table.from_arrays(made, schema=schema), notes

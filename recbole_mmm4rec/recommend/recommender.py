@@ -107,6 +107,8 @@ class Recommender(Scorer):
         one = is_one(histories)
         given, times, names = _of_one(histories, timestamps, users) if one else (histories, timestamps, users)
         count = self._count(k)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise UserError(f"batch_size={batch_size!r}: must be a whole number, at least 1")
         allowed, notes = self.items.allowed(only, exclude, where)
         encoded = encode(given, times, self.items, self.max_len, self.has_time)
         names = _checked_users(names, len(given))

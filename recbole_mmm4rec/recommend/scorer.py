@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ class Scorer:
     def __init__(self, content: Folder, device: str | torch.device = "cpu") -> None:
         self.content = content
         self.folder: Path = content.path
-        self.device = _device(device)
+        self.device = checked_device(device)
         self.items = Items(content.items, content.pictures())
         self.network: MMM4RecNetwork = content.network().to(self.device)
         self.counts = content.counts()
@@ -104,6 +104,10 @@ class Scorer:
         """
         if modalities is None:
             return self.modalities
+        if not isinstance(modalities, Iterable):
+            raise UserError(
+                f"modalities={modalities!r}: must be a name or names; this model knows {' and '.join(self.modalities)}"
+            )
         names = [modalities] if isinstance(modalities, str) else list(modalities)
         for name in names:
             if name not in self.modalities:
@@ -151,13 +155,26 @@ class Scorer:
         return self.sides(modalities).users(*given)  # type: ignore[arg-type]
 
 
-def _device(named: str | torch.device) -> torch.device:
+def checked_device(named: str | torch.device) -> torch.device:
+    """The processor or a GPU, as every command takes it.
+
+    Args:
+        named: cpu, cuda, or cuda:N.
+
+    Raises:
+        UserError: it is none of them, or not there.
+    """
     try:
-        device = torch.device(named)
+        device = torch.device(str(named))
     except RuntimeError:
-        raise UserError(f"device={str(named)!r}: there is no such device; write cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={str(named)!r}: there is no such device; write cpu or cuda")
+    count = torch.cuda.device_count() if device.type == "cuda" and torch.cuda.is_available() else 0
+    if device.type == "cuda" and not count:
         raise UserError(f"device={str(named)!r}: PyTorch finds no GPU here; write cpu")
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(f"device={str(named)!r}: the last GPU here is cuda:{count - 1}")
     return device
 
 

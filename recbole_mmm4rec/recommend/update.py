@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,13 @@ from recbole_mmm4rec.model_folder.contents import Contents
 from recbole_mmm4rec.model_folder.read import Folder
 from recbole_mmm4rec.model_folder.write import changing, write_folder
 from recbole_mmm4rec.recommend.recommender import Recommender
+from recbole_mmm4rec.recommend.scorer import checked_device
 from recbole_mmm4rec.recommend.update_data import (
+    are_trained,
     known_interactions,
     read_interactions,
     trained_before,
+    with_trained,
     without_known,
     write_data_set,
 )
@@ -98,12 +102,13 @@ def update(
         items: a table of new items, with ``images``, ``vectors`` and ``encoders`` as for ``Recommender.add_items``.
         output: the new model folder, which must not be there yet; by default beside the old one, ``…-updated``.
         epochs: at most.
-        device: cpu or cuda.
+        device: cpu, cuda, or cuda:N.
         show_progress: bars.
 
     Raises:
         UserError: an argument, a table or the folder cannot be used.
     """
+    chosen = checked_device(device)
     source = Path(folder)
     beside = source if source.name not in ("", "..") else source.resolve()
     target = Path(output) if output is not None else beside.with_name(f"{source.resolve().name}-updated")
@@ -126,7 +131,7 @@ def update(
             write_data_set(contents, [old, new], work / "dataset" / contents.dataset)
             (work / _JOB).write_text(json.dumps(job), encoding="utf-8")
         begin = _Begin(contents)
-        result = _train(contents, work, epochs, device, show_progress, begin)
+        result = _train(contents, work, epochs, chosen, show_progress, begin)
         made = Folder(result["model_folder"]).contents()
         found: dict[str, Any] = {
             "interactions": len(new),
@@ -138,7 +143,12 @@ def update(
             "test": {name: float(value) for name, value in (result["test_result"] or {}).items()},
         }
         (work / _DONE).write_text(json.dumps({"job": job, "found": found}), encoding="utf-8")
-        run = {**made.run, "learning_rate": contents.run["learning_rate"]}  # tomorrow's update begins with it
+        run = {key: value for key, value in made.run.items() if not str(value).startswith(str(work))}
+        run["learning_rate"] = contents.run["learning_rate"]  # tomorrow's update begins with it
+        named: dict[str, Any] = {"interactions": interactions, "items": items, "images": images, "output": output}
+        run |= {"command": _command(folder, named, vectors, encoders, epochs), "before": contents.run.get("command")}
+        if not result["best_epoch"]:
+            made = replace(made, interactions=with_trained(made, begin.trained))
         write_folder(target, replace(made, run=run, pictures=_pictures(contents, made)))
         _remove(work)
     return Updated(folder=target, **found)
@@ -194,6 +204,23 @@ def _job(source: Path, files: list[Any], epochs: int) -> dict[str, Any]:
     return {"files": found, "epochs": epochs}
 
 
+def _command(
+    folder: str | Path,
+    named: Mapping[str, Any],
+    vectors: Mapping[str, Any] | None,
+    encoders: Mapping[str, str] | None,
+    epochs: int,
+) -> str:
+    """The command that makes the same; what came from Python stands there as FILE."""
+    given = [(option, value, "") for option, value in named.items() if value is not None]
+    given += [("vectors", value, f"{name}=") for name, value in (vectors or {}).items()]
+    given += [("encoder", value, f"{name}=") for name, value in (encoders or {}).items()]
+    words = ["mmm4rec", "update", str(folder)]
+    for option, value, name in given:
+        words += [f"--{option}", f"{name}{value if isinstance(value, (str, Path)) else 'FILE'}"]
+    return shlex.join([*words, *(["--epochs", str(epochs)] if epochs != EPOCHS else [])])
+
+
 def _of_new_items(contents: Contents, known: int) -> str:
     """The hash of what there is of the new items: their rows, and the numbers that the network reads."""
     found = hashlib.sha256(json.dumps(contents.items.slice(known).to_pylist(), default=str).encode())
@@ -231,6 +258,7 @@ class _Begin:
         contents: the model, with all items.
 
     Attributes:
+        trained: what the old weights were trained to foretell, see :func:`~.update_data.trained_before`.
         samples: of an epoch.
     """
 
@@ -250,6 +278,9 @@ class _Begin:
                 value.copy_(_by_item(name, self.state[name], rows))
         chosen = self._samples(dataset, int(train.config["seed"]))
         self.samples = len(chosen)
+        if not self.samples:  # all that is new is held out: the weights stay
+            train.config["epochs"] = 0
+            return train
         part = dataset.copy(dataset.inter_feat.subset(chosen))
         return type(train)(train.config, part, train._sampler, shuffle=train.shuffle)
 
@@ -257,13 +288,12 @@ class _Begin:
         """(n,) int64, the new samples and about :data:`REPLAY` times as many old ones, in their order."""
         assert isinstance(dataset.inter_feat, PrefixInteraction)
         columns = dataset.inter_feat.interaction
-        users = columns.rows[dataset.uid_field].numpy()
-        first = np.searchsorted(users, np.arange(users.max() + 2))  # rows are ordered by user
         target = columns.target.numpy().astype(np.int64)
-        names = dataset.field2id_token[dataset.uid_field]
-        before = np.array([self.trained.get(str(name), 0) for name in names])
-        owner = users[target]
-        new = target - first[owner] >= before[owner]
+        fields = (dataset.uid_field, dataset.iid_field, dataset.time_field)
+        users, items, times = (columns.rows[field].numpy()[target] for field in fields)
+        names, ids = (dataset.field2id_token[field] for field in fields[:2])
+        rows = zip(map(str, names[users]), map(str, ids[items]), times.astype(np.int64).tolist(), strict=True)
+        new = ~np.array(are_trained(rows, self.trained), dtype=bool)
         old = np.flatnonzero(~new)
         count = min(len(old), round(REPLAY * int(new.sum())))
         replayed = np.random.default_rng(seed).permutation(old)[:count]
@@ -277,8 +307,9 @@ def _by_item(name: str, value: Tensor, rows: Tensor) -> Tensor:
 
 
 def _train(
-    contents: Contents, work: Path, epochs: int, device: str, show_progress: bool, begin: _Begin
+    contents: Contents, work: Path, epochs: int, device: torch.device, show_progress: bool, begin: _Begin
 ) -> dict[str, Any]:
+    from recbole_mmm4rec.run.build import same_devices
     from recbole_mmm4rec.run.quick_start import run_recbole
 
     settings = settings_of(contents.run)
@@ -294,10 +325,13 @@ def _train(
         "evaluate_first": True,
         "resume": True,
         "show_progress": show_progress,
-        "use_gpu": device != "cpu",
+        "use_gpu": device.type == "cuda",
+        "gpu_id": device.index or 0,
         "state": "WARNING",
     }
-    with _standing_in(work):
+    # RecBole names GPUs in the environment, which nobody reads once this one is chosen
+    gpu = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    with _standing_in(work), same_devices(), gpu:
         return run_recbole("MMM4Rec", contents.dataset, config_dict=settings, start=begin)
 
 

@@ -35,7 +35,7 @@ def _parser(prog: str) -> Parser:
     add("--encoder", metavar="MODALITY=NAME", action="append", default=[], help="as for `mmm4rec add`")
     add("--output", type=Path, metavar="DIR", help="the new model folder (default: DIR-updated)")
     add("--epochs", type=whole, default=4, metavar="N", help="at most, over what is new (default: 4)")
-    add("--device", default="cpu", help="cpu (the default) or cuda")
+    add("--device", default="cpu", help="cpu (the default), cuda or cuda:N")
     return parser
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.table_files import read_rows
@@ -17,6 +20,11 @@ from recbole_mmm4rec.features.store import hash_inputs, write_store
 from recbole_mmm4rec.model_folder.contents import OURS, Contents
 from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable, pieces
 from recbole_mmm4rec.recommend.histories import LATEST
+
+Row = tuple[str, str, int]
+"""User, item and time."""
+TRAINED = "trained"
+"""A column of a folder's interactions whose update kept the old weights: those that they were trained to foretell."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +102,35 @@ def without_known(new: Interactions, old: Interactions) -> Interactions:
     return Interactions([one[0] for one in left], [one[1] for one in left], [one[2] for one in left])
 
 
-def trained_before(contents: Contents) -> dict[str, int]:
-    """How many of a user's interactions, from the first on, the folder's model was trained on."""
+def trained_before(contents: Contents) -> Counter[Row]:
+    """The interactions that the folder's model was trained to foretell; a user's first one is none of them."""
+    rows, table = _rows(contents), contents.interactions
+    assert table is not None
+    trained = table[TRAINED] if TRAINED in table.column_names else pc.equal(table["part"], 0)
+    before = [None, *(user for user, _, _ in rows)]
+    told = zip(rows, before, trained.to_pylist(), strict=False)
+    return Counter(row for row, user, is_trained in told if is_trained and row[0] == user)
+
+
+def are_trained(rows: Iterable[Row], trained: Counter[Row]) -> list[bool]:
+    """Of each row whether it is one of ``trained``; of several that are alike the first ones are."""
+    left, made = trained.copy(), []
+    for row in rows:
+        made.append(left[row] > 0)
+        if made[-1]:
+            left[row] -= 1
+    return made
+
+
+def with_trained(contents: Contents, trained: Counter[Row]) -> pa.Table:
+    """The interactions with a column of those that are ``trained``, where the parts of the split do not tell it."""
     assert contents.interactions is not None
-    users = contents.interactions["user_id"].cast(pa.string()).to_pylist()
-    counts: dict[str, int] = {}
-    for user, part in zip(users, contents.interactions["part"].to_pylist(), strict=True):
-        counts[user] = counts.get(user, 0) + (part == 0)
-    return counts
+    return contents.interactions.append_column(TRAINED, pa.array(are_trained(_rows(contents), trained), pa.bool_()))
+
+
+def _rows(contents: Contents) -> list[Row]:
+    known = known_interactions(contents)
+    return list(zip(known.users, known.items, known.times, strict=True))
 
 
 def write_data_set(contents: Contents, parts: list[Interactions], folder: Path) -> None:
@@ -125,15 +154,15 @@ def write_data_set(contents: Contents, parts: list[Interactions], folder: Path) 
         if modality == "text":
             made["settings"] = {**made["settings"], "column": "text"}
             if made["input_hash"] is not None:
-                made["input_hash"] = hash_inputs(zip(ids, texts, strict=True))
+                made["input_hash"] = hash_inputs(zip(ids, map(_written, texts), strict=True))
         _write_store(folder / "features" / modality, name, made, ids, contents.items[f"has_{modality}"], table)
 
 
 def _sorted_lines(parts: list[Interactions]) -> Iterator[str]:
-    users = np.array([user for part in parts for user in part.users], dtype=object)
+    users = [user for part in parts for user in part.users]
     items = [item for part in parts for item in part.items]
     times = np.array([time for part in parts for time in part.times], dtype=np.int64)
-    _, code = np.unique(users.astype(str), return_inverse=True)
+    code, _ = pd.factorize(np.array(users, dtype=object), sort=True)
     for row in np.lexsort((np.arange(len(users)), times, code)).tolist():
         yield f"{users[row]}\t{items[row]}\t{times[row]}\n"
 
@@ -145,7 +174,12 @@ def _item_lines(items: pa.Table) -> Iterator[str]:
     yield "\t".join(["item_id:token", *heads]) + "\n"
     columns = [items[name].to_pylist() for name in ("item_id", *names)]
     for row in zip(*columns, strict=True):
-        yield "\t".join("" if value is None else clean_text(str(value)) for value in row) + "\n"
+        yield "\t".join(map(_written, row)) + "\n"
+
+
+def _written(value: Any) -> str:
+    """A field of the item file."""
+    return "" if value is None else clean_text(str(value))
 
 
 def _write_store(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.base.json_lines import is_text
 from recbole_mmm4rec.base.parquet_files import arrow_mistakes
-from recbole_mmm4rec.base.table_files import csv_reader
+from recbole_mmm4rec.base.table_files import as_text, csv_reader
 
 ENDINGS = (".csv", ".jsonl", ".parquet")
 USER, HISTORY, TIMES = "user_id", "history", "timestamps"
+DIGITS = 20
+"""Of a time at most; Python refuses to read very long numbers."""
 _COLUMNS = f"{USER} and {HISTORY} (and {TIMES} where there are times)"
 
 
@@ -60,23 +63,29 @@ def read_users(path: Path) -> Iterator[User]:
         yield from reader(path)
     except UnicodeError:
         raise UserError(f"{path}: not UTF-8; convert the file") from None
-    except csv.Error as error:
-        raise UserError(f"{path}: malformed CSV ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _user(place: str, row: dict[str, Any]) -> User:
-    name, history, times = row.get(USER), row.get(HISTORY), row.get(TIMES)
-    if name is None or name == "":
-        raise UserError(f"{place}: {USER} is empty")
+    name, history, times = _id(row.get(USER), USER, place), row.get(HISTORY), row.get(TIMES)
     listed = _list(history)
     if listed is None:
         raise UserError(f"{place}: {HISTORY} is no list of item ids: {str(history)[:60]!r}")
     when = None if times is None or times == "" else _list(times)
     if times is not None and times != "" and when is None:
         raise UserError(f"{place}: {TIMES} is no list of seconds: {str(times)[:60]!r}")
-    return User(place, str(name), [str(item) for item in listed], when and [_whole(time) for time in when])
+    items = [_id(item, f"{HISTORY}[{number}]", place) for number, item in enumerate(listed)]
+    return User(place, name, items, when and [_whole(time) for time in when])
+
+
+def _id(value: Any, column: str, place: str) -> str:
+    text = as_text(value, column, place)
+    if not text:
+        raise UserError(f"{place}: {column} is empty")
+    if not text.isascii() and not is_text(text):
+        raise UserError(f"{place}: {column} {text!r} holds half of a character (a lone surrogate)")
+    return text
 
 
 def _list(value: Any) -> list[Any] | None:
@@ -89,28 +98,40 @@ def _list(value: Any) -> list[Any] | None:
 
 def _whole(time: Any) -> Any:
     """A time that is written as text as a number; anything else as it is, to be refused with the rest."""
-    return int(time) if isinstance(time, str) and time.removeprefix("-").isdecimal() else time
+    return int(time) if isinstance(time, str) and is_seconds(time) else time
 
 
-def _require(place: str, columns: Sequence[str]) -> None:
+def is_seconds(text: str) -> bool:
+    """Whether a text is a whole number; one of more digits than any time has is none."""
+    return text.removeprefix("-").isdecimal() and len(text) <= DIGITS
+
+
+def _require(place: str, columns: list[str]) -> None:
     for name in (USER, HISTORY):
         if name not in columns:
             hint = did_you_mean(name, columns) or f"; it has {', '.join(map(repr, columns)) or 'none'}"
             raise UserError(f"{place}: no column {name!r}{hint}; the columns are {_COLUMNS}")
+    for name in (USER, HISTORY, TIMES):
+        if columns.count(name) > 1:
+            raise UserError(f"{place}: column {name!r} is there {columns.count(name)} times; rename one")
 
 
 def _read_csv(path: Path) -> Iterator[User]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv_reader(file)
-        header: list[str] = next(reader, [])
-        _require(f"{path}, line 1", header)
-        for row in reader:
-            place = f"{path}, line {reader.line_num}"
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise UserError(f"{place}: {len(row)} fields where the header has {len(header)}")
-            yield _user(place, dict(zip(header, row, strict=True)))
+        reader, begin = csv_reader(file, strict=True), 1
+        try:
+            header: list[str] = next(reader, [])
+            _require(f"{path}, line 1", header)
+            begin = reader.line_num + 1
+            for row in reader:
+                place, begin = f"{path}, line {begin}", reader.line_num + 1
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise UserError(f"{place}: {len(row)} fields where the header has {len(header)}")
+                yield _user(place, dict(zip(header, row, strict=True)))
+        except csv.Error as error:
+            raise UserError(f"{path}, line {begin}: malformed CSV ({error})") from None
 
 
 def _read_lines(path: Path) -> Iterator[User]:

@@ -172,7 +172,7 @@ def _columns_of(file: Path, separator: str, encoding: str, tokens: list[str]) ->
         if name == "item_id":
             continue
         if header[name] == "float":
-            made[name] = pa.array([_number(field) for field in column], pa.float64())
+            made[name] = pa.array([_number(field) for field in column], pa.float64(), from_pandas=True)  # NaN is none
         else:
             made[name] = pa.array(column, pa.string())
     return made

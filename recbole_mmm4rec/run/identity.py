@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -32,7 +33,7 @@ def fingerprint(folder: Path, features: Path | None = None) -> str:
         features: where its stores are; ``features`` in its folder by default.
     """
     features = features or folder / "features"
-    files = sorted(file for file in folder.glob(f"{folder.name}*.*") if file.suffix in _FILES)
+    files = sorted(file for file in folder.glob(f"{glob.escape(folder.name)}*.*") if file.suffix in _FILES)
     stores = features.glob("*/*")
     files += sorted(file for file in stores if file.is_file() and not file.parent.name.startswith("."))
     total = hashlib.sha256()

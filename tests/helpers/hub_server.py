@@ -20,6 +20,7 @@ class Hub(ThreadingHTTPServer):
 
     Attributes:
         repos: name to files, path to content.
+        private: names of those that are for their owner alone.
         asked: method and path of each request.
     """
 
@@ -28,6 +29,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repos: dict[str, dict[str, bytes]] = {}
+        self.private: set[str] = set()
         self.asked: list[str] = []
 
     @property
@@ -49,6 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             asked = json.loads(body)
             name = "/".join(filter(None, (asked.get("organization") or "me", asked["name"])))
+            if name not in self.server.repos and (asked.get("private") or asked.get("visibility") == "private"):
+                self.server.private.add(name)
             self.server.repos.setdefault(name, {})
             self._json({"url": f"{self.server.address}/{name}"})
         elif "/preupload/" in path:
@@ -90,7 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
                 siblings = [
                     {"rfilename": file, "size": len(data), "blobId": _oid(data)} for file, data in files.items()
                 ]
-                self._json({"id": name, "modelId": name, "sha": COMMIT, "private": False, "siblings": siblings})
+                told = {"id": name, "modelId": name, "sha": COMMIT, "private": name in self.server.private}
+                self._json({**told, "siblings": siblings})
             return
         name, _, rest = path.lstrip("/").partition("/resolve/")
         data = self.server.repos.get(name, {}).get(rest.partition("/")[2])

@@ -155,6 +155,14 @@ def test_a_manifest_cannot_name_what_lies_elsewhere(folder_copy: Path) -> None:
         Recommender.load(folder_copy)
 
 
+@pytest.mark.parametrize("name", ["../../escaped", "a/b", "a\\\\b", "..", ""])
+def test_a_data_set_has_a_name_that_leads_nowhere(folder_copy: Path, name: str) -> None:
+    manifest = json.loads((folder_copy / layout.MANIFEST).read_text())
+    (folder_copy / layout.MANIFEST).write_text(json.dumps({**manifest, "dataset": name}))
+    with pytest.raises(UserError, match=r"manifest\.json: it has a wrong 'dataset'"):
+        Recommender.load(folder_copy)
+
+
 def test_what_is_no_model_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such model folder"):
         Recommender.load(tmp_path / "nowhere")

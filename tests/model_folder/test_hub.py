@@ -32,7 +32,7 @@ def asked(hub: Hub, program: str, folder: Path) -> list[str]:
 
 PUSH = """
 from recbole_mmm4rec.commands.__main__ import main
-print(main(["push", {folder!r}, {repo!r}]))
+print(main(["push", {folder!r}, {repo!r}, *{more!r}]))
 """
 FETCH = """
 import json
@@ -47,7 +47,7 @@ for repo in {repos!r}:
 
 
 def test_what_was_pushed_is_fetched_and_recommends_the_same(hub: Hub, model_folder: Path, tmp_path: Path) -> None:
-    told = asked(hub, PUSH.format(folder=str(model_folder), repo="me/kiosk"), tmp_path)
+    told = asked(hub, PUSH.format(folder=str(model_folder), repo="me/kiosk", more=[]), tmp_path)
     assert told[0].startswith(f"{hub.address}/me/kiosk/commit/")
     assert told[1] == "0"
     there = {file.relative_to(model_folder).as_posix(): file for file in model_folder.rglob("*") if file.is_file()}
@@ -61,6 +61,17 @@ def test_what_was_pushed_is_fetched_and_recommends_the_same(hub: Hub, model_fold
     assert found[2].startswith("no name: the hub does not give or take it: ")
 
 
+def test_what_is_to_be_private_is_not_put_where_all_can_read_it(hub: Hub, model_folder: Path, tmp_path: Path) -> None:
+    program = PUSH.format(folder=str(model_folder), repo="me/kiosk", more=["--private"])
+    hub.repos["me/kiosk"] = {}
+    assert asked(hub, program, tmp_path) == ["2"]
+    assert hub.repos["me/kiosk"] == {}
+    del hub.repos["me/kiosk"]
+    assert asked(hub, program, tmp_path)[1] == "0"
+    assert asked(hub, program, tmp_path)[1] == "0"  # once more, into the private one
+    assert hub.repos["me/kiosk"]
+
+
 def test_a_hub_that_is_not_there_is_told(hub: Hub, model_folder: Path, tmp_path: Path) -> None:
     hub.shutdown()
     hub.server_close()
@@ -72,5 +83,5 @@ def test_a_folder_that_was_changed_is_not_pushed(hub: Hub, folder_copy: Path, tm
     (folder_copy / "MODEL_CARD.md").write_text(
         (folder_copy / "MODEL_CARD.md").read_text().replace("MMM4Rec", "mmm4REC")
     )
-    assert asked(hub, PUSH.format(folder=str(folder_copy), repo="me/kiosk"), tmp_path) == ["2"]
+    assert asked(hub, PUSH.format(folder=str(folder_copy), repo="me/kiosk", more=[]), tmp_path) == ["2"]
     assert not hub.asked

@@ -21,7 +21,7 @@ def test_a_history_gives_a_readable_table(model_folder: Path, capsys: pytest.Cap
 
 
 def test_options_are_the_function_s(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "few.txt").write_text("k07\nk08\n\nk09\n")
+    (tmp_path / "few.txt").write_bytes("\ufeffk07\r\nk08\n\nk09\n".encode())  # as editors on Windows write it
     more = ["--only", f"@{tmp_path}/few.txt", "--exclude", "k09", "--include-seen", "--json"]
     assert main([str(model_folder), "--history", "k07", "--timestamps", "5", "--k", "9", *more]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -35,6 +35,7 @@ def test_options_are_the_function_s(model_folder: Path, tmp_path: Path, capsys: 
         (["--history", " "], "--history is empty"),
         ([], "--history is missing"),
         (["--history", "k00", "--timestamps", "now"], "'now' is no whole number"),
+        (["--history", "k00", "--timestamps", "9" * 5_000], "9' is no whole number"),
         (["--history", "k00", "--where", "category"], "--where category: write COLUMN=VALUE"),
         (["--history", "k00", "--only", "@nowhere"], "--only @nowhere: cannot be read"),
         (["--history", "k00", "--k", "0"], "k=0: must be 1 to 36"),

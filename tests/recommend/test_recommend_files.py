@@ -137,6 +137,14 @@ BAD: list[tuple[str, str, str]] = [
     ("users.jsonl", '{"user_id": "a", "history": 5}\n', "line 1: history is no list of item ids: '5'"),
     ("users.jsonl", '{"user_id": "a", "items": []}\n', "users.jsonl, line 1: no column 'history'"),
     ("users.parquet", "none", "users.parquet: no Parquet file, or cut off"),
+    ("users.csv", 'user_id,history\na,k01\nb,"k01\nc,k02\n', "users.csv, line 3: malformed CSV (unexpected end"),
+    ("users.csv", "user_id,history,history\na,k01,k02\n", "users.csv, line 1: column 'history' is there 2 times"),
+    ("users.csv", f"user_id,history,timestamps\na,k01,{'9' * 5_000}\n", "is no whole number of seconds"),
+    ("users.jsonl", '{"user_id": true, "history": []}\n', "line 1: user_id holds a bool; text or a number is wanted"),
+    ("users.jsonl", '{"user_id": "a", "history": ["k01", null]}\n', "line 1: history[1] is empty"),
+    ("users.jsonl", '{"user_id": "a", "history": [false]}\n', "line 1: history[0] holds a bool"),
+    ("users.jsonl", '{"user_id": "\\ud800", "history": []}\n', "holds half of a character"),
+    ("users.jsonl", '{"user_id": "a", "history": ["\\ud800"]}\n', "history[0] '\\ud800' holds half of a character"),
     ("users.txt", "a", "the name must end with .csv, .jsonl, .parquet"),
 ]
 
@@ -159,14 +167,43 @@ def test_the_command_says_what_it_did(model_folder: Path, tmp_path: Path, capsys
     told = capsys.readouterr().out.splitlines()
     assert told[0] == f"{target}: lists for 5 users"
     assert "2 have the shop's popular items" in told[1]
+    (tmp_path / "folder.csv").mkdir()
     for more, message in (
         (["--input", str(source)], "--input and --output go together"),
         (["--input", str(source), "--output", str(source)], "is the input itself"),
+        (["--input", str(source), "--output", str(tmp_path / "folder.csv")], "folder.csv: is a folder; name a file"),
         (["--input", str(source), "--output", str(target), "--history", "k01"], "--history does not go with --input"),
         (["--input", str(tmp_path / "no.csv"), "--output", str(target)], "there is no such file"),
     ):
         assert main([str(model_folder), *more]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_ids_that_the_shop_does_not_have_are_told_once(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--input", str(write(tmp_path / "users.csv")), "--output", str(tmp_path / "lists.csv")]
+    assert main([str(model_folder), *files, "--exclude", "k3", "--only", "k07 k8", "--json"]) == 0
+    told = capsys.readouterr()
+    notes = ["only: the shop does not have 'k8'", "exclude: the shop does not have 'k3'"]
+    assert told.err.splitlines() == [f"warning: {note}" for note in notes]
+    assert json.loads(told.out)["notes"] == notes
+
+
+def test_a_folder_is_no_output_before_anything_is_computed(
+    recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "_lists", lambda *_: pytest.fail("lists were computed"))
+    (tmp_path / "lists.csv").mkdir()
+    with pytest.raises(UserError, match=r"lists\.csv: is a folder; name a file"):
+        recommend_file(recommender, write(tmp_path / "users.csv"), tmp_path / "lists.csv")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_ids_that_pandas_made_floats(tmp_path: Path, ending: str) -> None:
+    users: Any = [(1.0, [12.0, 13.0], None), (2.0, [], None)]
+    found = [(user.name, user.history) for user in read_users(write(tmp_path / f"users{ending}", users))]
+    assert found == [("1", ["12", "13"]), ("2", [])]
 
 
 @pytest.mark.parametrize("damage", ["job.json", "part-000000.json"])

@@ -145,6 +145,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"only": "k01"}, "only='k01': must be a list"),
     ({"modalities": "sound"}, "'sound': this model knows text and image"),
     ({"modalities": []}, "none is named"),
+    ({"modalities": 3}, "modalities=3: must be a name or names"),
+    ({"where": 3}, "where=3: must be a column and its value"),
+    ({"batch_size": 0}, "batch_size=0: must be a whole number, at least 1"),
+    ({"batch_size": "all"}, "batch_size='all': must be"),
+    ({"timestamps": 5}, "timestamps: '5' is no list of whole seconds"),
+    ({"histories": [["k00"], ["k01"]], "timestamps": 5}, "timestamps='5': must be a list of lists of whole seconds"),
 ]
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import tracemalloc
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from model_shop import ITEMS, USERS
@@ -16,9 +21,11 @@ from more_items import like, state_of
 from recbole_mmm4rec import Recommender
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.commands.__main__ import main
+from recbole_mmm4rec.model_folder.read import Folder
+from recbole_mmm4rec.model_folder.write import write_folder
 from recbole_mmm4rec.recommend import update as module
 from recbole_mmm4rec.recommend.update import REPLAY, settings_of, update
-from recbole_mmm4rec.recommend.update_data import known_interactions
+from recbole_mmm4rec.recommend.update_data import Interactions, _sorted_lines, known_interactions
 
 NEW_USERS, STEPS, START = 12, 8, 1_620_000_000
 
@@ -193,6 +200,150 @@ def test_a_line_break_in_a_column_of_a_new_item(model_folder: Path, tmp_path: Pa
     done = update(tmp_path / "shop", interactions, epochs=1, show_progress=False)
     items = Recommender.load(done.folder).items.table.to_pylist()
     assert next(row["category"] for row in items if row["item_id"] == "n3") == "a b c"
+
+
+def day(folder: Path, *rows: tuple[str, str, int]) -> Path:
+    """A table of new interactions."""
+    lines = ["user_id,item_id,timestamp", *(",".join(map(str, row)) for row in rows)]
+    (folder / "day.csv").write_text("\n".join(lines) + "\n")
+    return folder / "day.csv"
+
+
+FOUR = [("w", "k01", START), ("w", "k02", START + 1), ("w", "k03", START + 2), ("w", "k04", START + 3)]
+"""A new user's, of which the second is trained on; the last two are held out."""
+
+
+def test_texts_that_are_not_clean(model_folder: Path, tmp_path: Path) -> None:
+    contents = Folder(model_folder).contents()
+    texts = contents.items["text"].to_pylist()
+    raw = pa.array([f'"{text}  now\u00a0\x07 ' for text in texts])
+    items = contents.items.set_column(contents.items.column_names.index("text"), "text", raw)
+    write_folder(tmp_path / "shop", replace(contents, items=items))
+    done = update(tmp_path / "shop", day(tmp_path, *FOUR), epochs=1, show_progress=False)
+    new = Recommender.load(done.folder).items
+    assert [new.text(item) for item in contents.items["item_id"].to_pylist()] == [
+        " ".join(f"\u201c{text} now".split()) for text in texts
+    ]
+
+
+def test_a_day_that_teaches_nothing_leaves_the_weights(model_folder: Path, tmp_path: Path) -> None:
+    """The second interaction was trained on, a third one is tested on."""
+    first = update(model_folder, day(tmp_path, *FOUR[:2]), output=tmp_path / "one", epochs=1, show_progress=False)
+    done = update(first.folder, day(tmp_path, FOUR[2]), output=tmp_path / "two", epochs=2, show_progress=False)
+    assert (done.interactions, done.samples, done.best_epoch) == (1, 0, 0)
+    old, new = Recommender.load(first.folder), Recommender.load(done.folder)
+    order = [new.items.ids.index(item) for item in old.items.ids]
+    wanted = old.scores([["k00", "k01", "k07"]], neighbours=False)
+    np.testing.assert_array_equal(new.scores([["k00", "k01", "k07"]], neighbours=False)[:, order], wanted)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["day.csv", "one", "two"]
+    more = day(tmp_path, FOUR[3], ("w", "k05", START + 4))
+    assert update(done.folder, more, output=tmp_path / "three", epochs=1, show_progress=False).samples == 1
+
+
+def chosen_in(monkeypatch: pytest.MonkeyPatch) -> list[set[tuple[str, str]]]:
+    """What the updates that follow train on, each a set of user and item; nothing old."""
+    told: list[set[tuple[str, str]]] = []
+    choose = module._Begin._samples
+
+    def noted(begin: Any, dataset: Any, seed: int) -> torch.Tensor:
+        chosen = choose(begin, dataset, seed)
+        columns = dataset.inter_feat.interaction
+        rows, target = columns.rows, columns.target[chosen]
+        named = (
+            dataset.field2id_token[name][rows[name][target].numpy()] for name in (dataset.uid_field, dataset.iid_field)
+        )
+        told.append(set(zip(*(map(str, part) for part in named), strict=True)))
+        return chosen
+
+    monkeypatch.setattr(module, "REPLAY", 0)
+    monkeypatch.setattr(module._Begin, "_samples", noted)
+    return told
+
+
+def test_what_comes_late_is_new(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interaction before others that the model has is trained on, and what it pushes back is not once more."""
+    update(model_folder, day(tmp_path, *FOUR), output=tmp_path / "one", epochs=1, show_progress=False)
+    told = chosen_in(monkeypatch)
+    late = day(tmp_path, ("w", "k09", START - 5))
+    update(tmp_path / "one", late, output=tmp_path / "two", epochs=1, show_progress=False)
+    assert {item for user, item in told[0] if user == "w"} == {"k01"}  # the first one was no target before
+
+
+def test_what_the_old_weights_won_against_is_still_new(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = chosen_in(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "RATE", 1e6)  # which makes every epoch a bad one
+        first = update(model_folder, day(tmp_path, *FOUR), output=tmp_path / "1", epochs=1, show_progress=False)
+    assert (first.best_epoch, first.samples, told[0]) == (0, 1, {("w", "k02")})
+    update(first.folder, day(tmp_path, ("v", "k01", START)), output=tmp_path / "2", epochs=1, show_progress=False)
+    assert told[1] == told[0]
+
+
+def test_the_card_tells_how_to_make_it_again(updated: tuple[Path, Any], model_folder: Path) -> None:
+    folder, _ = updated
+    again = (folder / "MODEL_CARD.md").read_text().partition("## How to make it again")[2]
+    command = shlex.split(again.split("```")[1])
+    home = folder.parent
+    assert command[:6] == ["mmm4rec", "update", str(model_folder), "--interactions", str(home / "today.csv"), "--items"]
+    assert command[-6:] == ["--vectors", f"text={home}/text_vector.npy", *command[-4:-2], "--epochs", "2"]
+    before = Recommender.load(model_folder).content.settings["run"]["command"]
+    assert again.split("```")[3].strip() == before
+    assert ".work" not in again + (folder / "settings.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("banana", "there is no such device; write cpu or cuda"),
+        ("meta", "there is no such device"),
+        ("cuda", "PyTorch finds no GPU here"),
+        ("cuda:2", "the last GPU here is cuda:1"),
+    ],
+)
+def test_a_device_that_is_not_there(
+    device: str, message: str, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cuda:2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    rows = day(tmp_path, *FOUR)
+    for ask in (
+        lambda: update(model_folder, rows, output=tmp_path / "new", device=device, show_progress=False),
+        lambda: Recommender.load(model_folder, device),
+    ):
+        with pytest.raises(UserError, match=f"device='{device}': {message}"):
+            ask()
+    assert [file.name for file in tmp_path.iterdir()] == ["day.csv"]
+
+
+def test_an_update_goes_where_it_is_told(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def noted(*_: Any, config_dict: dict[str, Any], **__: Any) -> None:
+        given.update(config_dict)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device", lambda chosen: nullcontext(given.update(chosen=str(chosen))))
+    monkeypatch.setattr("recbole_mmm4rec.run.quick_start.run_recbole", noted)
+    with pytest.raises(KeyboardInterrupt):
+        update(model_folder, day(tmp_path, *FOUR), output=tmp_path / "new", device="cuda:1", show_progress=False)
+    assert (given["use_gpu"], given["gpu_id"], given["chosen"]) == (True, 1, "cuda:1")
+
+
+def test_the_order_of_users_takes_no_memory_for_the_longest_name(tmp_path: Path) -> None:
+    count = 3_000
+    rows = Interactions(
+        [f"u{number}" for number in range(count)] + ["x" * 10_000], ["k"] * (count + 1), [1] * count + [2]
+    )
+    tracemalloc.start()
+    lines = list(_sorted_lines([rows]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert lines[:2] == ["u0\tk\t1\n", "u1\tk\t1\n"]
+    assert peak < 10e6
 
 
 def _killed(*_: Any, **__: Any) -> None:

@@ -147,7 +147,7 @@ def test_interactions_of_ready_made_histories_are_put_together(tmp_path: Path) -
 def test_columns_of_the_item_file_come_along(tmp_path: Path) -> None:
     dataset = make_dataset(six_users(tmp_path), model="MMM4Rec")
     header = "item_id:token\ttitle:token_seq\tprice:float\tpopularity:float"
-    (tmp_path / "tiny" / "tiny.item").write_text(f"{header}\ni3\tthird\t2.5\t9\nelsewhere\tx\t1\t1\ni0\t\t\t\n")
+    (tmp_path / "tiny" / "tiny.item").write_text(f"{header}\ni3\tthird\t2.5\t9\nelsewhere\tx\t1\t1\ni0\t\tnan\t\n")
     ours = {"popularity": [1, 2], "has_text": [True, False], "has_image": [False, False]}
     table = items_of(dataset, ["i0", "i3"], ours)
     assert table.to_pylist() == [
