@@ -138,12 +138,18 @@ def test_killed_in_the_middle_and_finished(finished_comparison: tuple[Path, Any]
     assert not (tmp_path / "out" / "unfinished").exists()
 
 
-def test_a_run_goes_on_after_its_last_epoch(tmp_path: Path) -> None:
-    write_pattern_shop(tmp_path)
+def start_of_40_epochs(folder: Path) -> subprocess.Popen[bytes]:
+    """A command whose only run has trained an epoch of 40."""
+    write_pattern_shop(folder)
     long = {"model": "SASRec", "settings": {**SASREC, "epochs": 40}}
-    write_config(tmp_path, models=[long], seeds=[1], protocol={"MAX_ITEM_LIST_LENGTH": 6, "stopping_step": 100})
-    process = start(tmp_path)
-    wait_for(lambda: list(tmp_path.glob("out/unfinished/*/*-last.safetensors")), "an epoch")
+    write_config(folder, models=[long], seeds=[1], protocol={"MAX_ITEM_LIST_LENGTH": 6, "stopping_step": 100})
+    process = start(folder)
+    wait_for(lambda: list(folder.glob("out/unfinished/*/*-last.safetensors")), "an epoch")
+    return process
+
+
+def test_a_run_goes_on_after_its_last_epoch(tmp_path: Path) -> None:
+    process = start_of_40_epochs(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_for(lambda: not running_under(tmp_path), "runs end with the command that was killed")
@@ -156,11 +162,7 @@ def test_a_run_goes_on_after_its_last_epoch(tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed_alone_goes_on_when_tried_again(tmp_path: Path) -> None:
     """As the system does where memory is short: the command goes on, and keeps what the run had."""
-    write_pattern_shop(tmp_path)
-    long = {"model": "SASRec", "settings": {**SASREC, "epochs": 40}}
-    write_config(tmp_path, models=[long], seeds=[1], protocol={"MAX_ITEM_LIST_LENGTH": 6, "stopping_step": 100})
-    process = start(tmp_path)
-    wait_for(lambda: list(tmp_path.glob("out/unfinished/*/*-last.safetensors")), "an epoch")
+    process = start_of_40_epochs(tmp_path)
     (worker,) = running_under(tmp_path)
     os.kill(worker, signal.SIGKILL)
     assert process.wait() == 1
