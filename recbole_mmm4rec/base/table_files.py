@@ -223,6 +223,16 @@ def _parquet(path: Path, columns: Sequence[str], hoped: frozenset[str]) -> Itera
                     yield place, [as_text(v, name, place) for v, name in zip(values, columns, strict=True)]
 
 
+def is_nothing(value: Any) -> bool:
+    """Whether a value of a table is none: null, or the NaN, NaT or NA that pandas has for it."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # NA
+        return True
+    except (ValueError, RuntimeError):  # an array's or a tensor's answer is one for each element
+        return False
+
+
 def as_text(value: Any, column: str, place: str) -> str:
     """A value of a table as the text that stands for it; empty where there is none.
 
@@ -234,7 +244,7 @@ def as_text(value: Any, column: str, place: str) -> str:
     Raises:
         UserError: it is a truth value, a list, an object, or bytes that are no text.
     """
-    if value is None or value != value:  # null, or the NaN that pandas writes for it
+    if is_nothing(value):
         return ""
     if isinstance(value, bytes):
         try:

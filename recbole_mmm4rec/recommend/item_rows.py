@@ -13,7 +13,7 @@ import numpy as np
 from recbole_mmm4rec.base.arrays import read_array
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.files import names_a_file
-from recbole_mmm4rec.base.table_files import as_text, columns_of, read_rows
+from recbole_mmm4rec.base.table_files import as_text, columns_of, is_nothing, read_rows
 from recbole_mmm4rec.base.texts import check_id, clean_text
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
@@ -97,13 +97,14 @@ def _rows(table: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _item(place: str, row: dict[str, Any], folder: Path | None, files: Mapping[str, Path]) -> NewItem:
+    row = {key: None if is_nothing(value) else value for key, value in row.items()}
     if row.get("item_id") is None:
         raise UserError(f"{place}: no item_id")
     given = row.pop("item_id")
     given = given.item() if isinstance(given, np.generic) else given
     name = check_id(as_text(given, "item_id", place), "item_id", place)
     text, image = row.pop("text", None), row.pop("image", None)
-    if text is not None and text == text and not isinstance(text, str):
+    if text is not None and not isinstance(text, str):
         raise UserError(f"{place}: text of item {name!r} must be words, not {type(text).__name__}")
     one = NewItem(place, name, clean_text(text) if isinstance(text, str) else "")
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -114,7 +115,7 @@ def _item(place: str, row: dict[str, Any], folder: Path | None, files: Mapping[s
         if folder is None:
             raise UserError(f"{place}: image {image!r}: give the folder that it is in (images, --images)")
         one.picture = _below(folder, image, place)
-    elif image is not None and image == image and image != "":
+    elif image is not None and image != "":
         kind = type(image).__name__
         raise UserError(f"{place}: image of item {name!r} must be a file's name, a Path or bytes, not {kind}")
     else:
@@ -124,8 +125,7 @@ def _item(place: str, row: dict[str, Any], folder: Path | None, files: Mapping[s
         if given is not None:
             one.vectors[modality] = _vector(given, f"{place}: {column}")
     for key, value in row.items():
-        cleaned = clean_text(value) if isinstance(value, str) else value
-        one.columns[key] = None if cleaned is None or cleaned != cleaned or cleaned == "" else cleaned
+        one.columns[key] = (clean_text(value) or None) if isinstance(value, str) else value
     return one
 
 

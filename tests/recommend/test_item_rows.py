@@ -37,7 +37,8 @@ def test_ids_that_pandas_made_floats(table: Any) -> None:
     [
         (True, "items[0]: item_id holds a bool; text or a number is wanted"),
         (np.True_, "items[0]: item_id holds a bool"),
-        (float("nan"), "items[0]: item_id is empty"),
+        (float("nan"), "items[0]: no item_id"),
+        (pd.NA, "items[0]: no item_id"),
         (None, "items[0]: no item_id"),
     ],
 )
@@ -47,7 +48,13 @@ def test_what_is_no_id(given: Any, words: str) -> None:
     assert str(told.value).startswith(words)
 
 
-@pytest.mark.parametrize("price", [float("nan"), "nan"])
+@pytest.mark.parametrize("nothing", [None, float("nan"), pd.NA, pd.NaT])
+def test_what_pandas_has_for_nothing(nothing: Any) -> None:
+    (one,) = read_items([{"item_id": "a", "text": nothing, "image": nothing, "text_vector": nothing, "price": nothing}])
+    assert (one.text, one.picture, one.vectors, one.columns) == ("", None, {}, {"price": None})
+
+
+@pytest.mark.parametrize("price", [float("nan"), "nan", pd.NA])
 def test_a_price_that_is_no_number_is_none(folder_copy: Path, price: Any) -> None:
     recommender = Recommender.load(folder_copy)
     recommender.add_items([{**like(1), "price": price}])
