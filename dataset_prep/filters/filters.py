@@ -110,7 +110,9 @@ def filter_interactions(table: Interactions, filters: Filters) -> tuple[Interact
     return table, steps
 
 
-def require_text(table: Interactions, with_text: Container[str], k: int) -> tuple[Interactions, list[Step]]:
+def require_text(
+    table: Interactions, with_text: Container[str], k: int, what: str = "text"
+) -> tuple[Interactions, list[Step]]:
     """Drops items without text, then takes the k-core again.
 
     A k-core before this step changes nothing of the result, it only spares reading the texts of items that go anyway:
@@ -120,15 +122,16 @@ def require_text(table: Interactions, with_text: Container[str], k: int) -> tupl
         table: sorted, distinct interactions.
         with_text: ids of the items that have text.
         k: of the k-core; 0 for none.
+        what: an item must have, for the steps, where that is not a text.
 
     Returns:
         The interactions that stay, and what each step removed.
     """
     steps: list[Step] = []
     has_text = np.array([item in with_text for item in table.items], dtype=bool)
-    table = _keep(table, has_text[table.item], "items without text", steps)
+    table = _keep(table, has_text[table.item], f"items without {what}", steps)
     if k:
-        table = _keep(table, k_core(table.user, table.item, k), f"{k}-core of what has text", steps)
+        table = _keep(table, k_core(table.user, table.item, k), f"{k}-core of what has {what}", steps)
     return table, steps
 
 

@@ -110,6 +110,7 @@ def distinct(
     time: np.ndarray,
     rating: np.ndarray | None,
     per_second: int = 1,
+    each_rating: bool = False,
 ) -> Interactions:
     """The first of each run of rows with the same user, item and time.
 
@@ -119,10 +120,15 @@ def distinct(
         time: (n,) integers.
         rating: (n,) float64, or None; rows are sorted by user, time, item and falling rating, NaN last.
         per_second: what times count in a second.
+        each_rating: rows with another rating stay, too; there are ratings then.
     """
     keep = np.zeros(len(user), dtype=bool)
     keep[:1] = True
-    for column in (user, item, time):
+    compared = [user, item, time]
+    if each_rating:
+        assert rating is not None
+        compared.append(rating)
+    for column in compared:
         keep[1:] |= column[1:] != column[:-1]
     rating = None if rating is None else rating[keep]
     return Interactions(users, items, user[keep], item[keep], time[keep], int((~keep).sum()), rating, per_second)

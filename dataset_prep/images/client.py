@@ -88,21 +88,28 @@ class Client:
         """Ends waits between tries; what is under way fails within half a second."""
         self._stopped.set()
 
-    def patiently(self, once: Callable[[], T]) -> T:
+    def patiently(self, once: Callable[[], T], come: Callable[[], int] = lambda: 0) -> T:
         """What a try gives, after further tries where that may help.
+
+        Args:
+            once: a try.
+            come: bytes that are here; a try after which there are more than ever was not in vain, and does not count.
 
         Raises:
             FetchError: of the last try.
         """
-        for attempt in range(self._limits.retries + 1):
+        vain, most = 0, come()
+        while True:
             try:
                 return once()
             except FetchError as error:
-                if not error.passing or attempt == self._limits.retries or self._stopped.is_set():
+                here = come()
+                vain, most = (0, here) if here > most else (vain, most)
+                if not error.passing or vain == self._limits.retries or self._stopped.is_set():
                     raise
-                wait = self._limits.backoff * 2**attempt if error.wait is None else error.wait
+                wait = self._limits.backoff * 2**vain if error.wait is None else error.wait
                 self._stopped.wait(min(wait, LONGEST_WAIT))
-        raise AssertionError("the last try returns or raises")
+                vain += 1
 
     def follow(self, url: str, headers: Mapping[str, str], take: Callable[[urllib3.BaseHTTPResponse], T]) -> T:
         """What is taken from the response at the end of all redirects.

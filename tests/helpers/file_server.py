@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ class FileServer(ThreadingHTTPServer):
     """Serves ``files``, path to bytes.
 
     Attributes:
-        breaks: path to the bytes after which its next answer breaks off; each counts once.
+        breaks: path to the byte at which its next answer breaks off; each counts once.
+        most: bytes of any answer, which breaks off after them.
+        waits: path to the byte at which its next answer stops until ``go`` is set; each counts once.
+        odd: path to status and headers of its next answer, without a body; each counts once.
         tags: path to its ETag; "" for none.
         parts: whether it knows ``Range``.
         asked: path and ``Range`` of each request.
@@ -24,6 +28,10 @@ class FileServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files = files
         self.breaks: dict[str, int] = {}
+        self.most: int | None = None
+        self.waits: dict[str, int] = {}
+        self.go = threading.Event()
+        self.odd: dict[str, tuple[int, dict[str, str]]] = {}
         self.tags = dict.fromkeys(files, '"1"')
         self.parts = True
         self.asked: list[tuple[str, str | None]] = []
@@ -47,6 +55,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in server.files:
             self.send_error(404)
             return
+        if path in server.odd:
+            self._answer_oddly(*server.odd.pop(path))
+            return
         content, tag = server.files[path], server.tags[path]
         begin = 0
         if wanted and server.parts and self.headers.get("If-Range") == tag:
@@ -59,7 +70,22 @@ class _Handler(BaseHTTPRequestHandler):
         if tag:
             self.send_header("ETag", tag)
         self.end_headers()
-        self.wfile.write(content[begin : server.breaks.pop(path, len(content))])
+        end = len(content) if server.most is None else begin + server.most
+        body = content[begin : min(end, server.breaks.pop(path, len(content)))]
+        first = server.waits.pop(path, len(body))
+        self.wfile.write(body[:first])
+        if body[first:]:
+            self.wfile.flush()
+            server.go.wait(60)
+            with contextlib.suppress(OSError):  # who asked is gone
+                self.wfile.write(body[first:])
+        self.close_connection = True
+
+    def _answer_oddly(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": "0", **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
         self.close_connection = True
 
 

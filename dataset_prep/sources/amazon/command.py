@@ -12,6 +12,7 @@ from dataset_prep.files.arguments import add_output
 from dataset_prep.files.item_table import check_match
 from dataset_prep.filters.arguments import add_filters, filters_of
 from dataset_prep.filters.filters import Filters, Step, filter_interactions, require_text
+from dataset_prep.filters.interactions import Interactions
 from dataset_prep.sources.amazon.asked import add_download, asked_for, fetch
 from dataset_prep.sources.amazon.layouts import TEXT_FIELDS, YEARS
 from dataset_prep.sources.amazon.lines import BadLines
@@ -23,7 +24,8 @@ K_CORE = 5
 MAX_BAD = 1_000
 FIELDS = tuple(TEXT_FIELDS)
 PUBLISHED_FIELDS = ("title", "categories", "brand")
-"""What UniSRec's preparation, which the papers share, makes the text of."""
+"""What UniSRec's preparation makes the text of, whose sets VQ-Rec takes and MISSRec points to. MMM4Rec's own
+preparation (``_parse_text`` in its dataset/amazon-2018/preprocess/utils.py) reads title, brand and description."""
 DEFAULT_FILTERS = Filters(k_core=K_CORE, require_text=True)
 
 EPILOG = f"""files: plain or gzip, told apart by their content
@@ -33,8 +35,12 @@ EPILOG = f"""files: plain or gzip, told apart by their content
 
 text: {" ".join(f"{field.capitalize()}." for field in FIELDS)}
 
+with --download, as the published programs: an item needs a row of metadata instead of a text (--require-text: a text),
+and reviews that differ in the rating alone are two
+
 examples:
   %(prog)s --download scientific          # the public files of 2018, the published set
+  %(prog)s --download scientific --text-fields title,brand,description   # the same, MMM4Rec's parts of the text
   %(prog)s --reviews Industrial_and_Scientific.json.gz \\
       --meta meta_Industrial_and_Scientific.json.gz --name scientific
 """
@@ -51,6 +57,8 @@ class AmazonOptions:
         time_unit: what a review's time stamp counts, "s" or "ms"; None for the year's own.
         max_bad: unusable lines that are left out before the run stops.
         published: users and items that must come out, or None.
+        require_row: items without a row of metadata go, and those with one stay, whatever text they have.
+        each_rating: reviews that differ in the rating alone are two.
     """
 
     filters: Filters = DEFAULT_FILTERS
@@ -59,6 +67,8 @@ class AmazonOptions:
     time_unit: str | None = None
     max_bad: int = MAX_BAD
     published: tuple[int, int] | None = None
+    require_row: bool = False
+    each_rating: bool = False
 
 
 def prepare_amazon(
@@ -80,7 +90,7 @@ def prepare_amazon(
         UserError: something in the files cannot be used, nothing is left, or another set of this name is there.
     """
     check_set_name(name)
-    if options.filters.require_text and not metadata:
+    if (options.filters.require_text or options.require_row) and not metadata:
         raise UserError("--meta is missing: give the metadata, or --no-require-text for a set without texts")
     try:
         from dataset_prep.sources.amazon.items import read_metadata
@@ -89,15 +99,14 @@ def prepare_amazon(
         raise UserError(f"amazon needs duckdb and lxml ({error}): pip install 'recbole-mmm4rec[prep]'") from None
     bad = BadLines(options.max_bad)
     filters = options.filters
-    reading = ReadOptions(options.year, options.time_unit, filters.min_rating is not None)
+    reading = ReadOptions(options.year, options.time_unit, filters.min_rating is not None, options.each_rating)
     read = read_reviews(reviews, reading, bad, _spill_folder(out, name))
     table, steps = filter_interactions(read.table, filters)
     bad_items = BadLines(options.max_bad)
     items = read_metadata(metadata, options.text_fields, set(table.items), bad_items)
     notes = check_match(table.items, items.texts, "--meta") if metadata else []
-    if filters.require_text:
-        table, more = require_text(table, {item for item, text in items.texts.items() if text}, filters.k_core)
-        steps += more
+    table, more = _described(table, items.texts, options)
+    steps += more
     if options.published is not None:
         _check_published(name, options.published, (len(table.users), len(table.items)), steps)
     there = set(table.items)
@@ -114,6 +123,14 @@ def prepare_amazon(
     return write_interactions_and_texts(
         out, name, origin, table, texts, counts, force, images=items.images, steps=steps, notes=notes
     )
+
+
+def _described(table: Interactions, texts: dict[str, str], options: AmazonOptions) -> tuple[Interactions, list[Step]]:
+    """The interactions with items of which the metadata say as much as is asked, and what went."""
+    k = options.filters.k_core
+    if options.filters.require_text:
+        return require_text(table, {item for item, text in texts.items() if text}, k)
+    return require_text(table, texts, k, "metadata") if options.require_row else (table, [])
 
 
 def _check_published(name: str, published: tuple[int, int], found: tuple[int, int], steps: Sequence[Step]) -> None:
@@ -135,8 +152,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``amazon`` is told."""
     parser.description = "Reads Amazon's reviews and metadata."
     parser.epilog = EPILOG
-    parser.add_argument("--reviews", type=Path, nargs="+", default=[], metavar="FILE", help="files of reviews")
-    parser.add_argument("--meta", type=Path, nargs="+", default=[], metavar="FILE", help="files of metadata")
+    for option, what in (("--reviews", "reviews"), ("--meta", "metadata")):
+        said = f"files of {what}; with --download instead of the public one"
+        parser.add_argument(option, type=Path, nargs="+", default=[], metavar="FILE", help=said)
     add_download(parser)
     add_output(parser, required=False)
     parser.add_argument(
@@ -150,7 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-bad", type=int, default=MAX_BAD, metavar="N", help="stop after N unusable lines (default: %(default)s)"
     )
     add_filters(parser, k_core=K_CORE, need_text=True)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, require_text=None)  # yes, but with --download a row of metadata is enough
 
 
 def parse_fields(text: str) -> tuple[str, ...]:
@@ -179,18 +197,23 @@ def _spill_folder(out: Path, name: str) -> Path:
 def _run(arguments: argparse.Namespace) -> str:
     if arguments.max_bad < 0:
         raise UserError(f"--max-bad {arguments.max_bad}: must be 0 or more")
-    fetched = asked_for(arguments)
+    public = asked_for(arguments)
+    a_row_is_enough = public is not None and arguments.require_text is None
+    if arguments.require_text is None:
+        arguments.require_text = public is None
     options = AmazonOptions(
-        published=None if fetched is None or arguments.other_counts else (fetched.users, fetched.items),
+        published=None if public is None or arguments.other_counts else (public.users, public.items),
         filters=filters_of(arguments),
-        text_fields=parse_fields(arguments.text_fields or ",".join(FIELDS if fetched is None else PUBLISHED_FIELDS)),
+        text_fields=parse_fields(arguments.text_fields or ",".join(FIELDS if public is None else PUBLISHED_FIELDS)),
         year=arguments.year,
         time_unit=arguments.time_unit,
         max_bad=arguments.max_bad,
+        require_row=a_row_is_enough,
+        each_rating=public is not None,
     )
     reviews, metadata = arguments.reviews, arguments.meta
-    if fetched is not None:
-        reviews, metadata = fetch(fetched, arguments)
+    if public is not None:
+        reviews, metadata = fetch(public, arguments)
     return prepare_amazon(reviews, metadata, arguments.name, arguments.out, options, arguments.force).summary()
 
 
@@ -199,5 +222,6 @@ def _record(options: AmazonOptions) -> dict[str, Any]:
         "text_fields": list(options.text_fields),
         "year": options.year,
         "time_unit": options.time_unit,
+        **{name: True for name in ("require_row", "each_rating") if getattr(options, name)},
         **options.filters.record(),
     }

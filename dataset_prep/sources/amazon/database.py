@@ -35,11 +35,13 @@ class ReviewTable:
     Args:
         database: empty.
         with_rating: ratings are wanted.
+        each_rating: reviews that differ in the rating alone are two; ratings are wanted then.
     """
 
-    def __init__(self, database: duckdb.DuckDBPyConnection, with_rating: bool) -> None:
+    def __init__(self, database: duckdb.DuckDBPyConnection, with_rating: bool, each_rating: bool = False) -> None:
         self._database = database
-        self._with_rating = with_rating
+        self._with_rating = with_rating or each_rating
+        self._each_rating = each_rating
         database.execute(
             "CREATE TABLE review (file INTEGER, user_id VARCHAR, item_id VARCHAR, time BIGINT, rating DOUBLE)"
         )
@@ -71,9 +73,10 @@ class ReviewTable:
                 raise
             except duckdb.Error:
                 return False
+        unrated = "OR rating IS NULL OR isnan(rating)" if self._each_rating else ""
         (odd,) = self._database.execute(
             "SELECT count(*) FROM review WHERE file = ? AND "
-            "(user_id IS NULL OR item_id IS NULL OR time IS NULL OR time NOT BETWEEN ? AND ?)",
+            f"(user_id IS NULL OR item_id IS NULL OR time IS NULL OR time NOT BETWEEN ? AND ? {unrated})",
             [number, EARLIEST * MICROSECONDS, LATEST * MICROSECONDS],
         ).fetchall()[0]
         return not odd and not too_long.is_set()
@@ -122,7 +125,7 @@ class ReviewTable:
         ).fetchnumpy()
         user, item, time = (np.asarray(columns[name]) for name in ("user_code", "item_code", "time"))
         ratings = np.ma.filled(columns["rating"], np.nan) if self._with_rating else None
-        return distinct(users, items, user, item, time, ratings, MICROSECONDS)
+        return distinct(users, items, user, item, time, ratings, MICROSECONDS, self._each_rating)
 
     def _ids(self, column: str) -> list[str]:
         self._database.execute(
@@ -134,12 +137,12 @@ class ReviewTable:
 
 
 @contextmanager
-def review_table(spill: Path, with_rating: bool) -> Iterator[ReviewTable]:
+def review_table(spill: Path, with_rating: bool, each_rating: bool = False) -> Iterator[ReviewTable]:
     """An empty table, gone at the end.
 
     Args:
         spill: a folder for what does not fit into memory; made only then, and removed. The one around it exists.
-        with_rating: ratings are wanted.
+        with_rating, each_rating: as for :class:`ReviewTable`.
 
     Raises:
         UserError: neither memory nor disk were enough.
@@ -149,7 +152,7 @@ def review_table(spill: Path, with_rating: bool) -> Iterator[ReviewTable]:
         with duckdb.connect(":memory:") as database:
             database.execute("SET preserve_insertion_order = false")
             database.execute(f"SET temp_directory = {_literal(str(spill))}")
-            yield ReviewTable(database, with_rating)
+            yield ReviewTable(database, with_rating, each_rating)
     except RuntimeError as error:
         # How DuckDB tells of Ctrl-C; its own errors are no RuntimeErrors.
         if "interrupted" in str(error):

@@ -1,10 +1,11 @@
 """Where Amazon's public files of 2018 are, what is known of them, and what is published of the sets made of them.
 
 Addresses: nijianmo.github.io/amazon, and dataset/README.md of github.com/AlwaysFHao/MMM4Rec. SHA-256 of the ratings: a
-loader of OmniRec (omnirec.data_loaders, class Amazon2018); of the metadata no hash and no size is known to us: they
-are gzip files, which carry a checksum. Users and items of the five sets:
-VQ-Rec (arXiv 2210.12316), MISSRec's reference logs; those of the sources of pre-training: UniSRec (arXiv 2206.05941),
-table 1.
+loader of OmniRec (omnirec.data_loaders, class Amazon2018); their sizes are not known to us. Of the metadata no hash is
+known (they are gzip files, which carry a checksum), and two sizes: those that data/raw/download_manifest.json of
+github.com/wujiahao257/minionerec notes, whose author found the server's Content-Length to be the same. Users and items
+of the five sets: VQ-Rec (arXiv 2210.12316), MISSRec's reference logs; those of the sources of pre-training: UniSRec
+(arXiv 2206.05941), table 1.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ class PublicFile:
     Attributes:
         path: behind :data:`BASE`.
         sha256: of its bytes, or None where nobody has told us.
+        bytes: how many, or None where nobody has told us.
+        option: by which the command takes such a file of one's own.
     """
 
     path: str
     sha256: str | None = None
+    bytes: int | None = None
+    option: str = "--reviews"
 
     @property
     def name(self) -> str:
@@ -41,6 +46,7 @@ class PublicSet:
         category: as Amazon's files call it.
         ratings_sha256: of the file of ratings.
         users, items: of the published set.
+        metadata_bytes: of the file of metadata, or None.
     """
 
     name: str
@@ -48,6 +54,7 @@ class PublicSet:
     ratings_sha256: str
     users: int
     items: int
+    metadata_bytes: int | None = None
 
     @property
     def ratings(self) -> PublicFile:
@@ -57,7 +64,7 @@ class PublicSet:
     @property
     def metadata(self) -> PublicFile:
         """Titles, brands, addresses of pictures."""
-        return PublicFile(f"metaFiles2/meta_{self.category}.json.gz")
+        return PublicFile(f"metaFiles2/meta_{self.category}.json.gz", None, self.metadata_bytes, "--meta")
 
 
 SETS = {
@@ -69,6 +76,7 @@ SETS = {
             "29e194947309c1a0e81f0f9646fd6f63959949dbd807ea327e07074f35376a30",
             8_442,
             4_385,
+            83_745_299,
         ),
         PublicSet(
             "pantry",
@@ -97,6 +105,7 @@ SETS = {
             "2e24f3df092efc71fa4dea41162c7c1ab2d46bc53c4cace63794a3a66dc6d82f",
             87_346,
             25_986,
+            514_243_589,
         ),
         PublicSet(
             "food",

@@ -42,11 +42,13 @@ class ReadOptions:
         year: 2014, 2018 or 2023; None to tell from each file.
         time_unit: "s" or "ms"; None for the layout's own.
         with_rating: ratings are wanted.
+        each_rating: reviews that differ in the rating alone are two, and one without a rating is unusable.
     """
 
     year: int | None = None
     time_unit: str | None = None
     with_rating: bool = False
+    each_rating: bool = False
 
 
 def read_reviews(paths: Sequence[Path], options: ReadOptions, bad: BadLines, spill: Path) -> Reviews:
@@ -66,14 +68,15 @@ def read_reviews(paths: Sequence[Path], options: ReadOptions, bad: BadLines, spi
     """
     layouts = [detect_reviews(path, head(path), options.year) for path in paths]
     units = [options.time_unit or layout.unit for layout in layouts]
-    with review_table(spill, options.with_rating) as table:
+    with review_table(spill, options.with_rating, options.each_rating) as table:
         by_line = set()
         for number, (path, layout, unit) in enumerate(zip(paths, layouts, units, strict=True)):
             if layout.form == "literal" or not table.read_whole(number, path, layout, unit):
                 by_line.add(number)
         by_line |= table.files_with_odd_ids()
         for number in sorted(by_line):
-            table.replace(number, _usable_rows(paths[number], layouts[number], units[number], bad))
+            rows = _usable_rows(paths[number], layouts[number], units[number], bad, options.each_rating)
+            table.replace(number, rows)
         bad.report()
         read = len(table)
         if not read:
@@ -82,23 +85,23 @@ def read_reviews(paths: Sequence[Path], options: ReadOptions, bad: BadLines, spi
     return Reviews(interactions, read, _digest(interactions))
 
 
-def _usable_rows(path: Path, layout: ReviewLayout, unit: str, bad: BadLines) -> Iterator[Row]:
+def _usable_rows(path: Path, layout: ReviewLayout, unit: str, bad: BadLines, rated: bool) -> Iterator[Row]:
     for number, line in numbered_lines(path):
         try:
             if layout.form != "csv":
-                yield _row(parse_record(line), layout, unit)
+                yield _row(parse_record(line), layout, unit, rated)
                 continue
             fields = csv_row(line)
             if layout.header and tuple(fields) == layout.columns:
                 continue
             if len(fields) != len(layout.columns):
                 raise UnusableError(f"{len(fields)} fields where {len(layout.columns)} are wanted")
-            yield _row(dict(zip(layout.columns, fields, strict=True)), layout, unit)
+            yield _row(dict(zip(layout.columns, fields, strict=True)), layout, unit, rated)
         except UnusableError as error:
             bad.add(path, number, str(error), line)
 
 
-def _row(record: dict[str, Any], layout: ReviewLayout, unit: str) -> Row:
+def _row(record: dict[str, Any], layout: ReviewLayout, unit: str, rated: bool = False) -> Row:
     user = amazon_id(record.get(layout.user), "user")
     item = amazon_id(next(filter(None, (record.get(key) for key in layout.items)), None), "item")
     stamp = record.get(layout.time)
@@ -110,7 +113,10 @@ def _row(record: dict[str, Any], layout: ReviewLayout, unit: str) -> Row:
         raise UnusableError(str(error).removeprefix(": ")) from None
     if unit == "ms" and time < EARLIEST * MICROSECONDS:
         raise UnusableError(f"timestamp '{stamp}' is too small to count ms; it looks like s: add --time-unit s")
-    return user, item, time, _rating(record.get(layout.rating))
+    rating = _rating(record.get(layout.rating))
+    if rated and math.isnan(rating):
+        raise UnusableError("no rating")
+    return user, item, time, rating
 
 
 def _rating(value: Any) -> float:
