@@ -5,7 +5,8 @@
 #   benchmarks/gpu.sh                  on the GPU machine, with this repository and CARRY: install, check, measure
 #
 # Written to OUT: summary.txt (what ran, with its exit code and seconds), log.txt, benchmarks.md and results/*.jsonl,
-# which belong into benchmarks/results. What takes too long is cut off, so that everything ends within MINUTES.
+# which belong into benchmarks/results. What takes too long is cut off, so that everything ends within MINUTES; the rivals
+# (docs/rivals.md) come last, behind the compiling of Mamba4Rec's scan: with them it wants about twice that.
 #
 #   CARRY    folder of wheels and sources       (default: build/gpu-carry)
 #   OUT      folder of the results              (default: build/gpu-results)
@@ -53,6 +54,9 @@ pack() {
   # causal-conv1d is compiled on the GPU machine, where there is a CUDA compiler
   CAUSAL_CONV1D_FORCE_BUILD=TRUE CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE \
     "$python" -m pip download --quiet --no-deps --no-build-isolation --no-binary=:all: --dest "$CARRY" "$CONV"
+  # so is mamba-ssm's first scan, Mamba4Rec's, which is no Triton kernel
+  MAMBA_FORCE_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE \
+    "$python" -m pip download --quiet --no-deps --no-build-isolation --no-binary=:all: --dest "$CARRY" "$MAMBA"
   du -sh "$CARRY"
 }
 
@@ -76,23 +80,40 @@ install_carried() {
   rm -rf "$SITE"
   run "install" 120 "$python" -m pip install --no-index --no-deps --target "$SITE" "${wheels[@]}"
   export PYTHONPATH=$SITE:$PWD
-  if command -v nvcc >/dev/null && compgen -G "$CARRY/causal_conv1d-*.tar.gz" >/dev/null; then
-    build_convolution
-  else
-    echo "build causal-conv1d: left out, no nvcc; PyTorch convolves instead" | tee -a "$OUT/summary.txt"
-  fi
+  build causal_conv1d CAUSAL_CONV1D_FORCE_BUILD "PyTorch convolves instead"
 }
 
-# causal-conv1d for this machine's card alone: for all of them, as its setup.py has it, takes ten times as long
-build_convolution() {
-  local card
+# build NAME VARIABLE INSTEAD: a carried source for this machine's card alone: for all of them, as its setup.py has it, takes ten times as long
+build() {
+  local name=$1 variable=$2 instead=$3 card
+  if ! command -v nvcc >/dev/null || ! compgen -G "$CARRY/$name-*.tar.gz" >/dev/null; then
+    echo "build $name: left out, no nvcc or no source; $instead" | tee -a "$OUT/summary.txt"
+    return 0
+  fi
   card=$("$python" -c "import torch; print('%d%d' % torch.cuda.get_device_capability() if torch.cuda.is_available() else 90)")
-  rm -rf "$OUT/convolution"
-  mkdir "$OUT/convolution"
-  tar xzf "$CARRY"/causal_conv1d-*.tar.gz -C "$OUT/convolution" --strip-components=1
-  sed -i -E "s/arch=compute_[0-9]+,code=sm_[0-9]+/arch=compute_$card,code=sm_$card/" "$OUT/convolution/setup.py"
-  run "build causal-conv1d for sm_$card" 240 env CAUSAL_CONV1D_FORCE_BUILD=TRUE MAX_JOBS="$(nproc)" "$python" -m pip install \
-    --no-index --no-deps --no-build-isolation --target "$SITE" "$OUT/convolution"
+  rm -rf "${OUT:?}/$name"
+  mkdir "$OUT/$name"
+  tar xzf "$CARRY/$name"-*.tar.gz -C "$OUT/$name" --strip-components=1
+  sed -i -E "s/arch=compute_[0-9]+,code=sm_[0-9]+/arch=compute_$card,code=sm_$card/" "$OUT/$name/setup.py"
+  run "build $name for sm_$card" 240 env "$variable=TRUE" MAX_JOBS="$(nproc)" "$python" -m pip install \
+    --no-index --no-deps --no-build-isolation --upgrade --target "$SITE" "$OUT/$name"
+}
+
+# train NAME ARGUMENT…: a short training on the small data set
+train() {
+  local name=$1
+  shift
+  run "training, $name" 120 "$python" run_recbole.py --dataset=ml-100k --data_path="$OUT/dataset" \
+    --use_gpu="$([[ $DEVICE == cuda ]] && echo True || echo False)" --checkpoint_dir="$OUT/saved" --show_progress=False "$@"
+}
+
+# a single layer of Mamba4Rec needs no scan of all positions: of two, the first does
+rivals() {
+  if [[ $DEVICE == cuda ]]; then build mamba_ssm MAMBA_FORCE_BUILD "the plain selective scan is used instead"; fi
+  run "parity of the selective scan" 60 "$python" benchmarks/check_selective.py --device "$DEVICE"
+  train "Mamba4Rec, two layers" --model=Mamba4Rec --num_layers=2 --epochs=1 --MAX_ITEM_LIST_LENGTH=20
+  train "TiM4Rec" --model=TiM4Rec --epochs=1 --MAX_ITEM_LIST_LENGTH=20
+  train "UniSRec" --model=UniSRec --epochs=1 --MAX_ITEM_LIST_LENGTH=20
 }
 
 measure() {
@@ -121,10 +142,10 @@ measure() {
     run "data set" 60 "$python" benchmarks/gpu_data.py "$OUT/dataset"
     local precision
     for precision in False True; do
-      run "training, enable_amp=$precision" 120 "$python" run_recbole.py --model=MMM4Rec --dataset=ml-100k --data_path="$OUT/dataset" \
-        --epochs=2 --enable_amp="$precision" --use_gpu="$([[ $DEVICE == cuda ]] && echo True || echo False)" \
-        --checkpoint_dir="$OUT/saved" --config_files=properties/model/MMM4Rec-small.yaml --show_progress=False
+      train "MMM4Rec, enable_amp=$precision" --model=MMM4Rec --epochs=2 --enable_amp="$precision" \
+        --config_files=properties/model/MMM4Rec-small.yaml
     done
+    rivals
   fi
   cp build/benchmarks/*."$DEVICE".jsonl "$OUT" 2>/dev/null || true  # what a suite that was cut off has measured
   echo "$FAILED failed; $OUT/summary.txt" | tee -a "$OUT/summary.txt"

@@ -41,6 +41,8 @@ class TiM4Rec(Rival):
         """
         super().__init__(config, dataset)
         given = {name: config[name] for name in SETTINGS}
+        if given["inner_size"] is None:
+            given["inner_size"] = 4 * given["hidden_size"]
         self.settings = network = NetworkConfig(
             **given, max_len=config["MAX_ITEM_LIST_LENGTH"], n_groups=1, d_skip="mamba"
         )

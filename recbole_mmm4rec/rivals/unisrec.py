@@ -5,6 +5,7 @@ Axes: B users, L positions, D width, F features, K experts, I items (row 0 is pa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from recbole.model.layers import TransformerEncoder
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
@@ -21,6 +23,7 @@ from recbole_mmm4rec.distributed import joint
 from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
 from recbole_mmm4rec.losses.cross_entropies import in_batch_cross_entropy
 from recbole_mmm4rec.network.ops.dropout import dropout
+from recbole_mmm4rec.network.ops.tables.frozen import Rows, checked_tables, pieces
 from recbole_mmm4rec.rivals.rival import Rival, begin_like_bert, histories_of
 from recbole_mmm4rec.settings.parts import PARTS as PARAMETERS
 from recbole_mmm4rec.settings.parts import unknown_part
@@ -41,13 +44,12 @@ NOISE = 1e-2
 class UniSRec(Rival):
     """UniSRec: transductive with ``is_modality_bias`` (its authors' word for "with ID"), inductive without."""
 
-    features: Tensor
-
     def __init__(self, config: Any, dataset: Any) -> None:
         """Build it on a data set's features; what a configuration can say stands in properties/model/UniSRec.yaml.
 
         Raises:
-            UserError: two tables of features, heads that do not divide the width, or a checkpoint that does not fit.
+            UserError: two tables of features, one with NaN or infinite values, heads that do not divide the width, or a
+                checkpoint that does not fit.
         """
         super().__init__(config, dataset)
         names, D, heads = list(dataset.features), config["hidden_size"], config["n_heads"]
@@ -55,10 +57,9 @@ class UniSRec(Rival):
             raise UserError(f"modalities={names}: UniSRec has one table of features; write modalities=[{names[0]}]")
         if D % heads:
             raise UserError(f"n_heads={heads}: it does not divide hidden_size={D}")
-        table = torch.from_numpy(dataset.feature_tables.array(names[0]))
-        self.register_buffer("features", table, persistent=False)  # (I+1, F), of the data and not of the model
+        (self.features,) = checked_tables(dataset.features, dataset.present, names).values()  # (I+1, F), as stored
         self.drop, self.temperature = config["hidden_dropout_prob"], config["temperature"]
-        self.adaptor = Adaptor(table.shape[1], D, config["n_exps"], config["adaptor_dropout_prob"])
+        self.adaptor = Adaptor(self.features.shape[1], D, config["n_exps"], config["adaptor_dropout_prob"])
         self.contrast = (config["lambda"], config["item_drop_ratio"]) if is_pretraining(config) else None
         with_ids = config["is_modality_bias"] and self.contrast is None  # both contrasts leave IDs out
         self.item_embedding = nn.Embedding(self.n_items, D, padding_idx=0) if with_ids else None
@@ -84,6 +85,12 @@ class UniSRec(Rival):
             raise UserError(f"frozen={chosen!r} leaves nothing to train; leave something out, or set epochs: 0")
         self._kept: tuple[tuple[Any, ...], Tensor] | None = None  # the table of an evaluation, and of which weights
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> UniSRec:
+        """Move or convert the parameters; the frozen features follow to the device and keep their type."""
+        super()._apply(fn, recurse)
+        self.features = self.features.to(self.adaptor.gate.device)
+        return self
+
     def table(self) -> Tensor:
         """(I+1, D): what the adaptor makes of the features, with the IDs where there are any.
 
@@ -102,8 +109,23 @@ class UniSRec(Rival):
         return self._kept[1]
 
     def _made(self) -> Tensor:
-        vectors: Tensor = self.adaptor(self.features)
+        vectors = self._adapted()
         return vectors if self.item_embedding is None else vectors + self.item_embedding.weight
+
+    def _adapted(self) -> Tensor:
+        """(I+1, D): the features through the adaptor. Those that must be converted or gathered, more of them than fit
+        into a piece, pass through memory a piece at a time, in the backward pass again."""
+        everything, parts = slice(None), list(pieces(*self.features.shape))
+        if len(parts) == 1 or self.features.is_view(everything, self.adaptor.gate.dtype):
+            return self._vectors(everything)
+        device = self.features.device  # of a slice `checkpoint` would not know it, nor whose random state to draw again
+        rows = [torch.arange(part.start, part.stop, device=device) for part in parts]
+        return torch.cat([checkpoint(self._vectors, part, use_reentrant=False) for part in rows])
+
+    def _vectors(self, rows: Rows) -> Tensor:
+        """(n, D): the features of some items through the adaptor."""
+        made: Tensor = self.adaptor(self.features.take(rows, self.adaptor.gate.dtype))
+        return made
 
     def train(self, mode: bool = True) -> UniSRec:
         """Switch training mode; the kept table is dropped."""
@@ -144,7 +166,7 @@ class UniSRec(Rival):
         labels, (histories, lengths) = interaction[self.POS_ITEM_ID], histories_of(self, interaction)
         parts, kept = drop_items(histories, lengths, share)
         rows, place = torch.unique(torch.cat([labels, histories.flatten(), parts.flatten()]), return_inverse=True)
-        table = self.adaptor(self.features.index_select(0, rows))  # of the batch's items alone
+        table = self._vectors(rows)  # of the batch's items alone
         of_labels, of_histories, of_parts = place.split([len(labels), histories.numel(), parts.numel()])
         users = self.encoded(table, of_histories.view_as(histories), histories, lengths)
         again = self.encoded(table, of_parts.view_as(parts), parts, kept)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from recbole.data.interaction import Interaction
 from reference import mamba4rec as plain
 from rival_shop import alone, golden, relative, shop_run, telling
+from shop import python
 from torch import Tensor
 
 from recbole_mmm4rec.network.ops import selective
@@ -82,20 +85,56 @@ def test_what_has_decayed_to_nothing_is_left_out() -> None:
     assert_same(last, by_formula(*inputs, ragged)[ragged.last], inputs, weights[: len(last)])
 
 
-def test_a_kernel_gets_padded_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    """mamba-ssm's compiled scan is a GPU's; a stand-in shows what it is given and what is made of its answer."""
+class StandIn(torch.autograd.Function):
+    """mamba-ssm's ``selective_scan_fn`` as far as it is asked: (B, E, L), with a backward pass of its own."""
 
-    def kernel(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        h, outputs = torch.zeros(len(u), *A.shape, dtype=u.dtype), []
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+        assert all(part.is_contiguous() for part in (u, delta, A, B, C))
+        assert u.shape == delta.shape == (len(B), len(A), B.shape[2])
+        assert B.shape == C.shape
+        states = [torch.zeros(len(u), *A.shape, dtype=u.dtype)]  # before each position, and after the last
         for t in range(u.shape[2]):
-            decay = torch.exp(delta[:, :, t, None] * A)
-            h = decay * h + (delta[:, :, t] * u[:, :, t])[..., None] * B[:, None, :, t]
-            outputs.append((h * C[:, None, :, t]).sum(2))
-        return torch.stack(outputs, 2)
+            inflow = (delta[:, :, t] * u[:, :, t])[..., None] * B[:, None, :, t]
+            states.append(torch.exp(delta[:, :, t, None] * A) * states[-1] + inflow)
+        ctx.save_for_backward(u, delta, A, B, C, torch.stack(states, 3))
+        return torch.stack([(h * C[:, None, :, t]).sum(2) for t, h in enumerate(states[1:])], 2)
 
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        (dy,), (u, delta, A, B, C, states) = grads, ctx.saved_tensors
+        du, ddelta, dA, dB, dC = (torch.zeros_like(part) for part in (u, delta, A, B, C))
+        dh = torch.zeros_like(states[..., 0])
+        for t in reversed(range(u.shape[2])):
+            step, x, before, decay = delta[:, :, t], u[:, :, t], states[..., t], torch.exp(delta[:, :, t, None] * A)
+            dC[:, :, t] = (dy[:, :, t, None] * states[..., t + 1]).sum(1)
+            dh = dh + dy[:, :, t, None] * C[:, None, :, t]
+            dB[:, :, t] = (dh * (step * x)[..., None]).sum(1)
+            inflow, kept = (dh * B[:, None, :, t]).sum(2), dh * before * decay
+            du[:, :, t], ddelta[:, :, t] = step * inflow, x * inflow + (kept * A).sum(2)
+            dA += (kept * step[..., None]).sum(0)
+            dh = dh * decay
+        return du, ddelta, dA, dB, dC
+
+
+def test_a_kernel_gets_padded_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled scan is a GPU's; a stand-in shows what it is given and what is made of its answer and gradients."""
     inputs, ragged = scan_inputs([3, 1, 5, 5])
-    monkeypatch.setattr(selective, "compiled_scan", lambda device_type: kernel)
-    torch.testing.assert_close(selective.selective_scan(*inputs, ragged), by_formula(*inputs, ragged))
+    weights = torch.randn(len(ragged), 3, dtype=torch.float64)
+    monkeypatch.setattr(selective, "compiled_scan", lambda device_type: StandIn.apply)
+    assert_same(selective.selective_scan(*inputs, ragged), by_formula(*inputs, ragged), inputs, weights)
+
+
+@pytest.mark.skipif(find_spec("mamba_ssm") is None, reason="mamba-ssm is not installed")
+def test_the_compiled_scan_asks_for_no_more_of_mamba_ssm_than_itself(tmp_path: Path) -> None:
+    """``import mamba_ssm`` wants transformers; where that is missing, the scan is used all the same."""
+    code = (
+        "import sys, types; sys.modules.update(selective_scan_cuda=types.ModuleType('there'), transformers=None); "
+        "from recbole_mmm4rec.network.ops.selective import compiled_scan; print(compiled_scan('cuda').__name__)"
+    )
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "selective_scan_fn"
 
 
 def test_no_kernel_on_a_processor() -> None:

@@ -11,12 +11,28 @@ from pattern_shop import NAME, write_pattern_shop
 from rival_shop import TINY, shop_run
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.compare.config import read_comparison
 from recbole_mmm4rec.recommend.recommender import Recommender
 from recbole_mmm4rec.run.cli import main
 from recbole_mmm4rec.run.quick_start import load_data_and_model, run_recbole
-from recbole_mmm4rec.settings.homes import RIVALS
+from recbole_mmm4rec.settings.defaults import properties_dir
+from recbole_mmm4rec.settings.homes import PRETRAINED, RIVALS
 
 pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+COMPARISONS = ("cold", "demo", "ml-100k", "paper", "protocols", "quick", "scientific")
+"""Files of ``properties/compare`` that set MMM4Rec beside other models; the others compare it with itself."""
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_every_comparison_with_others_has_every_rival(name: str) -> None:
+    rows = read_comparison(properties_dir() / "compare" / f"{name}.yaml").rows
+    assert set(RIVALS) <= {row.model for row in rows}
+    sources = {row.model: row.pretrained.dataset for row in rows if row.pretrained}
+    if name in ("paper", "scientific"):
+        assert sources.keys() == set(PRETRAINED)
+        assert len(set(sources.values())) == 1
 
 
 @pytest.mark.parametrize("model", RIVALS)

@@ -69,13 +69,31 @@ def test_figures_of_the_authors_program(layers: int, backend: str) -> None:
         assert float((found - gradient).norm()) <= 1e-4 * float(gradient.norm()), name
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("padding", ["masked", "zero_stamp"])
-def test_the_model_is_its_formulas(tmp_path: Path, layers: int, padding: str) -> None:
-    settings: dict[str, Any] = {"num_layers": layers, "head_dim": 8, "d_state": 4, "norm_eps": 1e-5}
+@pytest.mark.parametrize(
+    ("layers", "padding", "changes"),
+    [
+        (1, "masked", {}),
+        (2, "masked", {}),
+        (1, "zero_stamp", {}),
+        (2, "zero_stamp", {}),
+        (2, "masked", {"p2p_residual": False}),  # its authors' file for MovieLens-1M at D 64
+        (2, "zero_stamp", {"p2p_residual": False}),
+        (2, "masked", {"is_time": False}),  # and for it at D 256
+        (1, "masked", {"is_ffn": False}),
+        (2, "masked", {"is_ffn": False}),
+        (2, "masked", {"is_time": False, "is_ffn": False}),
+    ],
+)
+def test_the_model_is_its_formulas(tmp_path: Path, layers: int, padding: str, changes: dict[str, Any]) -> None:
+    sizes: dict[str, Any] = {"num_layers": layers, "head_dim": 8, "d_state": 4, "norm_eps": 1e-5}
+    settings = {**sizes, "is_time": True, "is_ffn": True, **changes}
     run = shop_run(tmp_path, "TiM4Rec", **settings, inner_size=24, time_padding=padding, ssd_backend="torch")
     model = run.model
     telling(model)
+    gate = dict(model.named_parameters()).get("layers.0.ssd.time_gate.gate.weight")
+    assert (gate is not None) == settings["is_time"]
+    assert gate is None or len(gate) == (6 if changes.get("p2p_residual", True) else 1)
+    assert any("ffn" in name for name, _ in model.named_parameters()) == settings["is_ffn"]
     batch = next(iter(run.train))[:5]
     histories, lengths = batch[model.ITEM_SEQ].tolist(), batch[model.ITEM_SEQ_LEN].tolist()
     stamps = batch[model.time_list].tolist()
@@ -101,6 +119,12 @@ def test_it_learns_the_shop(tmp_path: Path, changes: dict[str, Any]) -> None:
     run = shop_run(tmp_path, "TiM4Rec", epochs=20, dropout_prob=0.0, head_dim=8, d_state=8, inner_size=32, **changes)
     best, _ = run.trainer.fit(run.train, run.valid, verbose=False, saved=False, show_progress=False)
     assert best > 0.9
+
+
+def test_the_feed_forward_layer_is_four_times_as_wide_as_the_rest(tmp_path: Path) -> None:
+    """As in its authors' program, whatever the width."""
+    for changes, width in (({}, 64), ({"hidden_size": 32}, 128), ({"inner_size": 24}, 24)):
+        assert shop_run(tmp_path, "TiM4Rec", head_dim=8, **changes).model.layers[0].ffn.fc1.out_features == width
 
 
 def test_settings_that_do_not_fit(tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from pattern_shop import COLOURS, ITEMS, NAME, SHAPES, write_pattern_shop
 from reference import unisrec as plain
 from rival_shop import shop_run, telling
+from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.features.store import write_store
+from recbole_mmm4rec.features.tables import FeatureTables
+from recbole_mmm4rec.network.ops.tables import frozen
 from recbole_mmm4rec.rivals import unisrec
 from recbole_mmm4rec.rivals.unisrec import Adaptor
 
@@ -30,7 +37,7 @@ def test_the_model_is_its_formulas(tmp_path: Path, with_ids: bool, monkeypatch: 
     batch = next(iter(run.train))[:7]
     histories, lengths = batch[model.ITEM_SEQ].tolist(), batch[model.ITEM_SEQ_LEN].tolist()
     weights = {name: weight.detach().clone().requires_grad_() for name, weight in model.named_parameters()}
-    features = model.features
+    features = torch.from_numpy(model.features.numpy()).double()
     users = torch.stack(
         [
             plain.user_vector(weights, features, row[:length], 2, 2)
@@ -70,6 +77,66 @@ def test_noise_and_dropout_of_the_adaptor() -> None:
         torch.testing.assert_close(many.mean(0), shares @ made, rtol=0.02, atol=0.02)
         adaptor.drop = 0.5
         assert not torch.equal(adaptor(x[:1]), adaptor(x[:1]))
+
+
+def write_half_precision(folder: Path) -> None:
+    """The pattern shop with its texts' vectors once more, in half precision, which holds ones and zeros exactly."""
+    write_pattern_shop(folder)
+    home = folder / NAME / "features" / "text"
+    shutil.rmtree(home)
+    write_store(
+        home,
+        modality="text",
+        encoder="one-hot",
+        encoder_hash=None,
+        encoder_version=None,
+        settings={},
+        dim=SHAPES,
+        dtype="float16",
+        normalized=True,
+        input_hash=None,
+        dataset=NAME,
+        items=ITEMS,
+        present=np.ones(len(ITEMS), dtype=bool),
+        chunks=[np.repeat(np.eye(SHAPES, dtype=np.float16), COLOURS, axis=0)],
+    )
+
+
+def with_gradients(model: Any, value: Tensor) -> list[Tensor]:
+    """A number and its gradients of all weights of the adaptor."""
+    return [value.detach(), *torch.autograd.grad(value, list(model.adaptor.parameters()), materialize_grads=True)]
+
+
+@pytest.mark.parametrize("place", ["memory", "mapped"])
+def test_features_stay_as_they_are_stored(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half precision stays half, what is mapped stays on disk, and in pieces the adaptor gives the same."""
+    plainly = shop_run(tmp_path / "float32", "UniSRec", **SMALL)
+    assert plainly.model.features.values.data_ptr() == plainly.dataset.features["text"].data_ptr()  # no copy
+    batch = next(iter(plainly.train))
+    wanted = with_gradients(plainly.model, plainly.model.eval().calculate_loss(batch))
+    write_half_precision(tmp_path / "float16")
+    monkeypatch.setattr(FeatureTables, "array", None)  # a float copy of the whole table
+    monkeypatch.setattr(frozen, "PIECE_BYTES", 7 * 4 * SHAPES)  # seven of the 31 rows
+    run = shop_run(tmp_path / "float16", "UniSRec", **SMALL, features_in=place)
+    model, stored = run.model, run.dataset.features["text"]
+    assert model.features.dtype == torch.float16
+    assert model.features.values.data_ptr() == (stored.values if place == "mapped" else stored).data_ptr()
+    found = with_gradients(model, model.eval().calculate_loss(batch))
+    torch.testing.assert_close(found, wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(model.full_sort_predict(batch), plainly.model.full_sort_predict(batch))
+
+
+def test_the_backward_pass_draws_the_same_dropout_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_half_precision(tmp_path)
+    monkeypatch.setattr(frozen, "PIECE_BYTES", 7 * 4 * SHAPES)
+    model, made = shop_run(tmp_path, "UniSRec", **SMALL, adaptor_dropout_prob=0.5).model.train(), []
+    weights = torch.randn(31, 16)
+    for function in (unisrec.checkpoint, lambda function, rows, **_: function(rows)):
+        monkeypatch.setattr(unisrec, "checkpoint", function)
+        torch.manual_seed(7)
+        made.append(with_gradients(model, (model._adapted() * weights).sum()))
+    assert all(map(torch.equal, *made))
 
 
 @pytest.mark.parametrize("with_ids", [True, False])

@@ -68,8 +68,9 @@ def test_both_contrasts_are_their_formulas(tmp_path: Path, monkeypatch: pytest.M
     keep = [row for row, items in enumerate(whole) if all(item > 3 for item in items)]  # right-padded they must be
     batch, whole, labels = batch[torch.tensor(keep)], [whole[k] for k in keep], [labels[k] for k in keep]
     weights = {name: weight.detach().clone().requires_grad_() for name, weight in model.named_parameters()}
-    users = [plain.user_vector(weights, model.features, items, 1, 2) for items in whole]
-    items = [plain.item_vector(weights, model.features[label], label) for label in labels]
+    features = torch.from_numpy(model.features.numpy()).double()
+    users = [plain.user_vector(weights, features, items, 1, 2) for items in whole]
+    items = [plain.item_vector(weights, features[label], label) for label in labels]
     wanted = contrast(users, [item / item.norm() for item in items], labels) + 0.4 * contrast(users, users, labels)
     found = model.calculate_loss(batch)
     torch.testing.assert_close(found, wanted)

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from recbole_mmm4rec.network.ops import kernels
 from recbole_mmm4rec.network.ops.decays import LEAST, decay
 from recbole_mmm4rec.network.ops.packing.ragged import Ragged
 
@@ -173,6 +174,7 @@ def compiled_scan(device_type: str) -> Compiled | None:
     """mamba-ssm's compiled scan, (B, E, L) a tensor; None on a processor and where it cannot be imported."""
     if device_type != "cuda":
         return None
+    kernels.scan_kernel()  # where mamba-ssm as a whole cannot be imported, its modules can after this
     try:
         found: Compiled = importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
     except ImportError:  # it needs a compiled extension, which mamba-ssm's Triton kernels do without

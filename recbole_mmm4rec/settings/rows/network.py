@@ -18,7 +18,7 @@ _UNI = ("UniSRec",)
 
 ROWS = (
     _row("hidden_size", size(1), "D, width of user and item vectors.", 256, _SHAPE, models=(*_MAMBAS, *_UNI)),
-    _row("inner_size", size(1), "Width inside the feed-forward layers.", 256, _SHAPE, models=(*_TIM, *_UNI)),
+    _row("inner_size", size(1), "Width inside the feed-forward layers.", 256, _SHAPE, models=_UNI),
     _row("num_layers", size(1), "TiSSD and Cross-SSD layers.", 1, _SHAPE, models=_MAMBAS),
     _row("d_state", size(1), "N, state size of a head.", 64, _SHAPE, models=_MAMBAS),
     _row("n_groups", size(1), "G, heads of a group share B and C; a divisor of H.", 8, _SHAPE),

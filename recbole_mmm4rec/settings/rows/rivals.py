@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from recbole_mmm4rec.settings.homes import RIVALS
-from recbole_mmm4rec.settings.kinds import number, whole, word
+from recbole_mmm4rec.settings.kinds import number, optional, size, whole, word
 from recbole_mmm4rec.settings.setting import Counts, Setting
 
 _UNISREC = ("UniSRec",)
 
 ROWS = (
     Setting("loss_type", word("CE"), "The cross-entropy over all items.", models=tuple(RIVALS)),
+    Setting(
+        "inner_size",
+        optional(size(1)),
+        "Width inside the feed-forward layers; None: 4 D.",
+        counts=Counts.SHAPE,
+        models=("TiM4Rec",),
+    ),
     Setting("n_exps", whole(1), "K, experts of the adaptor.", counts=Counts.SHAPE, models=_UNISREC),
     Setting(
         "adaptor_dropout_prob",
