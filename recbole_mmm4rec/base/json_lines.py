@@ -135,6 +135,8 @@ def or_none(check: Check) -> Check:
 class JsonLines:
     """The results in a file that is only ever appended to, which a kill at any moment leaves readable.
 
+    Another process that appends, as may be where a folder cannot be locked, keeps its lines.
+
     Args:
         path: the file; it need not exist.
         what: a line stands for, for messages: "a run".
@@ -151,8 +153,7 @@ class JsonLines:
         self.path = path
         self.records: list[Record] = []
         content = path.read_bytes() if path.is_file() else b""
-        whole = content[: content.rfind(b"\n") + 1]  # what follows the last line end was torn off by a kill
-        self._end = len(whole)
+        whole = content[: _end(content)]
         for number, line in enumerate(whole.split(b"\n")[:-1], 1):
             self.records.append(self._told(number, what, read_line, line))
         for number, record in enumerate(self.records, 1):  # a line that is no JSON is told before one of another kind
@@ -171,10 +172,17 @@ class JsonLines:
             record: anything that JSON takes, with its ``id``.
         """
         line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
-        with self.path.open("ab") as file:
-            file.truncate(self._end)
+        with self.path.open("a+b") as file:  # whatever is there by now, it is written behind it
+            file.seek(0)
+            content = file.read()
+            if (end := _end(content)) < len(content):
+                file.truncate(end)
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        self._end += len(line)
         self.records.append(record)
+
+
+def _end(content: bytes) -> int:
+    """Where the last whole line ends: what follows was torn off by a kill."""
+    return content.rfind(b"\n") + 1

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.results import CHANGES, results_of
 from recbole_mmm4rec.settings.setting import Counts
 
 NO_MATTER = frozenset(names(Counts.RESUMED))
@@ -13,7 +14,7 @@ NO_MATTER = frozenset(names(Counts.RESUMED))
 
 
 def run_id(config: Any) -> str:
-    """Eight characters that are the same for the same data files and settings.
+    """Eight characters that are the same for the same data files and settings, as long as their results are.
 
     Args:
         config: RecBole's configuration, after its data set was made. ``epochs`` counts only where the learning rate
@@ -22,5 +23,8 @@ def run_id(config: Any) -> str:
     settings = {key: value for key, value in config.final_config_dict.items() if key not in NO_MATTER}
     if config["lr_schedule"] in (None, "constant"):
         settings.pop("epochs", None)
-    text = "\n".join(f"{key}={settings[key]!r}" for key in sorted(settings))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    lines = [f"{key}={settings[key]!r}" for key in sorted(settings)]
+    results = results_of(config["model"], config.final_config_dict)
+    if results != CHANGES[0].number:  # files of before that table have no number in their names
+        lines.append(f"results={results}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]

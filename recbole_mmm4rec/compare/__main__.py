@@ -76,10 +76,10 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
     plan = Plan(comparison, chosen.data.resolve())
     quoted = rows_for(comparison.published, plan.shops)
     out = (chosen.out or Path("comparison") / Path(chosen.config).stem).resolve()
-    with alone(out, "comparison"):
+    with alone(out, "comparison") as claimed:
         records = Records(out / "runs.jsonl")
         if not chosen.no_run:
-            Runner(plan, records, out, chosen.jobs, chosen.retry_failed).run()
+            Runner(plan, records, out, chosen.jobs, chosen.retry_failed, claimed).run()
         tables = collect(plan, records, out)
         found = [(table, grouped(table, out) if comparison.beyond else []) for table in tables]
         changes = orders(tables)

@@ -110,7 +110,7 @@ class ComparisonFile:
         title: of tables and report.
         datasets, rows: what is compared, those that were chosen.
         all_datasets: those that were not chosen, too: their settings hold for what is pre-trained on them.
-        whole: whether all that the file names was chosen.
+        all_rows: those that were not chosen, too: tests are corrected for all of them.
         seeds: of each row; the first one also chooses among trials.
         protocol: settings that all models share.
         published: names of published rows.
@@ -123,7 +123,7 @@ class ComparisonFile:
     title: str
     datasets: tuple[DataSet, ...]
     all_datasets: tuple[DataSet, ...]
-    whole: bool
+    all_rows: tuple[Row, ...]
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     protocol: Mapping[str, Any]
@@ -188,13 +188,14 @@ def read_comparison(
         file.fail(("protocols",), "protocols: they are values of eval_args; leave eval_args out elsewhere")
     if protocols:
         datasets = tuple(dataset.under(*given) for dataset in datasets for given in protocols.items())
+        _check_twice(file, "datasets", [dataset.name for dataset in datasets], len(protocols))
     check_protocol(file, protocol, ("protocol",))
     kept = set(on) or set(names)
     return ComparisonFile(
         title=str(top.get("title") or Path(path).stem),
         datasets=tuple(dataset for dataset in datasets if dataset.entry in kept),
         all_datasets=datasets,
-        whole=not set(only) and not set(on) and first_seeds in (None, len(seeds)),
+        all_rows=rows,
         rows=tuple(row for row in rows if (not set(only) or row.name in set(only)) and kept & set(row.datasets)),
         seeds=seeds[:first_seeds],
         protocol=protocol,
@@ -217,10 +218,11 @@ def _limit(file: Located, place: Place, value: Any) -> float | None:
     return None if value is None else float(file.number(place, value, 1, whole=False))
 
 
-def _check_twice(file: Located, key: str, names: list[str]) -> None:
+def _check_twice(file: Located, key: str, names: list[str], protocols: int = 1) -> None:
+    told = "stands there twice" if protocols == 1 else "would be the name of two tables; rename one of the entries"
     for at, name in enumerate(names):
         if name in names[:at]:
-            file.fail((key, at), f"{key}: {name!r} stands there twice")
+            file.fail((key, at // protocols), f"{key}: {name!r} {told}")
 
 
 def _data_set(file: Located, place: Place, value: Any, limit: float | None) -> DataSet:

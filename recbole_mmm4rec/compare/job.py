@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from recbole_mmm4rec.compare.file_settings import LEAVE_ONE_OUT
 from recbole_mmm4rec.compare.targets import Targets
-from recbole_mmm4rec.run.identity import identity
+from recbole_mmm4rec.run.identity import deciding, identity
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Shop:
 
     Attributes:
         name: its name.
-        fingerprint: of its files.
+        fingerprint: of the files that every model reads.
         statistics: ``users``, ``items``, ``interactions`` after filters.
         protocol: the settings that every model shares, plain values.
         valid_metric: that of early stopping, lower case.
@@ -49,10 +49,12 @@ class Job:
         kind: "run" or "pretraining".
         dataset, model, settings, seed, max_seconds: what is trained.
         protocol: the settings shared by all models.
-        fingerprint: of the data set.
+        fingerprint: of the files that the model reads.
         resolved: of all settings, defaults among them, and of the versions of RecBole and PyTorch.
         pretrained: identity of the pre-training that comes first, or None.
         expected: ``users`` and ``items`` that the data set must have; empty for a pre-training.
+        results: number of the last change of results that concerns it.
+        files: the files that the model reads, each with bytes and time of change when they were hashed.
     """
 
     label: str
@@ -67,13 +69,17 @@ class Job:
     resolved: str
     pretrained: str | None = None
     expected: Mapping[str, int] = field(default_factory=dict)
+    results: int = 0
+    files: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """The identity: of equal ones one run is enough.
 
         The time limit of a run is no part of it: one that ended by itself also holds under another limit. A
-        pre-training's is, because the runs that start from it are known by its identity.
+        pre-training's is, because the runs that start from it are known by its identity. Settings that change
+        neither training nor ranks are none either, nor is where the files lie.
         """
-        left_out = ("label", "expected", *(["max_seconds"] if self.kind == "run" else []))
-        return identity({key: value for key, value in vars(self).items() if key not in left_out})
+        left_out = ("label", "expected", "files", *(["max_seconds"] if self.kind == "run" else []))
+        parts = {key: value for key, value in vars(self).items() if key not in left_out}
+        return identity({**parts, "settings": deciding(self.settings), "protocol": deciding(self.protocol)})

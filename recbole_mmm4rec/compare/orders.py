@@ -20,12 +20,14 @@ class Order:
         metric: by which rows are placed, lower case; the one of early stopping.
         rows: name, its place and mean under leave-one-out, its place and mean by points in time; in the first order.
         tau: Kendall's τ-b of the two orders, from −1 to 1; NaN of fewer than two rows or where all are equal.
+        marks: of each row under leave-one-out and by points in time, what :attr:`.results.Cell.marks` says.
     """
 
     folder: str
     metric: str
     rows: tuple[tuple[str, int, float, int, float], ...]
     tau: float
+    marks: tuple[tuple[str, str], ...]
 
 
 def orders(tables: Sequence[Table]) -> list[Order]:
@@ -56,4 +58,5 @@ def _order(folder: str, first: Table, second: Table) -> Order:
     ]
     rows = tuple((name, places[0][name], means[0][name], places[1][name], means[1][name]) for name in means[0])
     tau = kendalltau([row[2] for row in rows], [row[4] for row in rows]).statistic if len(rows) > 1 else float("nan")
-    return Order(folder, metric, rows, float(tau))
+    marks = [{cell.row.name: cell.marks for cell in table.cells} for table in (first, second)]
+    return Order(folder, metric, rows, float(tau), tuple((marks[0][row[0]], marks[1][row[0]]) for row in rows))

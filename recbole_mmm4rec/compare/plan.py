@@ -8,19 +8,22 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from recbole.data import create_dataset
 from recbole.utils import calculate_valid_score, init_seed
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.checks import check_features, check_protocol, check_start, check_users, origins_of
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
+from recbole_mmm4rec.compare.data_files import check_stores, files_of, hash_of, state_of, stores_of
 from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.records import Record, Records
 from recbole_mmm4rec.compare.targets import targets_of
 from recbole_mmm4rec.run.baselines import PROTOCOL, check_comparable, protocol
-from recbole_mmm4rec.run.build import check_data_files, make_config, refused, same_devices
-from recbole_mmm4rec.run.identity import NOT_RESOLVED, OF_THE_MACHINE, data_mark, resolved
+from recbole_mmm4rec.run.build import check_cut_offs, check_data_files, make_config, refused, same_devices
+from recbole_mmm4rec.run.identity import NOT_RESOLVED, OF_THE_MACHINE, resolved
 from recbole_mmm4rec.settings.registry import setting
+from recbole_mmm4rec.settings.results import results_of
 from recbole_mmm4rec.settings.setting import RECBOLE
 
 
@@ -35,13 +38,15 @@ class Plan:
         shops: data set to :class:`Shop`.
 
     Raises:
-        UserError: a data set is missing, a model's settings cannot be used on it, or a pre-training would see what is
-            tested.
+        UserError: a data set or a feature store is missing or damaged, a model's settings cannot be used on it, or a
+            pre-training would see what is tested.
     """
 
     def __init__(self, comparison: ComparisonFile, data_path: Path) -> None:
         self.comparison, self.data_path = comparison, data_path
-        self._resolved: dict[str, str] = {}
+        self._marks: dict[str, dict[str, Any]] = {}
+        self._tokens: dict[str, np.ndarray] = {}
+        self._read: set[tuple[str, ...]] = set()
         self._origins = cache(partial(origins_of, data_path))
         with same_devices():
             self.shops = {dataset.name: self._shop(dataset.name) for dataset in comparison.datasets}
@@ -73,20 +78,22 @@ class Plan:
         init_seed(config["seed"], config["reproducibility"])
         with refused((ValueError, NotImplementedError)):
             dataset = create_dataset(config)
+        check_cut_offs(config, dataset)
+        self._tokens[name] = dataset.field2id_token[dataset.iid_field]
         rows = [row for row, of in self.cells() if of == name]
-        targets = targets_of(dataset)
+        targets = targets_of(dataset, {row.model for row in rows})
         check_users(dataset, name, {row.name: row.model for row in rows})
         counts = {"users": dataset.user_num - 1, "items": dataset.item_num - 1, "interactions": dataset.inter_num}
         shared = {key: value for key, value in protocol(config).items() if key not in OF_THE_MACHINE}
-        mark = data_mark(config)
+        mark = hash_of(files_of(config))
         offered = [f"{metric.lower()}@{k}" for metric in config["metrics"] for k in config["topk"]]
         for metric in self.comparison.compare:
             if metric not in offered:
                 raise UserError(f"compare: {metric!r} is not among the metrics {', '.join(offered)} of {name!r}")
         return Shop(name, mark, counts, plain(shared), str(config["valid_metric"]).lower(), given.entry, targets)
 
-    def _source(self, row: Row) -> tuple[str, str]:
-        """The fingerprint of a data set for pre-training, and that of its settings, which are checked."""
+    def _source(self, row: Row) -> dict[str, Any]:
+        """What the result of a pre-training depends on; its settings and feature stores are checked."""
         assert row.pretrained is not None
         name, settings = row.pretrained.dataset, plain(row.pretrained.settings)
         targets = {dataset.folder for dataset in self.comparison.datasets if dataset.entry in row.datasets}
@@ -99,10 +106,11 @@ class Plan:
         try:
             config = make_config(row.model, name, config_dict={**self._given(name), **settings, "stage": "pretrain"})
             check_data_files(config)
+            check_stores(config, None)
+            self._firsts[row.name] = config
+            return _marks(config)
         except UserError as error:
             raise UserError(f"model {row.name!r}, pre-training on {name!r}: {error}") from error
-        self._firsts[row.name] = config
-        return data_mark(config), resolved(config.final_config_dict, NOT_RESOLVED)
 
     def _check(self, row: Row, dataset: str) -> None:
         """Let RecBole read the settings of a row before anything runs."""
@@ -118,10 +126,17 @@ class Plan:
                     first = self._firsts[row.name]
                     check_start(first.final_config_dict, {**config.final_config_dict, **of_start})
                     check_features(first, config)
-                mark = resolved(config.final_config_dict, NOT_RESOLVED)
-                self._resolved[_cell_key(row, dataset, trial)] = mark
+                self._check_stores(config, dataset)
+                self._marks[_cell_key(row, dataset, trial)] = _marks(config)
             except UserError as error:
                 raise UserError(f"model {row.name!r} on {dataset!r}: {error}") from error
+
+    def _check_stores(self, config: Any, dataset: str) -> None:
+        """Those of a data set are read once, however many rows have them."""
+        needed = (dataset, *stores_of(config))
+        if needed not in self._read:
+            check_stores(config, self._tokens[dataset])
+            self._read.add(needed)
 
     def pretraining(self, row: Row) -> Job | None:
         """The training that comes before a row's, or None."""
@@ -137,8 +152,7 @@ class Plan:
             seed=first.seed,
             max_seconds=first.max_seconds,
             protocol=self._source_protocol(first),
-            fingerprint=self._sources[row.name][0],
-            resolved=self._sources[row.name][1],
+            **self._sources[row.name],
         )
 
     def _source_protocol(self, first: Pretraining) -> dict[str, Any]:
@@ -162,8 +176,7 @@ class Plan:
             seed=seed,
             max_seconds=given.max_seconds,
             protocol=shop.protocol,
-            fingerprint=shop.fingerprint,
-            resolved=self._resolved[_cell_key(row, dataset, trial)],
+            **self._marks[_cell_key(row, dataset, trial)],
             pretrained=first.id if first else None,
             expected={key: shop.statistics[key] for key in ("users", "items")},
         )
@@ -172,15 +185,18 @@ class Plan:
         """The runs among which validation chooses; empty where nothing is searched."""
         return [self.run(row, dataset, self.comparison.seeds[0], trial) for trial in row.trials]
 
-    def chosen(self, row: Row, dataset: str, records: Records) -> Mapping[str, Any] | None:
+    def chosen(
+        self, row: Row, dataset: str, records: Records, again: Callable[[str], bool] = lambda identity: False
+    ) -> Mapping[str, Any] | None:
         """The trial that validation found best, the first of equals; None while one of them is missing.
 
-        A trial that failed cannot be chosen.
+        A trial that failed cannot be chosen; ``again``: whether it is tried again and has not ended yet, by its
+        identity.
         """
         if not row.trials:
             return {}
         jobs = self.trials(row, dataset)
-        if any(records.tried(job) is None for job in jobs):
+        if any(records.tried(job) is None or (records.failed(job) and again(job.id)) for job in jobs):
             return None
         found = [(trial, records.done(job)) for trial, job in zip(row.trials, jobs, strict=True)]
         scored = [(trial, self._score(dataset, record)) for trial, record in found if record is not None]
@@ -189,13 +205,19 @@ class Plan:
     def _score(self, dataset: str, record: Record) -> float:
         return float(calculate_valid_score(record["valid"], self.shops[dataset].valid_metric))
 
-    def waiting(self, records: Records, lost: Callable[[str], bool] = lambda identity: False) -> list[Job]:
+    def waiting(
+        self,
+        records: Records,
+        lost: Callable[[str], bool] = lambda identity: False,
+        again: Callable[[str], bool] = lambda identity: False,
+    ) -> list[Job]:
         """The runs that are not done and wait for nothing, each once, failed ones among them.
 
         Args:
             records: those that are done.
             lost: whether the model of a pre-training that is done, by its identity, is gone: it is needed again
                 where a run waits for it.
+            again: as for :meth:`chosen`.
         """
         found: dict[str, Job] = {}
         for row, dataset in self.cells():
@@ -204,7 +226,7 @@ class Plan:
                 found.setdefault(first.id, first)
                 continue
             before = first if first is not None and lost(first.id) else None
-            trial = self.chosen(row, dataset, records)
+            trial = self.chosen(row, dataset, records, again)
             jobs = self.trials(row, dataset)
             if trial is not None:
                 jobs += [self.run(row, dataset, seed, trial) for seed in self.comparison.seeds]
@@ -232,6 +254,18 @@ class Plan:
 
 def _cell_key(row: Row, dataset: str, trial: Mapping[str, Any]) -> str:
     return json.dumps([row.name, dataset, dict(trial)], sort_keys=True)
+
+
+def _marks(config: Any) -> dict[str, Any]:
+    """What the result of a run depends on beside what its job says."""
+    settings, files = config.final_config_dict, files_of(config)
+    state = state_of(files.values())  # before the hash: what changes meanwhile is noticed by the run
+    return {
+        "fingerprint": hash_of(files),
+        "resolved": resolved(settings, NOT_RESOLVED),
+        "results": results_of(config["model"], settings),
+        "files": state,
+    }
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def convergence(table: Table, folder: Path) -> dict[str, bytes]:
         for number, cell in enumerate(cell for cell in table.cells if cell.records):
             style = _style(number)
             for at, (epochs, seconds, values) in enumerate(_curves(cell, table.shop.valid_metric)):
-                label = cell.row.name if at == 0 else None
+                label = cell.shown if at == 0 else None
                 shown = {**style, "alpha": 1.0 if at == 0 else 0.35, "linewidth": 1.6 if at == 0 else 1.0}
                 mark = "o" if len(epochs) == 1 else None
                 left.plot(epochs, values, label=label, marker=mark, **shown)
@@ -70,7 +70,7 @@ def by_groups(table: Table, groups: Sequence[Groups], folder: Path) -> bytes | N
         for axes, found in zip(every, groups, strict=True):
             places = range(len(found.labels))
             for name, means in found.means.items():
-                label = name if found is groups[0] else None
+                label = table.shown[name] if found is groups[0] else None
                 axes.plot(places, means, label=label, marker="o", linewidth=1.6, **_style(names.index(name)))
             told = [f"{label}\n{count:,}" for label, count in zip(found.labels, found.counts, strict=True)]
             axes.set_xticks(places, told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from recbole_mmm4rec.base.tied_times import MANY, told
+from recbole_mmm4rec.base.tied_times import told
 from recbole_mmm4rec.compare.file_settings import BEYOND, LEAVE_ONE_OUT
 from recbole_mmm4rec.compare.job import Shop
 
@@ -37,12 +37,13 @@ def statistics_line(shop: Shop) -> str:
     fast = " RecBole's models were computed with fast_cpu." if shop.protocol.get("fast_cpu") else ""
     candidates = "items of interactions" if shop.protocol.get("candidates") != "all" else "all items"
     tied = shop.targets.tied if shop.targets else 0.0
-    ties = f" {told(tied)}." if tied >= MANY else ""
+    ties = f" {told(tied)}." if tied else ""
     return (
         f"{shop.entry or shop.name}: {users} users, {items} items, {count} interactions after filters "
         f"(fingerprint {shop.fingerprint}). {_protocol(shop)}; "
-        f"ranked among all {candidates}, the history not masked; at most {shop.protocol['MAX_ITEM_LIST_LENGTH']} "
-        f"items of history; more than {shop.protocol['stopping_step']} validations in a row below the best "
+        f"ranked among all {candidates}, of equal scores the lower item number first, the history not masked; "
+        f"at most {shop.protocol['MAX_ITEM_LIST_LENGTH']} items of history; "
+        f"more than {shop.protocol['stopping_step']} validations in a row below the best "
         f"{metric_name(shop.valid_metric)} end a training.{ties}{fast}"
     )
 

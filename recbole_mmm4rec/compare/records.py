@@ -23,6 +23,7 @@ from recbole_mmm4rec.base.json_lines import (
     table_of,
 )
 from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.run.identity import deciding
 
 _METRICS = table_of(is_number)
 _ALWAYS: Fields = {
@@ -133,7 +134,7 @@ def _check_metrics(record: Record) -> None:
 
 def _counts(record: Record, job: Job) -> bool:
     """Whether a record is of a job: it ended well, under its limit, and has the metrics of its protocol."""
-    same = record["kind"] == job.kind and record["protocol"] == job.protocol
+    same = record["kind"] == job.kind and deciding(record["protocol"]) == deciding(job.protocol)
     return record["status"] == "done" and same and _within(record, job)
 
 

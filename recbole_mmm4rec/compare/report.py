@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from recbole_mmm4rec.compare.groups import Groups
+from recbole_mmm4rec.compare.notes import notes
 from recbole_mmm4rec.compare.orders import Order
 from recbole_mmm4rec.compare.protocol_words import metric_name, statistics_line
 from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.results import Table
 from recbole_mmm4rec.compare.tables import (
     COSTS,
+    TESTS,
     beyond_line,
     beyond_rows,
-    comparison_row,
+    comparison_rows,
     costs,
     figure,
     graded,
@@ -24,10 +26,8 @@ from recbole_mmm4rec.compare.tables import (
     groups_rows,
     legend,
     measured,
-    notes,
     orders_line,
     orders_rows,
-    row_name,
     tests_line,
 )
 
@@ -134,21 +134,20 @@ def _section(body: ET.Element, section: Section) -> None:
         for remark in remarks:
             _add(listed, "li", remark)
     _add(body, "h3", "What it took")
-    _grid(body, ["", *COSTS], [[row_name(cell), *costs(cell, table.shop.valid_metric)] for cell in table.cells])
+    _grid(body, ["", *COSTS], [[cell.shown, *costs(cell, table.shop.valid_metric)] for cell in table.cells])
     if table.beyond:
         _add(body, "h3", "Beyond accuracy")
         _add(body, "p", beyond_line(table), class_="dim")
         _grid(body, ["", *map(metric_name, table.beyond)], beyond_rows(table))
     for found in section.groups:
         _add(body, "p", groups_line(found))
-        _grid(body, *groups_rows(found))
+        _grid(body, *groups_rows(table, found))
     if section.by_groups is not None:
         _image(body, section.by_groups, f"Test metric of each model on {table.shop.name} by group of targets")
     if table.comparisons:
         _add(body, "h3", "Differences")
         _add(body, "p", tests_line(table), class_="dim")
-        head = ["minus", "metric", "difference", "95 % interval", "p", "p (Holm)"]
-        _grid(body, head, [comparison_row(found) for found in table.comparisons], "tests")
+        _grid(body, TESTS, comparison_rows(table), "tests")
     if section.convergence is not None:
         _add(body, "h3", "Convergence")
         alt = f"Validation metric of each model on {table.shop.name} against epochs and seconds"
@@ -168,7 +167,7 @@ def _metrics(body: ET.Element, table: Table, quoted: Sequence[Published]) -> Non
     marks = {metric: _marks(table, metric) for metric in table.metrics}
     for cell in table.cells:
         line = ET.SubElement(grid, "tr")
-        _add(line, "td", row_name(cell))
+        _add(line, "td", cell.shown)
         for metric in table.metrics:
             mark = marks[metric][cell.row.name]
             _add(line, "td", measured(cell, metric), **({"class": mark} if mark else {}))

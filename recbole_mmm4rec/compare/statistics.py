@@ -50,15 +50,18 @@ def sign_flip_test(differences: np.ndarray, permutations: int = 10_000, seed: in
     return extreme / count if exact else (1 + extreme) / (1 + count)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
     """Holm's adjusted p-values, in the order given.
 
     Args:
-        p_values: of a family of tests.
+        p_values: of a family of tests, or of those of them that could be made.
+        family: how many tests there are; those that could not be made count as p = 1. As many as ``p_values`` by
+            default.
     """
+    count = len(p_values) if family is None else max(family, len(p_values))
     order = np.argsort(p_values, kind="stable")
     adjusted, highest = [0.0] * len(p_values), 0.0
     for place, at in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[at]))
+        highest = max(highest, min(1.0, (count - place) * p_values[at]))
         adjusted[at] = highest
     return adjusted

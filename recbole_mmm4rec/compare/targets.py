@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.tied_times import tied_share
-from recbole_mmm4rec.compare.file_settings import LEAVE_ONE_OUT
-from recbole_mmm4rec.data.protocols import TEST, TRAIN, assign, split_of
+from recbole_mmm4rec.data.protocols import (
+    LEAVE_ONE_OUT,
+    LEAVE_ONE_OUT_OF_TWO,
+    TEST,
+    TRAIN,
+    assign,
+    split_of,
+    time_numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,7 @@ class Targets:
         mark: of users and targets, as the runs note it.
         counts: what :meth:`~recbole_mmm4rec.data.protocols.Assignment.counts` gives; empty where that is not known.
         tied: share of the interactions that share their time with the one before.
+        trained_until: the time of the last interaction in training; None where that is not known.
     """
 
     history: np.ndarray
@@ -31,18 +40,22 @@ class Targets:
     mark: str
     counts: Mapping[str, int] = field(default_factory=dict)
     tied: float = 0.0
+    trained_until: float | None = None
 
 
-def targets_of(dataset: Any) -> Targets:
+def targets_of(dataset: Any, models: Iterable[str] = ()) -> Targets:
     """The targets of a data set as its configuration splits it.
 
     Args:
         dataset: RecBole's, after its filters and before it is built.
+        models: those that are tested; where none of them is a sequential one, users of two interactions are, too.
 
     Raises:
         UserError: the split leaves a part empty.
     """
-    name, shares = split_of(dataset.config) or (LEAVE_ONE_OUT, ())
+    kinds = {get_model(model).type == ModelType.SEQUENTIAL for model in models}
+    left_out = LEAVE_ONE_OUT_OF_TWO if kinds == {False} else LEAVE_ONE_OUT
+    name, shares = split_of(dataset.config) or (left_out, ())
     found = assign(dataset, name, shares)
     frame = dataset.inter_feat
     items = frame[dataset.iid_field].to_numpy()[found.rows]
@@ -54,9 +67,10 @@ def targets_of(dataset: Any) -> Targets:
     order = np.argsort(users, kind="stable")
     asked, users = asked[order], users[order]
     tokens = dataset.id2token(dataset.iid_field, items[asked]).astype(str)
-    times = frame[dataset.time_field].to_numpy()[found.rows]
-    tied = tied_share(found.users, times)
-    return Targets(place[asked], popularity[items[asked]], mark_of(users, tokens), found.counts(), tied)
+    times = time_numbers(frame[dataset.time_field].to_numpy()[found.rows])
+    tied, trained = tied_share(found.users, times), times[found.part == TRAIN]
+    until = float(trained.max()) if len(trained) else None
+    return Targets(place[asked], popularity[items[asked]], mark_of(users, tokens), found.counts(), tied, until)
 
 
 def mark_of(users: Sequence[str] | np.ndarray, targets: Sequence[str] | np.ndarray) -> str:

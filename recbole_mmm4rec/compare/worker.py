@@ -19,6 +19,7 @@ import torch
 import recbole_mmm4rec  # noqa: F401 (registers the model)
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.compare.data_files import check_unchanged
 from recbole_mmm4rec.compare.environment import environment, peak_resident, resident
 from recbole_mmm4rec.compare.targets import mark_of
 from recbole_mmm4rec.run.build import build, make_config, one_line
@@ -71,13 +72,16 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         given["gpu_id"] = devices  # RecBole would choose the first one, whatever is visible
     config = make_config(job["model"], job["dataset"], config_dict={**job["protocol"], **job["settings"], **given})
     before = resident()
+    check_unchanged(config, job["files"], job["fingerprint"])
     run = build(config, count_flops=False)
+    check_unchanged(config, job["files"], job["fingerprint"])  # nothing is trained on what came while it was read
     _check_data(run.dataset, job["expected"])
     if config["device"].type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     clock = Clock(job["max_seconds"])
     run.trainer.training.add(clock)
     run.trainer.fit(run.train, run.valid, saved=True, show_progress=False)
+    check_unchanged(config, job["files"], job["fingerprint"])
     result = {
         "parameters": sum(weight.numel() for weight in run.model.parameters() if weight.requires_grad),
         "best_epoch": best_epoch(run.trainer),
@@ -94,7 +98,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     if job["kind"] == "run":
         result |= _test(run, Path(job["users_file"]))
     else:
-        with whole_file(job["checkpoint_file"]) as file, open(run.trainer.saved_model_file, "rb") as best:
+        with whole_file(job["checkpoint_file"], durable=True) as file, open(run.trainer.saved_model_file, "rb") as best:
             shutil.copyfileobj(best, file)  # a kill before the record is written finds everything as it was
     gpu = torch.cuda.max_memory_allocated() if config["device"].type == "cuda" else None
     return {
@@ -137,7 +141,7 @@ def _test(run: Any, users_file: Path) -> dict[str, Any]:
     targets = run.dataset.id2token(run.dataset.iid_field, watch.targets).astype(str)
     order = np.argsort(users, kind="stable")
     table = pa.table({"user": pa.array(users[order]), "rank": pa.array(watch.ranks[order].astype(np.int32))})
-    with whole_file(users_file) as file:
+    with whole_file(users_file, durable=True) as file:
         pq.write_table(table, file)
     told: dict[str, Any] = {"test": metrics, "targets": mark_of(users[order], targets[order])}
     if watch.items is not None:

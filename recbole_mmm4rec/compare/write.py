@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.compare.groups import Groups
 from recbole_mmm4rec.compare.job import Job
+from recbole_mmm4rec.compare.latex import latex
 from recbole_mmm4rec.compare.orders import Order
 from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.plots import by_groups, convergence
@@ -24,7 +25,7 @@ from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.records import Record, Records
 from recbole_mmm4rec.compare.report import Section, page
 from recbole_mmm4rec.compare.results import Table, chosen_jobs, read_ranks
-from recbole_mmm4rec.compare.tables import latex, markdown, orders_markdown
+from recbole_mmm4rec.compare.tables import markdown, orders_markdown
 from recbole_mmm4rec.training.user_ranks import user_metric
 
 Found = Sequence[tuple[Table, Sequence[Groups]]]

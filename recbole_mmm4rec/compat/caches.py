@@ -1,7 +1,8 @@
 """Repairs of RecBole's cached data sets and loaders (``save_dataset``, ``save_dataloaders``).
 
 They are pickles, and a pickle runs what it holds. So each one is marked with a key that lies in the folder of the user
-who has written it, and one that this user has not written is not read but made anew.
+who has written it, and one that this user has not written is not read but made anew. So is one that a version of this
+package has written that had other results.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.signed import key_file, read_signed, write_signed
 from recbole_mmm4rec.compat.tools import ModuleView, replace_function
 from recbole_mmm4rec.distributed import group
+from recbole_mmm4rec.settings.results import results_of
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def save_datasets_whole(module: ModuleType) -> None:
     def save(self: Any) -> None:
         path = Path(self.config["checkpoint_dir"]) / f"{self.config['dataset']}-{type(self).__name__}.pth"
         logger.info("Saving filtered dataset into [%s]", path)
-        _write(path, self)
+        _write(path, self, self.config)
 
     module.Dataset.save = save
 
@@ -123,10 +125,7 @@ def remake_unreadable_datasets(module: ModuleType) -> None:
             content = read_signed(path)
             if content is None:
                 raise ValueError("this user has not written it on this machine")
-            found = pickle.loads(content)
-            if not isinstance(found, list) and not hasattr(found, "config"):
-                raise ValueError("no data set")
-            return found
+            return _of_this_version(pickle.loads(content))
         except Exception as error:  # a pickle of other versions raises anything
             why = str(error) if isinstance(error, ValueError) else type(error).__name__
             logger.warning("%s is not read and is made anew (%s)", file.name, " ".join(why.split()))
@@ -154,7 +153,7 @@ def save_dataloaders_whole(module: ModuleType) -> None:
         try:
             for part in parts:
                 part.generator = part.sampler.generator = None
-            _write(path, states)
+            _write(path, states, config)
         finally:
             for part, own, sampler in generators:
                 part.generator, part.sampler.generator = own, sampler
@@ -198,10 +197,29 @@ def load_dataloaders_of_any_model(module: ModuleType) -> None:
     replace_function(module.load_split_dataloaders, lambda _: load_split_dataloaders)
 
 
-def _write(path: Path, value: Any) -> None:
-    """Write a cache that this user alone reads again."""
-    if not write_signed(path, pickle.dumps(value)):
+def _write(path: Path, value: Any, config: Any) -> None:
+    """Write a cache that this user alone reads again, with the number of the results that a run would have."""
+    if not write_signed(path, pickle.dumps({"kept": value, "results": _results(config)})):
         logger.warning("%s is not kept: there is no place for a key of this user's (%s)", path, key_file())
+
+
+def _of_this_version(found: Any) -> Any:
+    """The data set or the loaders in a cache.
+
+    Raises:
+        ValueError: there are none, or their run has other results since they were written.
+    """
+    if not isinstance(found, dict) or found.keys() != {"kept", "results"}:
+        raise ValueError("an older version of this package has written it, or another program")
+    kept = found["kept"]
+    config = loaders_of(kept[0][0])[0].config if isinstance(kept, list) else kept.config
+    if found["results"] != _results(config):
+        raise ValueError("a version of this package has written it that had other results")
+    return kept
+
+
+def _results(config: Any) -> int:
+    return results_of(config["model"], config.final_config_dict)
 
 
 def _dataloaders_file(config: Any) -> Path:

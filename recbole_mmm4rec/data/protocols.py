@@ -103,6 +103,14 @@ def _leave_one_out(table: _Table, shares: Sequence[float]) -> tuple[np.ndarray, 
     return np.ones(len(part), dtype=bool), part.astype(np.int8)
 
 
+def _leave_one_out_of_two(table: _Table, shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The same as RecBole's other models have it: users of two interactions are tested, those of three validated."""
+    from_end, many = _places_from_end(table.last), np.bincount(table.users)[table.users]
+    part = np.where(many >= 2, np.maximum(TEST - from_end, TRAIN), TRAIN)
+    part[(many == 2) & (part == VALID)] = TRAIN
+    return np.ones(len(part), dtype=bool), part.astype(np.int8)
+
+
 def _places_from_end(last: np.ndarray) -> np.ndarray:
     """int64 (R,): how many interactions of the same user come after each."""
     ends = np.flatnonzero(last)
@@ -112,7 +120,8 @@ def _places_from_end(last: np.ndarray) -> np.ndarray:
 
 SPLITS: dict[str, Split] = {"global_time": _global_time, "cold_items": _cold_items, "cold_users": _cold_users}
 """Name in ``eval_args`` to what it does."""
-LEAVE_ONE_OUT = "leave_one_out"
+LEAVE_ONE_OUT, LEAVE_ONE_OUT_OF_TWO = "leave_one_out", "leave_one_out_of_two"
+"""RecBole's split as its sequential models have it, and as its others do."""
 
 
 def split_of(config: Any) -> tuple[str, Sequence[float]] | None:
@@ -129,18 +138,19 @@ def assign(dataset: Any, name: str, shares: Sequence[float]) -> Assignment:
 
     Args:
         dataset: RecBole's data set.
-        name, shares: what :func:`split_of` gives; or :data:`LEAVE_ONE_OUT`, whose shares count for nothing.
+        name, shares: what :func:`split_of` gives; or :data:`LEAVE_ONE_OUT` or :data:`LEAVE_ONE_OUT_OF_TWO`, whose
+            shares count for nothing.
 
     Raises:
         UserError: a part is left empty.
     """
     frame = dataset.inter_feat
-    users, times = frame[dataset.uid_field].to_numpy(), _numbers(frame[dataset.time_field].to_numpy())
+    users, times = frame[dataset.uid_field].to_numpy(), time_numbers(frame[dataset.time_field].to_numpy())
     order = order_within_groups(users, times)
     users, items, times = users[order], frame[dataset.iid_field].to_numpy()[order], times[order]
     last = np.append(users[1:] != users[:-1], True)
     tokens = (dataset.field2id_token[field] for field in (dataset.uid_field, dataset.iid_field))
-    divide = {**SPLITS, LEAVE_ONE_OUT: _leave_one_out}[name]
+    divide = {**SPLITS, LEAVE_ONE_OUT: _leave_one_out, LEAVE_ONE_OUT_OF_TWO: _leave_one_out_of_two}[name]
     kept, part = divide(_Table(users, items, times, last, *tokens), shares)
     users = users[kept]
     first = np.concatenate([[True], users[1:] != users[:-1]])
@@ -169,7 +179,7 @@ def parts_of(dataset: Any, found: Assignment) -> list[Any]:
     rows, part = found.rows, found.targets
     trained = dataset.inter_feat[dataset.iid_field].to_numpy()[rows[found.part == TRAIN]]
     if not sequential:  # RecBole orders these by time alone
-        by_time = stable_order(_numbers(dataset.inter_feat[dataset.time_field].to_numpy()[rows]))
+        by_time = stable_order(time_numbers(dataset.inter_feat[dataset.time_field].to_numpy()[rows]))
         rows, part = rows[by_time], part[by_time]
     dataset.inter_feat = dataset.inter_feat.iloc[rows].reset_index(drop=True)
     dataset._change_feat_format()
@@ -232,6 +242,6 @@ def _groups(numbers: np.ndarray, tokens: np.ndarray, shares: Sequence[float]) ->
     return group
 
 
-def _numbers(times: np.ndarray) -> np.ndarray:
+def time_numbers(times: np.ndarray) -> np.ndarray:
     """Times as numbers; of pairs, as ``numerical_features`` makes them, the first ones."""
     return np.array([value[0] for value in times], dtype=np.float64) if times.dtype == object else times

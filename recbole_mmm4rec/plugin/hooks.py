@@ -39,6 +39,7 @@ HOOKS: dict[str, tuple[str, ...]] = {
         f"{_FILES}:use_our_files",
         f"{_FILES}:name_our_files",
         "recbole_mmm4rec.training.installed:watch_trainers",
+        "recbole_mmm4rec.training.installed:rank_in_one_order",
     ),
     "recbole.quick_start.quick_start": (f"{_HERE}.offers:replace_quick_start",),
     **{

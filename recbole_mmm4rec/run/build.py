@@ -114,11 +114,7 @@ def build(config: Config, *, count_flops: bool = True, start: Start | None = Non
     logger = logging.getLogger()
     writable_folder(config["checkpoint_dir"], f"checkpoint_dir={config['checkpoint_dir']!r}")
     dataset, (train, valid, test) = build_data(config)
-    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= dataset.item_num:
-        raise UserError(
-            f"topk={config['topk']}: data set {config['dataset']!r} has only {dataset.item_num - 1} candidate items; "
-            "set topk to less"
-        )
+    check_cut_offs(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
     model = build_model(config, train)
     if start is not None:
@@ -150,6 +146,19 @@ def build_data(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
         check_labels(config, dataset)
         logging.getLogger().info(dataset)
         return dataset, data_preparation(config, dataset)
+
+
+def check_cut_offs(config: Config, dataset: Any) -> None:
+    """Refuse lists that are longer than what they are chosen from.
+
+    Raises:
+        UserError: ``topk`` asks for more items than the data set has.
+    """
+    if config["eval_type"] == EvaluatorType.RANKING and max(config["topk"]) >= dataset.item_num:
+        raise UserError(
+            f"topk={config['topk']}: data set {config['dataset']!r} has only {dataset.item_num - 1} candidate items; "
+            "set topk to less"
+        )
 
 
 def build_model(config: Config, train: Any) -> Any:

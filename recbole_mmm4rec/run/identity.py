@@ -14,13 +14,12 @@ from recbole_mmm4rec.compat.caches import FINGERPRINT_KEY
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 
-RESULTS = 4
-"""Raised with every change of results (tagged [results] in the changelog): older runs then no longer count."""
-
 OF_THE_MACHINE = frozenset(names(Counts.COMMAND))
 """Settings that do not change a result, or that each run of a comparison has for itself."""
 NOT_RESOLVED = OF_THE_MACHINE | {*names(Counts.RESUMED), FINGERPRINT_KEY}
 """Settings that are no part of the hash of all settings."""
+WITHOUT_INFLUENCE = frozenset(names(Counts.RESUMED)) - {"stopping_step", "metric_decimal_place", "nan_policy"}
+"""Settings that change neither training nor ranks: where files lie, what is kept and shown, what is done at once."""
 
 _FILES = (".inter", ".item", ".user", ".kg", ".link", ".net")
 
@@ -64,11 +63,16 @@ def resolved(settings: Mapping[str, Any], left_out: Collection[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those that change neither training nor ranks."""
+    return {key: value for key, value in settings.items() if key not in WITHOUT_INFLUENCE}
+
+
 def identity(parts: Mapping[str, Any]) -> str:
     """The name of a run: the hash of all that decides its result.
 
     Args:
         parts: plain values, for example the model, its settings and the seed.
     """
-    text = json.dumps({**parts, "results": RESULTS}, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(dict(parts), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -79,7 +79,7 @@ def best_of(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The highest scores of each row in the order of this module.
 
     Args:
-        scores: (B, n), without NaN.
+        scores: (B, n); NaN is above every number, as ``torch.topk`` has it.
         count: K, at most n.
 
     Returns:
@@ -99,7 +99,7 @@ def best_of(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _first_of_equals(scores: Tensor, lowest: Tensor, count: int) -> Tensor:
     """(B, K) columns above ``lowest``, (B, 1), and the first ones equal to it."""
-    above, equal = scores > lowest, scores == lowest
+    above, equal = ~(scores <= lowest), scores == lowest  # NaN is above
     wanted = count - above.sum(1, keepdim=True)
     taken = above | (equal & (equal.cumsum(1) <= wanted))
     return taken.nonzero()[:, 1].view(len(scores), count)

@@ -18,11 +18,6 @@ class RanksInPieces(Trainer):
     eval_collector: RankingCollector
     _told = False
 
-    def __init__(self, config: Any, model: Any) -> None:
-        """Take the collector that orders equal scores by item number."""
-        super().__init__(config, model)
-        self.eval_collector = RankingCollector(config)
-
     def _full_sort_batch_eval(self, batched_data: tuple[Any, ...]) -> tuple[Any, Any, Tensor, Tensor]:
         """The scores of a batch of users: the best items alone where the metrics need no more, else all of them."""
         if not self.eval_collector.top_alone:

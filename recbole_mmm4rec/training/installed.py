@@ -1,4 +1,4 @@
-"""The observers that every training has, installed once."""
+"""The observers and the order of equal scores that every trainer has, installed once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
+from recbole_mmm4rec.scoring.ranking import RankingCollector
 from recbole_mmm4rec.training.held_out import HeldOutItems
 from recbole_mmm4rec.training.history import FirstValidation, History
 from recbole_mmm4rec.training.keeping import Keeping
@@ -28,3 +29,15 @@ def watch_trainers(module: ModuleType) -> None:
             training.add(observer)
 
     module.AbstractTrainer.__init__ = __init__
+
+
+def rank_in_one_order(module: ModuleType) -> None:
+    """Let an evaluation of any model order equal scores as ours does, the lower item number first.
+
+    RecBole's collector takes them as ``torch.topk`` happens to give them, so that rows of one table would have
+    different rules; to a model that gives many items one score, such as Pop, it matters.
+
+    Args:
+        module: ``recbole.trainer.trainer``, whose trainers make themselves a collector.
+    """
+    vars(module)["Collector"] = RankingCollector

@@ -14,11 +14,12 @@ import yaml
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.base.files import file_hash, whole_file
 from recbole_mmm4rec.base.json_lines import read_line
-from recbole_mmm4rec.run.identity import NOT_RESOLVED, RESULTS, data_mark, resolved
+from recbole_mmm4rec.run.identity import NOT_RESOLVED, data_mark, resolved
 from recbole_mmm4rec.settings.keys import check_setting, read_settings
 from recbole_mmm4rec.settings.models import model_names
 from recbole_mmm4rec.settings.reading import read_yaml
 from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.results import RESULTS
 from recbole_mmm4rec.settings.setting import Counts
 from recbole_mmm4rec.tune.space import Params, Space, describe
 

@@ -92,3 +92,40 @@ def test_a_line_of_another_kind_is_named_after_lines_that_are_none(tmp_path: Pat
         JsonLines(file, "a thing", check)
     file.write_text('{"id": "a"}\n{"id": "torn')
     assert [record["id"] for record in JsonLines(file, "a thing", check).records] == ["a"]
+
+
+def ids(file: Path) -> list[str]:
+    """What somebody who opens a file finds there."""
+    return [record["id"] for record in JsonLines(file, "a thing", lambda record: None).records]
+
+
+def test_two_that_append_keep_each_others_lines(tmp_path: Path) -> None:
+    """Where a folder cannot be locked, two commands may be at work in it."""
+    file = tmp_path / "t.jsonl"
+    one, other = (JsonLines(file, "a thing", lambda record: None) for _ in range(2))
+    for number, lines in enumerate((one, other, other, one)):
+        lines.append({"id": f"{number}"})
+    assert ids(file) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("torn", [b'{"id": "torn', b"\xc3"])
+def test_a_torn_line_is_cut_and_nothing_before_it(tmp_path: Path, torn: bytes) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_bytes(b'{"id": "a"}\n' + torn)
+    one, other = (JsonLines(file, "a thing", lambda record: None) for _ in range(2))
+    other.append({"id": "b"})
+    with file.open("ab") as opened:  # that other was killed while it wrote
+        opened.write(torn)
+    one.append({"id": "c"})
+    assert ids(file) == ["a", "b", "c"]
+    assert file.read_bytes().count(b"\n") == 3
+
+
+def test_a_file_that_was_shortened_meanwhile_is_not_filled_up(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    lines = JsonLines(file, "a thing", lambda record: None)
+    lines.append({"id": "a"})
+    lines.append({"id": "b"})
+    file.write_text('{"id": "a"}\n')  # as the way out of a damaged line says
+    lines.append({"id": "c"})
+    assert ids(file) == ["a", "c"]

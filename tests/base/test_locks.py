@@ -79,15 +79,25 @@ def test_a_file_that_another_has_just_removed_is_no_claim(tmp_path: Path, monkey
         assert (tmp_path / ".lock").exists()
 
 
-def test_a_file_system_without_locks_is_worked_on_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_worked_on_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
     import fcntl
 
     def none(*_: object) -> None:
-        raise OSError(errno.ENOSYS, "Function not implemented")
+        raise OSError(number, os.strerror(number))
 
+    with alone(tmp_path, "command") as is_claimed:
+        assert is_claimed
+    assert not caplog.text
     monkeypatch.setattr(fcntl, "flock", none)
-    with alone(tmp_path, "command"):
-        pass
+    for _ in range(2):
+        with alone(tmp_path, "command") as is_claimed:
+            assert not is_claimed
+        claimed(tmp_path / ".other.lock").close()
+    told = f"{tmp_path}: not locked, as its file system has no locks; let no other command write there"
+    assert [record.getMessage() for record in caplog.records] == [told]
 
 
 def test_no_folder_to_write_to_is_one_line(tmp_path: Path) -> None:

@@ -90,6 +90,15 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path, old: str, new: str, c
     assert "\n" not in str(caught.value)
 
 
+def test_no_two_tables_are_called_alike(tmp_path: Path) -> None:
+    datasets = ["shop", {"name": "shop-global_time", "folder": "other"}]
+    for protocols in (["global_time"], ["global_time", "cold_items"]):
+        read_comparison(write_config(tmp_path, datasets=datasets, protocols=protocols))
+    complaint = r"line 4: datasets: 'shop-global_time' would be the name of two tables; rename one of the entries"
+    with pytest.raises(UserError, match=complaint):
+        read_comparison(write_config(tmp_path, datasets=datasets, protocols=["leave_one_out", "global_time"]))
+
+
 def test_a_row_with_neighbours_says_so_by_itself(tmp_path: Path) -> None:
     mixed = "    - SASRec\n    - {model: SASRec, settings: {neighbour_weight: 3}}\n    - Neighbours\n"
     comparison = read_comparison(changed(tmp_path, "    - Pop\n", mixed))
@@ -110,10 +119,9 @@ def test_rows_are_chosen_by_name(tmp_path: Path) -> None:
 def test_the_first_seeds_are_chosen_by_number(tmp_path: Path) -> None:
     file = changed(tmp_path, "Pop", "Pop")
     every = read_comparison(file)
-    assert every.whole
     assert len(every.seeds) > 1
     kept = read_comparison(file, first_seeds=1)
-    assert (kept.seeds, kept.whole) == (every.seeds[:1], False)
+    assert kept.seeds == every.seeds[:1]
     assert read_comparison(file, first_seeds=len(every.seeds)) == every
     with pytest.raises(UserError, match=r"--seeds 9: .* has \d+: \d+, "):
         read_comparison(file, first_seeds=9)
@@ -166,5 +174,4 @@ def test_the_files_that_come_with_the_package(name: str) -> None:
 )
 def test_every_file_that_comes_with_the_package_is_read(file: Path) -> None:
     comparison = read_comparison(file)
-    assert comparison.whole
     assert all(row.datasets for row in comparison.rows)

@@ -93,7 +93,7 @@ def test_damaged_ranks_of_users_are_told(tmp_path: Path) -> None:
         contents.append(file.read_bytes())
     for content in contents:
         file.write_bytes(content)
-        with pytest.raises(UserError, match=r"a\.parquet: damaged; remove it and the run's line in runs\.jsonl"):
+        with pytest.raises(UserError, match=r"a\.parquet: damaged; remove it, and the same command makes"):
             read_ranks(tmp_path, record)
 
 

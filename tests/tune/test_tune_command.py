@@ -20,7 +20,7 @@ from shop import settings, write_shop
 from recbole_mmm4rec.base.json_lines import JsonLines
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.run.cli import main as run_recbole
-from recbole_mmm4rec.run.identity import RESULTS
+from recbole_mmm4rec.settings.results import RESULTS
 from recbole_mmm4rec.tune.__main__ import main
 from recbole_mmm4rec.tune.space import Parameter
 from recbole_mmm4rec.tune.study import make_study
