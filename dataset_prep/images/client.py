@@ -94,16 +94,19 @@ class Client:
         Args:
             once: a try.
             come: bytes that are here; a try after which there are more than ever was not in vain, and does not count.
+                Fewer, once: what was here before has been thrown away, and is no measure.
 
         Raises:
             FetchError: of the last try.
         """
-        vain, most = 0, come()
+        vain, most, anew = 0, come(), False
         while True:
             try:
                 return once()
             except FetchError as error:
                 here = come()
+                if here < most and not anew:
+                    most, anew = here, True
                 vain, most = (0, here) if here > most else (vain, most)
                 if not error.passing or vain == self._limits.retries or self._stopped.is_set():
                     raise

@@ -24,7 +24,7 @@ def run_id(config: Any) -> str:
     if config["lr_schedule"] in (None, "constant"):
         settings.pop("epochs", None)
     lines = [f"{key}={settings[key]!r}" for key in sorted(settings)]
-    results = results_of(config["model"], config.final_config_dict)
+    results = results_of(config["model"], config.final_config_dict, of_training=True)
     if results != CHANGES[0].number:  # files of before that table have no number in their names
         lines.append(f"results={results}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]

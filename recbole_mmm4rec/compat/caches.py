@@ -219,7 +219,7 @@ def _of_this_version(found: Any) -> Any:
 
 
 def _results(config: Any) -> int:
-    return results_of(config["model"], config.final_config_dict)
+    return results_of(config["model"], config.final_config_dict, of_training=True)
 
 
 def _dataloaders_file(config: Any) -> Path:

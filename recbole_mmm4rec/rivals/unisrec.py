@@ -113,11 +113,11 @@ class UniSRec(Rival):
         return vectors if self.item_embedding is None else vectors + self.item_embedding.weight
 
     def _adapted(self) -> Tensor:
-        """(I+1, D): the features through the adaptor. Those that must be converted or gathered, more of them than fit
-        into a piece, pass through memory a piece at a time, in the backward pass again."""
-        everything, parts = slice(None), list(pieces(*self.features.shape))
-        if len(parts) == 1 or self.features.is_view(everything, self.adaptor.gate.dtype):
-            return self._vectors(everything)
+        """(I+1, D): the features through the adaptor, more of them than fit into a piece a piece at a time, so that the
+        noise is the same wherever they lie; those that must be converted or gathered in the backward pass again."""
+        parts = list(pieces(*self.features.shape))
+        if len(parts) == 1 or self.features.is_view(slice(None), self.adaptor.gate.dtype):
+            return torch.cat([self._vectors(part) for part in parts])
         device = self.features.device  # of a slice `checkpoint` would not know it, nor whose random state to draw again
         rows = [torch.arange(part.start, part.stop, device=device) for part in parts]
         return torch.cat([checkpoint(self._vectors, part, use_reentrant=False) for part in rows])

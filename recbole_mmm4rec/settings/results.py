@@ -15,29 +15,31 @@ class Change(NamedTuple):
         number: one more than that of the change before.
         about: what was changed.
         concerns: whether a run has other results since: its model, and all its settings as RecBole resolves them.
+        trained: whether a training is another one since, so that none of before is gone on with.
     """
 
     number: int
     about: str
     concerns: Callable[[str, Mapping[str, Any]], bool]
+    trained: bool = True
 
 
 CHANGES = (
     Change(3, "all that came before this table", lambda model, settings: True),
     Change(4, "windows of histories longer than L", lambda model, settings: settings.get("train_unit") == "user"),
-    Change(5, "equal scores are ranked by item number", lambda model, settings: model not in TRAINERS),
+    Change(5, "equal scores are ranked by item number", lambda model, settings: model not in TRAINERS, trained=False),
+    Change(6, "large tables pass the adaptor in pieces", lambda model, settings: model == "UniSRec"),
 )
 """Every change of results (tagged [results] in the changelog) adds a line: runs of before that it concerns no longer
 count, all others do. As narrow as is certain; ``lambda model, settings: True`` where it is not."""
 
-RESULTS = max(change.number for change in CHANGES)
-"""The newest of them. A search is made with one of them from its first trial to its last."""
 
-
-def results_of(model: str, settings: Mapping[str, Any]) -> int:
+def results_of(model: str, settings: Mapping[str, Any], of_training: bool = False) -> int:
     """The number of the last change of results that concerns a run.
 
     Args:
         model: its name; settings: RecBole's final configuration.
+        of_training: of those changes alone that make its training another one.
     """
-    return max(change.number for change in CHANGES if change.concerns(model, settings))
+    concern = (change for change in CHANGES if change.trained or not of_training)
+    return max(change.number for change in concern if change.concerns(model, settings))

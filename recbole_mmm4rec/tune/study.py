@@ -19,7 +19,7 @@ from recbole_mmm4rec.settings.keys import check_setting, read_settings
 from recbole_mmm4rec.settings.models import model_names
 from recbole_mmm4rec.settings.reading import read_yaml
 from recbole_mmm4rec.settings.registry import names
-from recbole_mmm4rec.settings.results import RESULTS
+from recbole_mmm4rec.settings.results import results_of
 from recbole_mmm4rec.settings.setting import Counts
 from recbole_mmm4rec.tune.space import Params, Space, describe
 
@@ -38,6 +38,7 @@ class Study:
         valid_metric: the metric that is searched for, in RecBole's spelling.
         bigger: whether more of it is better.
         epochs: upper limit of a trial's epochs.
+        results: the number of the last change of results that concerns any of its trials.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Study:
     valid_metric: str
     bigger: bool
     epochs: int
+    results: int
 
     def settings(self, params: Params) -> dict[str, Any]:
         """All settings of a trial, as they would stand in a config file."""
@@ -60,7 +62,7 @@ class Study:
             "model": self.model,
             "dataset": self.dataset,
             "files of the data set": self.data,
-            "results of this package's version": RESULTS,
+            "results of this package's version": self.results,
             "valid_metric": self.valid_metric,
             "fixed settings": dict(self.fixed),
             "space": describe(self.space),
@@ -140,11 +142,13 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
         first = {one.key: one.examples[0] for one in space}
         config = _config(model, dataset, {**fixed})
         check_data_files(config)
+        results = [results_of(model, config.final_config_dict)]
         for one in space:
             for value in one.examples:
                 check_setting(one.key, value, model, one.where)
                 try:
-                    _config(model, dataset, {**fixed, **first, one.key: value})
+                    tried = _config(model, dataset, {**fixed, **first, one.key: value})
+                    results.append(results_of(model, tried.final_config_dict))
                 except UserError as error:
                     raise UserError(f"{one.where}: {one.key}={value!r}: {error}") from None
         split = config["eval_args"]["split"]
@@ -166,6 +170,7 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
         config["valid_metric"].lower(),
         bool(config["valid_metric_bigger"]),
         int(config["epochs"]),
+        max(results),
     )
 
 

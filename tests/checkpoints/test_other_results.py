@@ -47,8 +47,14 @@ def test_a_change_counts_for_those_that_it_concerns(monkeypatch: pytest.MonkeyPa
     assert results.results_of("Pop", {"a": 1}) == 3
 
 
+def test_a_change_of_ranks_alone_leaves_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = results.Change(2, "", lambda *_: True, trained=False)
+    monkeypatch.setattr(results, "CHANGES", (results.Change(1, "", lambda *_: True), ranks))
+    assert [results.results_of("Pop", {}), results.results_of("Pop", {}, of_training=True)] == [2, 1]
+
+
 def test_the_table() -> None:
-    assert [change.number for change in TABLE] == list(range(3, results.RESULTS + 1))
+    assert [change.number for change in TABLE] == list(range(3, len(TABLE) + 3))
     assert TABLE[0].concerns("Pop", {})
     assert TABLE[1].concerns("MMM4Rec", {"train_unit": "user"})
     assert not TABLE[1].concerns("MMM4Rec", {"train_unit": "prefix"})

@@ -139,6 +139,16 @@ def test_the_backward_pass_draws_the_same_dropout_again(tmp_path: Path, monkeypa
     assert all(map(torch.equal, *made))
 
 
+def test_the_noise_is_the_same_wherever_the_features_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen, "PIECE_BYTES", 7 * 4 * SHAPES)
+    made = []
+    for place in ("memory", "mapped"):
+        run = shop_run(tmp_path / place, "UniSRec", **SMALL, adaptor_dropout_prob=0.5, features_in=place)
+        torch.manual_seed(7)
+        made.append(with_gradients(run.model, run.model.train().calculate_loss(next(iter(run.train)))))
+    assert all(map(torch.equal, *made))
+
+
 @pytest.mark.parametrize("with_ids", [True, False])
 def test_it_learns_what_the_text_tells(tmp_path: Path, with_ids: bool) -> None:
     """The text tells the shape alone: the six items of a shape look alike without ID."""

@@ -20,7 +20,7 @@ from shop import settings, write_shop
 from recbole_mmm4rec.base.json_lines import JsonLines
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.run.cli import main as run_recbole
-from recbole_mmm4rec.settings.results import RESULTS
+from recbole_mmm4rec.settings import results
 from recbole_mmm4rec.tune.__main__ import main
 from recbole_mmm4rec.tune.space import Parameter
 from recbole_mmm4rec.tune.study import make_study
@@ -266,8 +266,14 @@ def test_another_search_does_not_go_on_in_the_folder(
     with monkeypatch.context() as patch:
         patch.setattr("recbole_mmm4rec.run.identity.version", lambda name: "0")
         assert "defaults of settings, versions of RecBole and PyTorch, content of pretrained: " in refusal()
-    monkeypatch.setattr("recbole_mmm4rec.tune.study.RESULTS", 0)
-    assert f"results of this package's version: {RESULTS} there, 0 here" in refusal()
+    later = results.Change(99, "", lambda model, given: given["learning_rate"] == 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "CHANGES", (*results.CHANGES, later))
+        assert "results of this package's version: " in refusal()
+        assert " there, 99 here" in refusal()
+    others = results.Change(99, "", lambda model, given: model == "NoSuchModel")
+    monkeypatch.setattr(results, "CHANGES", (*results.CHANGES, others))
+    assert main(command()) == 0
 
 
 def test_another_content_of_a_searched_checkpoint_is_another_search(tmp_path: Path) -> None:

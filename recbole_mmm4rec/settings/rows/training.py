@@ -87,7 +87,7 @@ ROWS = (
     Setting(
         "stopping_step",
         whole(0),
-        "More evaluations in a row without a better valid_metric end the training.",
+        "More evaluations in a row below the best valid_metric end the training.",
         10,
         Counts.PROTOCOL | Counts.RESUMED,
     ),

@@ -97,6 +97,16 @@ def test_tries_that_bring_something_are_not_in_vain(server: FileServer) -> None:
     assert [wanted for _, wanted in server.asked] == [None, *(f"bytes={at}-" for at in range(50_000, 256_000, 50_000))]
 
 
+def test_what_was_thrown_away_is_no_measure(server: FileServer) -> None:
+    """Behind a large part of another file, each try brings more of this one, and less than that."""
+    Path("raw").mkdir()
+    Path("raw/.big.bin.part").write_bytes(CONTENT[:200_000])
+    note = {"url": f"{server.url}/a/big.bin", "validator": "another", "total": 256_000}
+    Path("raw/.big.bin.note").write_text(json.dumps(note))
+    server.most = 40_000
+    assert fetched(server, AGAIN) == CONTENT
+
+
 def test_a_server_that_never_gets_further_is_given_up(server: FileServer) -> None:
     server.most, server.parts = 50_000, False
     with pytest.raises(UserError, match=r"broken off.*; 50,000 bytes are in"):
