@@ -83,6 +83,18 @@ class Records:
         self._file.append(record)
         self.by_id.setdefault(record["id"], []).append(record)
 
+    def forget(self, record: Record) -> None:
+        """Take a run that ended well for one that was not made; failures before it, which it settled, too.
+
+        The file keeps them.
+
+        Args:
+            record: what :meth:`done` has said.
+        """
+        held = self.by_id[record["id"]]
+        place = next(at for at, found in enumerate(held) if found is record)
+        held[: place + 1] = [found for found in held[:place] if found["status"] != "failed"]
+
     def done(self, job: Job) -> Record | None:
         """The last record of a run that ended well and would have ended so under the job's time limit, or None."""
         found = [record for record in self.by_id.get(job.id, ()) if _counts(record, job)]

@@ -65,8 +65,8 @@ class Runner:
 
     def run(self) -> None:
         """Run everything that is missing; end every process when interrupted."""
-        if self.claimed:
-            shutil.rmtree(self.out / "work", ignore_errors=True)  # of runs that a kill cut off
+        # of runs that a kill cut off: all where no other command is at work, else those of a process called as this one
+        shutil.rmtree(self.out / "work" if self.claimed else self.work, ignore_errors=True)
         self._forget_lost()
         done, total = self.plan.progress(self.records)
         try:
@@ -84,10 +84,12 @@ class Runner:
             trial = self.plan.chosen(row, dataset, self.records)
             for seed in self.plan.comparison.seeds if trial is not None else ():
                 job = self.plan.run(row, dataset, seed, trial or {})
+                lost = []
                 while (record := self.records.done(job)) is not None and not has_ranks(self.out, record):
-                    self.records.by_id[job.id].remove(record)
-                    file = users_file(self.out, job.id, record["max_seconds"])
-                    tqdm.write(f"{job.label}: {file} is gone, so it is run again", sys.stderr)
+                    self.records.forget(record)
+                    lost.append(users_file(self.out, job.id, record["max_seconds"]))
+                if lost and self.records.done(job) is None and self._may_start(job):
+                    tqdm.write(f"{job.label}: {lost[0]} is gone, so it is run again", sys.stderr)
 
     def _run(self, bar: Any) -> None:
         while True:
@@ -130,9 +132,12 @@ class Runner:
         return self.out / "unfinished" / users_file(self.out, _without_limit(job), job.max_seconds).stem
 
     def _take_over(self, job: Job) -> None:
-        """Go on where the run was under a lower limit: under a higher one it would have come by there."""
+        """Go on where the run was under a lower limit: under a higher one it would have come by there.
+
+        Not where another command may be at that run just now.
+        """
         place = self._unfinished(job)
-        if place.exists():
+        if not self.claimed or place.exists():
             return
         of_others = {self._unfinished(held.job) for held in self.running.values()}
         limit = inf if job.max_seconds is None else job.max_seconds

@@ -76,6 +76,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     run = build(config, count_flops=False)
     check_unchanged(config, job["files"], job["fingerprint"])  # nothing is trained on what came while it was read
     _check_data(run.dataset, job["expected"])
+    # A half-trained state is found by it: what the model does not read, and times of change, make no other run of it.
+    # Kept data sets and loaders are read and written by now, under the files' sizes and times.
+    config["data_fingerprint"] = job["fingerprint"]
     if config["device"].type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     clock = Clock(job["max_seconds"])

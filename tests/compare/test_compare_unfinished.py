@@ -108,10 +108,10 @@ def shop(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(plan: Plan, out: Path, jobs: int = 1, claimed: bool = True) -> Records:
+def call(plan: Plan, out: Path, jobs: int = 1, claimed: bool = True, retry_failed: bool = False) -> Records:
     """What one call of the command runs."""
     records = Records(out / "runs.jsonl")
-    Runner(plan, records, out, jobs, False, claimed).run()
+    Runner(plan, records, out, jobs, retry_failed, claimed).run()
     return records
 
 
@@ -241,6 +241,36 @@ def test_runs_whose_ranks_are_lost_are_made_again(
     assert len(workers.started) == 2
 
 
+@pytest.mark.parametrize("search", [{}, {"search": [{"learning_rate": rate} for rate in (0.1, 0.2)]}], ids=str)
+def test_a_failure_that_was_settled_keeps_no_run_whose_ranks_are_lost_from_being_made_again(
+    shop: Path, workers: type[Worker], capsys: pytest.CaptureFixture[str], search: dict[str, Any]
+) -> None:
+    out, plan = shop / "out", tiny_plan(shop, models=[{**SLOW, **search}], seeds=[1])
+    (job, *_) = plan.waiting(Records(out / "none"))
+    failed = {**finished(job), "status": "failed", "error": "no room on the disk"}
+    out.mkdir()
+    Records(out / "runs.jsonl").add(failed)
+    records = call(plan, out, retry_failed=True)
+    assert [record["status"] for record in records.by_id[job.id]] == ["failed", "done"]
+    users_file(out, job.id, None).unlink()
+    workers.started.clear()
+    workers.ends = iter(range(9))
+    capsys.readouterr()
+    records = call(plan, out)
+    assert [process.order["seed"] for process in workers.started] == [1]
+    assert f"{users_file(out, job.id, None)} is gone, so it is run again" in capsys.readouterr().err
+    for found in (records, Records(out / "runs.jsonl")):
+        assert found.done(job)
+        assert found.failed(job) is None
+    # what fails when it is made again has failed: it is not tried at each call, nor said to be
+    users_file(out, job.id, None).unlink()
+    Records(out / "runs.jsonl").add(failed)
+    records = call(plan, out)
+    assert len(workers.started) == 1
+    assert (records.failed(job) or {})["error"] == failed["error"]
+    assert "run again" not in capsys.readouterr().err
+
+
 def test_ranks_that_no_table_asks_for_may_be_gone(shop: Path, workers: type[Worker]) -> None:
     out, rates = shop / "out", [{"learning_rate": rate} for rate in (0.1, 0.2)]
     plan = tiny_plan(shop, models=[{**SLOW, "search": rates}], seeds=[1])
@@ -329,3 +359,39 @@ def test_where_nothing_is_locked_another_commands_runs_keep_their_folders(
     assert other.is_dir() is not claimed
     assert list((shop / "out").glob("work/*")) == ([] if claimed else [other.parent])
     assert [process.order["dataset"] for process in workers.started] == [NAME]
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_process_of_the_name_of_a_killed_one_begins_where_nothing_is_locked(
+    shop: Path, workers: type[Worker], claimed: bool
+) -> None:
+    """As a container that is started again: the same host, the same number."""
+    out, plan = shop / "out", tiny_plan(shop, models=["Pop"], seeds=[1])
+    (pop,) = plan.waiting(Records(out / "none"))
+    killed = Runner(plan, Records(out / "none"), out, 1, False).work / pop.id
+    killed.mkdir(parents=True)
+    (killed / "result.json").write_text(json.dumps({"status": "failed", "error": "of before"}))
+    assert call(plan, out, claimed=claimed).done(pop)
+    assert not (out / "work").exists()
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_where_nothing_is_locked_no_state_is_taken_from_another_limits_run(
+    shop: Path, workers: type[Worker], claimed: bool
+) -> None:
+    """Another command may be writing it."""
+    out, found = shop / "out", []
+
+    def outcome(order: dict[str, Any]) -> dict[str, Any]:
+        found.append(state_of(order))
+        return {}
+
+    workers.outcome = staticmethod(outcome)
+    plan = tiny_plan(shop, models=[SLOW], seeds=[1], max_seconds=90)
+    (slow,) = plan.waiting(Records(out / "none"))
+    state = Runner(plan, Records(out / "none"), out, 1, False)._unfinished(replace(slow, max_seconds=60.0))
+    state.mkdir(parents=True)
+    (state / "state").write_text("half-trained")
+    call(plan, out, claimed=claimed)
+    assert found == ["half-trained" if claimed else None]
+    assert state.is_dir() is not claimed
