@@ -38,7 +38,7 @@ from recbole_mmm4rec.tune.study import Study, claim
 from recbole_mmm4rec.tune.trials import Trials, best
 
 SPACE = [make_parameter("a", "choice", [1, "x"], "here"), make_parameter("b", "loguniform", [1e-4, 1.0], "here")]
-STUDY = Study("Pop", "shop", {"epochs": 2}, SPACE, "d", "r", "hit@10", True, 4)
+STUDY = Study("Pop", "shop", {"epochs": 2}, SPACE, "d", "r", "hit@10", True, 4, 3)
 JOB = Job("x", "run", "d", "Pop", {}, 1, None, {"metrics": ["Hit"], "topk": [10]}, "f", "r")
 DATE = "2024-05-06T07:08:09+00:00"
 MODELS = ("MMM4Rec", "SASRec", "BPR", "LightGCN")

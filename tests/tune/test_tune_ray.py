@@ -73,7 +73,7 @@ def test_no_cluster_is_one_line(line: list[str], capsys: pytest.CaptureFixture[s
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
     space = [make_parameter("a", "choice", [1, 2, 3], "here")]
-    study = Study("Pop", "shop", {}, space, "", "", "hit@10", True, 4)
+    study = Study("Pop", "shop", {}, space, "", "", "hit@10", True, 4, 3)
     (tmp_path / "out").mkdir()
     trials = Trials(tmp_path / "out/trials.jsonl", space)
     return Board(study, Proposals(space, "exhaustive", 0, None, trials), tmp_path / "out")

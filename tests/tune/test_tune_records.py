@@ -16,7 +16,7 @@ from recbole_mmm4rec.tune.study import Study
 from recbole_mmm4rec.tune.trials import Trials, best
 
 SPACE = [make_parameter("a", "choice", [1, "x"], "here"), make_parameter("b", "loguniform", [1e-4, 1.0], "here")]
-STUDY = Study("Pop", "shop", {}, SPACE, "", "", "hit@10", True, 4)
+STUDY = Study("Pop", "shop", {}, SPACE, "", "", "hit@10", True, 4, 3)
 PARAMS = {"a": "x", "b": 0.5}
 TRIAL: dict[str, Any] = {
     "id": same_text(PARAMS),
