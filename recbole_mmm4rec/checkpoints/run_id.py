@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
+from recbole_mmm4rec.base.files import file_hash
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.results import CHANGES, results_of
 from recbole_mmm4rec.settings.setting import Counts
@@ -18,11 +20,14 @@ def run_id(config: Any) -> str:
 
     Args:
         config: RecBole's configuration, after its data set was made. ``epochs`` counts only where the learning rate
-            depends on it, so that a finished run can be made longer.
+            depends on it, so that a finished run can be made longer. ``pretrained`` counts by what the file holds: its
+            training gone on with is another start, and a copy is the same.
     """
     settings = {key: value for key, value in config.final_config_dict.items() if key not in NO_MATTER}
     if config["lr_schedule"] in (None, "constant"):
         settings.pop("epochs", None)
+    if (source := settings.get("pretrained")) and Path(source).is_file():  # it was there when the run began
+        settings["pretrained"] = file_hash(source)
     lines = [f"{key}={settings[key]!r}" for key in sorted(settings)]
     results = results_of(config["model"], config.final_config_dict, of_training=True)
     if results != CHANGES[0].number:  # files of before that table have no number in their names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,23 @@ def test_epochs_count_only_with_a_schedule(tmp_path: Path) -> None:
     }
     assert ids["constant", 2] == ids["constant", 3]
     assert len(set(ids.values())) == 3
+
+
+def test_a_pretrained_start_counts_by_its_content(tmp_path: Path) -> None:
+    """Under the same name its training may have gone on; elsewhere a copy is what it was."""
+    source = prepared(tmp_path, epochs=1)
+    save(source.trainer, 0, tmp_path / "start.safetensors")
+    (tmp_path / "moved").mkdir()
+    shutil.copy(tmp_path / "start.safetensors", tmp_path / "moved" / "copy.safetensors")
+    first, moved = (
+        run_id(prepared(tmp_path, pretrained=str(tmp_path / name)).config)
+        for name in ("start.safetensors", "moved/copy.safetensors")
+    )
+    source.trainer._train_epoch(source.train, 0)
+    save(source.trainer, 1, tmp_path / "start.safetensors")
+    longer = run_id(prepared(tmp_path, pretrained=str(tmp_path / "start.safetensors")).config)
+    assert first == moved
+    assert first != longer
 
 
 def test_an_older_note_is_read(tmp_path: Path) -> None:
