@@ -1,4 +1,4 @@
-"""User-item-time triples in columns, sorted the same way whatever their order was."""
+"""User-item-time triples in columns, sorted by user and time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from itertools import compress
 
 import numpy as np
 
+from recbole_mmm4rec.base.tied_times import FILE
+
 HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """Distinct interactions sorted by (user id, time, item id), ids by code point.
+    """Distinct interactions sorted by (user id, time), ids by code point.
 
     Attributes:
         users: all user ids, sorted.
@@ -22,9 +24,10 @@ class Interactions:
         user: (n,) integers, positions in ``users``.
         item: (n,) integers, positions in ``items``.
         time: (n,) int64, by which they are in order: parts of a second, or positions.
-        duplicates: exact repetitions that were dropped; the one with the highest rating stays.
+        duplicates: exact repetitions that were dropped; the highest rating stays, in the place of the first.
         rating: (n,) float64, NaN for none; None when nobody asked for ratings.
         per_second: what ``time`` counts in a second; 1 of positions.
+        order_of_ties: what orders interactions of one user at the same time: as they came, or by item id.
     """
 
     users: list[str]
@@ -35,6 +38,7 @@ class Interactions:
     duplicates: int
     rating: np.ndarray | None = None
     per_second: int = 1
+    order_of_ties: str = FILE
 
     def lines(self) -> Iterator[str]:
         """The lines of RecBole's ``.inter`` file in blocks, header first; times are written as whole seconds.
@@ -90,7 +94,7 @@ class InteractionLog:
             self._rating.append(rating)
 
     def finish(self) -> Interactions:
-        """The collected interactions, sorted and without exact repetitions."""
+        """The collected interactions without exact repetitions, those of one user at the same time as they came."""
         users, user_rank = _ranks(self._users)
         items, item_rank = _ranks(self._items)
         user, item, time = (np.array(column, dtype=np.int64) for column in self._columns)
@@ -98,40 +102,29 @@ class InteractionLog:
         rating = None if self._rating is None else np.array(self._rating, dtype=np.float64)
         # Of exact repetitions the highest rating comes first, a missing one (NaN) last.
         order = np.lexsort((item, time, user) if rating is None else (-rating, item, time, user))
-        rating = None if rating is None else rating[order]
-        return distinct(users, items, user[order], item[order], time[order], rating, self._per_second)
+        (starts,) = np.nonzero(firsts(user[order], item[order], time[order]))
+        kept = order[starts]
+        came = np.minimum.reduceat(order, starts) if len(starts) else kept
+        kept = kept[np.lexsort((came, time[kept], user[kept]))]
+        rating = None if rating is None else rating[kept]
+        repeated = len(order) - len(kept)
+        return Interactions(users, items, user[kept], item[kept], time[kept], repeated, rating, self._per_second)
 
 
-def distinct(
-    users: list[str],
-    items: list[str],
-    user: np.ndarray,
-    item: np.ndarray,
-    time: np.ndarray,
-    rating: np.ndarray | None,
-    per_second: int = 1,
-    each_rating: bool = False,
-) -> Interactions:
-    """The first of each run of rows with the same user, item and time.
+def firsts(*columns: np.ndarray) -> np.ndarray:
+    """Which rows are the first of a run of equal ones.
 
     Args:
-        users, items: all ids that occur, sorted.
-        user, item: (n,) integers, positions in them.
-        time: (n,) integers.
-        rating: (n,) float64, or None; rows are sorted by user, time, item and falling rating, NaN last.
-        per_second: what times count in a second.
-        each_rating: rows with another rating stay, too; there are ratings then.
+        columns: (n,) each; equal rows stand beside each other.
+
+    Returns:
+        (n,) bool.
     """
-    keep = np.zeros(len(user), dtype=bool)
-    keep[:1] = True
-    compared = [user, item, time]
-    if each_rating:
-        assert rating is not None
-        compared.append(rating)
-    for column in compared:
-        keep[1:] |= column[1:] != column[:-1]
-    rating = None if rating is None else rating[keep]
-    return Interactions(users, items, user[keep], item[keep], time[keep], int((~keep).sum()), rating, per_second)
+    first = np.zeros(len(columns[0]), dtype=bool)
+    first[:1] = True
+    for column in columns:
+        first[1:] |= column[1:] != column[:-1]
+    return first
 
 
 def _ranks(codes: dict[str, int]) -> tuple[list[str], np.ndarray]:

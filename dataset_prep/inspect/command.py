@@ -8,24 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset_prep.files.activity import Activity, read_activity
 from dataset_prep.files.arguments import add_set
 from dataset_prep.files.atomic import replace_file
 from dataset_prep.files.set_files import SetFiles
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem
 from dataset_prep.inspect.page import Card, Content, render
 from dataset_prep.inspect.stats import (
-    Activity,
     difference_hashes,
     groups_of_equals,
     picture_digests,
-    read_activity,
     spread,
     text_digests,
     time_span,
 )
 from dataset_prep.inspect.vectors import NearDuplicates, StoredVectors, Vectors, near_duplicates, nearest
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.base.tied_times import told
+from recbole_mmm4rec.base.tied_times import order_of_ties, told
 from recbole_mmm4rec.encoders.pictures import need_pillow
 
 NEAR = 0.98  # cosine from which on two items are near duplicates
@@ -75,7 +74,7 @@ def inspect_set(name: str, out: Path, cards: int = CARDS) -> str:
     tokens, texts = files.tokens(), files.values("text")
     there = find_pictures(picture_folder(files.folder))
     pictures = [there.get(picture_stem(token)) for token in tokens]
-    facts = _counts(activity, tokens)
+    facts = _counts(activity, tokens, order_of_ties(files.file("prep.json")))
     text_facts, text_vectors = _vectors(files, "text", tokens)
     image_facts, image_vectors = _vectors(files, "image", tokens)
     twins: dict[str, list[tuple[int, int, float]]] = {}
@@ -99,7 +98,7 @@ def inspect_set(name: str, out: Path, cards: int = CARDS) -> str:
     return "\n".join([*(f"{fact:<{widest}}  {value}" for fact, value in facts), f"written to {page}"])
 
 
-def _counts(activity: Activity, tokens: Sequence[str]) -> Facts:
+def _counts(activity: Activity, tokens: Sequence[str], order: str) -> Facts:
     users, items, interactions = len(activity.by_user), len(tokens), activity.interactions
     unknown = len(activity.by_item.keys() - set(tokens))
     idle = items - (len(activity.by_item) - unknown)
@@ -113,7 +112,7 @@ def _counts(activity: Activity, tokens: Sequence[str]) -> Facts:
         ("interactions of a user", spread(activity.by_user)),
         ("interactions of an item", spread(by_item)),
         ("time", time_span(activity.first, activity.last)),
-        ("ties in time", told(activity.tied) if activity.tied else "none"),
+        ("ties in time", told(activity.tied, order) if activity.tied else "none"),
     ]
     if unknown:
         facts.append(("items missing from the .item file", f"{unknown:,}"))

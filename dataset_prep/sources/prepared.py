@@ -17,7 +17,7 @@ from dataset_prep.images.report import remove_pictures
 from recbole_mmm4rec.base.atomic_files import read_header, read_rows
 from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.base.tied_times import MANY, tied_share, told
+from recbole_mmm4rec.base.tied_times import FILE, MANY, ORDER_KEY, tied_share, told
 
 ITEM_HEADER = "item_id:token\ttext:token_seq"
 IMAGE_COLUMN = "image:token"
@@ -97,6 +97,7 @@ def write_set(
     steps: Sequence[Step] = (),
     notes: Sequence[str] = (),
     tied: int | None = None,
+    order_of_ties: str = FILE,
 ) -> Prepared:
     """Puts the files of a data set in place.
 
@@ -110,6 +111,7 @@ def write_set(
         steps: what the filters removed.
         notes: what else the screen should say.
         tied: interactions at the time of the one before, where that is known.
+        order_of_ties: what orders those.
 
     Raises:
         UserError: nothing is left to write, or another set of this name is there and ``force`` is False.
@@ -125,7 +127,7 @@ def write_set(
         "share_of_items_with_text": round(share, 6),
     }
     if tied is not None:
-        record[TIED] = tied
+        record |= {TIED: tied, ORDER_KEY: order_of_ties}
     if steps:
         record["removed_by_filters"] = [asdict(step) for step in steps]
     changed = publish(out / name, name, files, record, force, remove_untrue)
@@ -178,9 +180,10 @@ def write_interactions_and_texts(
     if images is not None:
         all_counts[WITH_IMAGE] = sum(bool(images.get(item)) for item in items)
     if tied >= MANY:
-        notes = [*notes, told(tied, "of equal times the order of item ids")]
+        notes = [*notes, told(tied, log.order_of_ties)]
     files = {"inter": log.lines(), "item": _item_lines(items, texts, images, kept or {})}
-    return write_set(out, name, origin, files, all_counts, force, steps, notes, round(tied * len(log.user)))
+    count = round(tied * len(log.user))
+    return write_set(out, name, origin, files, all_counts, force, steps, notes, count, log.order_of_ties)
 
 
 def _item_lines(

@@ -77,7 +77,8 @@ def prepare_recbole(
         counts[WITH_IMAGE] = len(places)
     hashes = {suffix: hash_file(file) for suffix, file in files.items()}
     origin = Origin("recbole", {"set": source, **filters.record()}, hashes)
-    tied = _tied(lines["inter"])
+    users = np.unique(_column(lines["inter"], "user_id:token"), return_inverse=True)[1]
+    tied = tied_share(users, np.array(_column(lines["inter"], "timestamp:float"), dtype=np.float64))
     notes = [told(tied)] if tied >= MANY else []
     return write_set(out, name, origin, lines, counts, force, steps, notes, round(tied * counts["interactions"]))
 
@@ -117,15 +118,6 @@ def _lines(file: Path) -> list[str]:
 def _column(lines: list[str], column: str) -> list[str]:
     at = lines[0].rstrip("\n").split("\t").index(column)
     return [line.rstrip("\n").split("\t")[at] for line in lines[1:]]
-
-
-def _tied(lines: list[str]) -> float:
-    """The share of interactions at the time of the same user's one before."""
-    number: dict[str, int] = {}
-    users = np.array([number.setdefault(user, len(number)) for user in _column(lines, "user_id:token")])
-    times = np.array([float(time) for time in _column(lines, "timestamp:float")])
-    order = np.lexsort((times, users))
-    return tied_share(users[order], times[order])
 
 
 def _texts(file: Path, lines: list[str], columns: tuple[str, str, str]) -> dict[str, str]:

@@ -1,30 +1,58 @@
-"""How many interactions share their time with the one before, so that the file alone says which came first."""
+"""How many interactions share their time with the one before, and what stands between those."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-ORDER = "the order of the file"
-"""What stands between interactions of one user at the same time; every sort here is stable."""
+from recbole_mmm4rec.base.json_lines import read_line
+
+FILE, ITEM_ID = "file", "item id"
+"""What orders interactions of one user at the same time; every sort of the program is stable."""
+ORDER_KEY = "order_inside_a_tie"
+"""Where ``NAME.prep.json`` says which."""
 MANY = 0.05
 """From this share on it is told."""
+_WORDS = {FILE: "the order of the file", ITEM_ID: "the order of item ids"}
 
 
 def tied_share(users: np.ndarray, times: np.ndarray) -> float:
     """The share of interactions at the very time of the same user's interaction before.
 
     Args:
-        users: integers (R,), the interactions in the order of (user, time).
+        users: integers (R,), of interactions in any order.
         times: numbers (R,), in whatever unit they are ordered by.
 
     Returns:
         From 0 to 1, of all R; 0 of none.
     """
+    order = np.lexsort((times, users))
+    users, times = users[order], times[order]
     tied = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
     return float(tied.sum() / len(users)) if len(users) else 0.0
 
 
-def told(share: float, order: str = ORDER) -> str:
-    """The share in words, with what orders equal times."""
+def told(share: float, order: str = FILE) -> str:
+    """The share in words, with what orders equal times.
+
+    Args:
+        share: from 0 to 1.
+        order: ``FILE`` or ``ITEM_ID``.
+    """
     percent = f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else "less than 1 %"
-    return f"{percent} of the interactions share their time with the one before of their user: {order} decides"
+    return f"{percent} of the interactions share their time with the one before of their user: {_WORDS[order]} decides"
+
+
+def order_of_ties(record: Path) -> str:
+    """What ``NAME.prep.json`` says, ``FILE`` where there is none.
+
+    Sets of before it said so were sorted by item id where they came from tables or reviews.
+    """
+    try:
+        said: Any = read_line(record.read_bytes())
+        order = said.get(ORDER_KEY, ITEM_ID if said.get("source") in ("table", "amazon") else FILE)
+    except (OSError, ValueError, AttributeError):
+        return FILE
+    return order if order in (FILE, ITEM_ID) else FILE

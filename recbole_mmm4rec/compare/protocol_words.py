@@ -37,7 +37,7 @@ def statistics_line(shop: Shop) -> str:
     fast = " RecBole's models were computed with fast_cpu." if shop.protocol.get("fast_cpu") else ""
     candidates = "items of interactions" if shop.protocol.get("candidates") != "all" else "all items"
     tied = shop.targets.tied if shop.targets else 0.0
-    ties = f" {told(tied)}." if tied else ""
+    ties = f" {told(tied, shop.targets.order_of_ties)}." if shop.targets and tied else ""
     return (
         f"{shop.entry or shop.name}: {users} users, {items} items, {count} interactions after filters "
         f"(fingerprint {shop.fingerprint}). {_protocol(shop)}; "

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from recbole.utils import ModelType, get_model
 
-from recbole_mmm4rec.base.tied_times import tied_share
+from recbole_mmm4rec.base.tied_times import FILE, order_of_ties, tied_share
 from recbole_mmm4rec.data.protocols import (
     LEAVE_ONE_OUT,
     LEAVE_ONE_OUT_OF_TWO,
@@ -32,6 +33,7 @@ class Targets:
         mark: of users and targets, as the runs note it.
         counts: what :meth:`~recbole_mmm4rec.data.protocols.Assignment.counts` gives; empty where that is not known.
         tied: share of the interactions that share their time with the one before.
+        order_of_ties: what orders those, as the set's preparation notes it.
         trained_until: the time of the last interaction in training; None where that is not known.
     """
 
@@ -40,6 +42,7 @@ class Targets:
     mark: str
     counts: Mapping[str, int] = field(default_factory=dict)
     tied: float = 0.0
+    order_of_ties: str = FILE
     trained_until: float | None = None
 
 
@@ -70,7 +73,9 @@ def targets_of(dataset: Any, models: Iterable[str] = ()) -> Targets:
     times = time_numbers(frame[dataset.time_field].to_numpy()[found.rows])
     tied, trained = tied_share(found.users, times), times[found.part == TRAIN]
     until = float(trained.max()) if len(trained) else None
-    return Targets(place[asked], popularity[items[asked]], mark_of(users, tokens), found.counts(), tied, until)
+    order_in_ties = order_of_ties(Path(dataset.config["data_path"]) / f"{dataset.config['dataset']}.prep.json")
+    mark = mark_of(users, tokens)
+    return Targets(place[asked], popularity[items[asked]], mark, found.counts(), tied, order_in_ties, until)
 
 
 def mark_of(users: Sequence[str] | np.ndarray, targets: Sequence[str] | np.ndarray) -> str:

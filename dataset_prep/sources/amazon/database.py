@@ -14,11 +14,12 @@ import duckdb
 import numpy as np
 
 from dataset_prep.files.times import LATEST, MICROSECONDS, PER_SECOND
-from dataset_prep.filters.interactions import Interactions, distinct
+from dataset_prep.filters.interactions import Interactions, firsts
 from dataset_prep.sources.amazon.layouts import ReviewLayout
 from dataset_prep.sources.amazon.lines import MAX_LINE, is_gzip, opened
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.texts import READ_AS_MISSING
+from recbole_mmm4rec.base.tied_times import ITEM_ID
 
 EARLIEST = 100_000_000  # seconds, 1973: an earlier stamp counts another unit than was thought
 _ROWS = 100_000  # parsed one by one, then handed to DuckDB
@@ -125,7 +126,11 @@ class ReviewTable:
         ).fetchnumpy()
         user, item, time = (np.asarray(columns[name]) for name in ("user_code", "item_code", "time"))
         ratings = np.ma.filled(columns["rating"], np.nan) if self._with_rating else None
-        return distinct(users, items, user, item, time, ratings, MICROSECONDS, self._each_rating)
+        # of one time by item id: what orders the lines of these files is no order in time
+        first = firsts(user, item, time, *([ratings] if ratings is not None and self._each_rating else []))
+        user, item, time = user[first], item[first], time[first]
+        ratings = None if ratings is None else ratings[first]
+        return Interactions(users, items, user, item, time, int((~first).sum()), ratings, MICROSECONDS, ITEM_ID)
 
     def _ids(self, column: str) -> list[str]:
         self._database.execute(

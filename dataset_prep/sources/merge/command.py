@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dataset_prep.files.activity import read_activity
 from dataset_prep.files.arguments import add_output
 from dataset_prep.files.atomic import part_of
-from dataset_prep.files.set_files import are_ids
 from dataset_prep.filters.interactions import HEADER
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem, remove_leftovers
 from dataset_prep.sources.merge.domain import SEPARATOR, Domain, find_domains
@@ -18,6 +18,7 @@ from dataset_prep.sources.prepared import IMAGE_COLUMN, ITEM_HEADER, Origin, Pre
 from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import hash_file
+from recbole_mmm4rec.base.tied_times import FILE, order_of_ties
 
 LEFT_OUT = "interactions_without_a_user_or_an_item_left_out"
 
@@ -66,11 +67,13 @@ def merge_sets(sets: Sequence[str], name: str, out: Path, force: bool = False) -
         for domain, part in store.parts:
             if part is not None:
                 inputs[f"{domain.name} {store.modality}"] = hash_file(part.path / "manifest.json")
-    items, counts = _counts(domains)
+    items, counts, tied = _counts(domains)
+    orders = {order_of_ties(domain.file("prep.json")) for domain in domains}
     columns = _item_columns(domains, [store.column for store in stores])
     files = {"inter": _interaction_lines(domains), "item": _item_lines(domains, columns)}
     origin = Origin("merge", {"sets": list(sets), "separator": SEPARATOR}, inputs)
-    prepared = write_set(out, name, origin, files, counts, force)
+    order = orders.pop() if len(orders) == 1 else FILE
+    prepared = write_set(out, name, origin, files, counts, force, tied=tied, order_of_ties=order)
     # The tables went first: they refuse to replace another set. The same command does the rest after a kill.
     remove_stale(out / name, items, stores)
     lines = []
@@ -98,23 +101,22 @@ def _hashes(domains: Sequence[Domain]) -> dict[str, str]:
     return hashes
 
 
-def _counts(domains: Sequence[Domain]) -> tuple[list[str], dict[str, int]]:
-    """The merged item ids, and what is counted."""
+def _counts(domains: Sequence[Domain]) -> tuple[list[str], dict[str, int], int]:
+    """The merged item ids, what is counted, and the interactions at the time of their user's one before."""
     items: list[str] = []
+    tied = 0.0
     counts = dict.fromkeys(("users", "items", "interactions", "items_with_text"), 0)
     for domain in domains:
         items += map(domain.rename, domain.tokens())
-        users = set()
-        for _, (user, item, _) in domain.lines():
-            if are_ids(user, item):
-                users.add(user)
-                counts["interactions"] += 1
-            else:
-                counts[LEFT_OUT] = counts.get(LEFT_OUT, 0) + 1
-        counts["users"] += len(users)
+        activity = read_activity(domain)
+        counts["users"] += len(activity.by_user)
+        counts["interactions"] += activity.interactions
+        if activity.left_out:
+            counts[LEFT_OUT] = counts.get(LEFT_OUT, 0) + activity.left_out
+        tied += activity.tied * activity.interactions
         counts["items_with_text"] += sum(bool(text.strip()) for text in domain.values("text"))
     counts["items"] = len(items)
-    return items, counts
+    return items, counts, round(tied)
 
 
 def _interaction_lines(domains: Sequence[Domain]) -> Iterator[str]:

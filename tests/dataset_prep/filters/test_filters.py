@@ -51,7 +51,9 @@ def slow_filter(rows: list[Row], filters: Filters, texts: dict[str, str]) -> lis
     least = -np.inf if filters.min_rating is None else filters.min_rating
     begin = -np.inf if filters.since is None else filters.since
     end = np.inf if filters.until is None else filters.until
-    kept = sorted({(user, time, item) for user, item, time, rating in rows if rating >= least and begin <= time < end})
+    first = {row[:3]: at for at, row in reversed(list(enumerate(rows)))}
+    there = {row[:3] for row in rows if row[3] >= least and begin <= row[2] < end}
+    kept = [(user, time, item) for user, item, time in sorted(there, key=lambda row: (row[0], row[2], first[row]))]
     if filters.repeats != "all":
         times: dict[tuple[str, str], list[int]] = {}
         for user, time, item in kept:
