@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The data sets of the comparisons, prepared and embedded: prepare_sets.sh PYTHON DATA NAME …
+# TEXT_ENCODER and IMAGE_ENCODER name other encoders than the tables were measured with.
 # DATA is the folder of NAME/sequences.tsv.gz or NAME/interactions.tsv.gz, with items.tsv.gz and images/ (docs/data.md, "For the benchmarks").
 set -euo pipefail
 python="$1" data="$2"
@@ -18,7 +19,17 @@ table() { # NAME FOLDER OPTION …
     need "$2/interactions.tsv.gz" "$2/items.tsv.gz"
     prep table --interactions "$data/$2/interactions.tsv.gz" --items "$data/$2/items.tsv.gz" --name "$1" "${@:3}"
 }
-both() { prep embed "$1" --text-encoder all-MiniLM-L6-v2 --image-encoder efficientnet-lite0; }
+text() { prep embed "$1" --text-encoder "${TEXT_ENCODER:-all-MiniLM-L6-v2}"; }
+both() { prep embed "$1" --text-encoder "${TEXT_ENCODER:-all-MiniLM-L6-v2}" --image-encoder "${IMAGE_ENCODER:-efficientnet-lite0}"; }
+films() { # NAME: the interactions of the recbole package, in its order, with plots and posters of the folder
+    local file
+    file="$("$python" -c 'import importlib.util as u, pathlib as p; print(p.Path(u.find_spec("recbole").origin).parent / "dataset_example/ml-100k/ml-100k.inter")')"
+    mkdir -p dataset
+    cp "$file" "dataset/.$1.tsv"
+    prep table --interactions "dataset/.$1.tsv" --items "$data/ml-100k/items.tsv.gz" --images "$data/ml-100k/images" --name "$1" \
+        --columns user_id=user_id:token,item_id=item_id:token,timestamp=timestamp:float
+    rm "dataset/.$1.tsv"
+}
 posters() { # NAME FOLDER
     prep images "$1" --images "$data/$2/images"
     both "$1"
@@ -26,7 +37,7 @@ posters() { # NAME FOLDER
 for name in "$@"; do # all that is missing is told before anything is made
     case "$name" in
         demo | ml-100k | shops | shops-films) ;;
-        ml-100k-posters) need ml-100k/interactions.tsv.gz ml-100k/items.tsv.gz ml-100k/images ;;
+        ml-100k-posters) need ml-100k/items.tsv.gz ml-100k/images ;;
         ml-1m-30 | ml-1m-posters) need ml-1m/sequences.tsv.gz ml-1m/items.tsv.gz ml-1m/images ;;
         online-retail | online-retail-30) need online-retail/interactions.tsv.gz online-retail/items.tsv.gz ;;
         *) need "$name/sequences.tsv.gz" "$name/items.tsv.gz" ;;
@@ -35,14 +46,14 @@ done
 for name in "$@"; do
     case "$name" in
         demo) prep demo && both demo ;;
-        ml-100k) prep recbole ml-100k && prep embed ml-100k ;;
-        ml-100k-posters) table "$name" ml-100k --images "$data/ml-100k/images" && posters "$name" ml-100k ;;
+        ml-100k) prep recbole ml-100k && text ml-100k ;;
+        ml-100k-posters) films "$name" && posters "$name" ml-100k ;;
         ml-1m-30) sequences "$name" ml-1m --images "$data/ml-1m/images" --latest 30 && posters "$name" ml-1m ;;
         ml-1m-posters) sequences "$name" ml-1m --images "$data/ml-1m/images" && posters "$name" ml-1m ;;
-        online-retail) table "$name" "$name" && prep embed "$name" ;;
-        online-retail-30) table "$name" online-retail --latest 30 && prep embed "$name" ;;
+        online-retail) table "$name" "$name" && text "$name" ;;
+        online-retail-30) table "$name" online-retail --latest 30 && text "$name" ;;
         shops) prep merge office beauty-2014 toys-2014 games-2018 --name shops ;;
         shops-films) prep merge office beauty-2014 toys-2014 games-2018 ml-1m --name shops-films ;;
-        *) sequences "$name" "$name" && prep embed "$name" ;;
+        *) sequences "$name" "$name" && text "$name" ;;
     esac
 done

@@ -8,7 +8,17 @@ from recbole_mmm4rec.compare.notes import notes
 from recbole_mmm4rec.compare.protocol_words import metric_name, statistics_line
 from recbole_mmm4rec.compare.published_rows import Published
 from recbole_mmm4rec.compare.results import Table
-from recbole_mmm4rec.compare.tables import TESTS, comparison_rows, figure, graded, legend, measured, tests_line
+from recbole_mmm4rec.compare.tables import (
+    TESTS,
+    beyond_line,
+    beyond_rows,
+    comparison_rows,
+    figure,
+    graded,
+    legend,
+    measured,
+    tests_line,
+)
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -24,7 +34,7 @@ def escaped(text: str) -> str:
 
 
 def latex(table: Table, published: Sequence[Published]) -> str:
-    """The LaTeX of a table with its notes, and of its tests; needs the package booktabs."""
+    """The LaTeX of a table with its notes, of what is asked for beyond accuracy, and of its tests; needs booktabs."""
     metrics = table.metrics
     columns = {}
     for metric in metrics:
@@ -41,6 +51,9 @@ def latex(table: Table, published: Sequence[Published]) -> str:
     head = ["", *map(metric_name, metrics)]
     caption = f"{statistics_line(table.shop)} {legend(table, bool(published))}"
     lines = [r"% needs \usepackage{booktabs}", *_float(caption, head, [rows, quoted], notes(table))]
+    if table.beyond:
+        further = [list(map(escaped, row)) for row in beyond_rows(table)]
+        lines += _float(f"{table.shop.name}: {beyond_line(table)}", ["", *map(metric_name, table.beyond)], [further])
     if table.comparisons:
         tests = [list(map(escaped, row)) for row in comparison_rows(table)]
         lines += _float(f"{table.shop.name}: {tests_line(table)}", TESTS, [tests])

@@ -122,6 +122,8 @@ def test_everything_is_written(done: tuple[Plan, Records, Path]) -> None:
     for wanted in ("Coverage@10", "Gini@1 ", "Tail@10", "Hit@10 by items of history", "Kendall's τ-b"):
         assert wanted in text
         assert wanted.strip() in page
+    written = "".join(file.read_text() for file in out.glob("*.tex"))
+    assert r" & Gini@1 & Gini@10 & Tail@1 & " in written
     assert (out / "plots" / f"groups-{NAME}-global_time.svg").is_file()
     header, *lines = (out / "results.csv").read_text().splitlines()
     assert "giniindex@10" in header
