@@ -21,14 +21,13 @@ table() { # NAME FOLDER OPTION …
 }
 text() { prep embed "$1" --text-encoder "${TEXT_ENCODER:-all-MiniLM-L6-v2}"; }
 both() { prep embed "$1" --text-encoder "${TEXT_ENCODER:-all-MiniLM-L6-v2}" --image-encoder "${IMAGE_ENCODER:-efficientnet-lite0}"; }
-films() { # NAME: the interactions of the recbole package, in its order, with plots and posters of the folder
-    local file
+films() { # NAME: the ratings of the recbole package, in its order, with plots and posters of the folder
+    local file table="dataset/.$1.tsv"
     file="$("$python" -c 'import importlib.util as u, pathlib as p; print(p.Path(u.find_spec("recbole").origin).parent / "dataset_example/ml-100k/ml-100k.inter")')"
     mkdir -p dataset
-    cp "$file" "dataset/.$1.tsv"
-    prep table --interactions "dataset/.$1.tsv" --items "$data/ml-100k/items.tsv.gz" --images "$data/ml-100k/images" --name "$1" \
-        --columns user_id=user_id:token,item_id=item_id:token,timestamp=timestamp:float
-    rm "dataset/.$1.tsv"
+    cut -f 1,2,4 "$file" | sed '1s/:[a-z]*//g' > "$table"
+    prep table --interactions "$table" --items "$data/ml-100k/items.tsv.gz" --images "$data/ml-100k/images" --name "$1"
+    rm "$table"
 }
 posters() { # NAME FOLDER
     prep images "$1" --images "$data/$2/images"
@@ -45,15 +44,15 @@ for name in "$@"; do # all that is missing is told before anything is made
 done
 for name in "$@"; do
     case "$name" in
-        demo) prep demo && both demo ;;
-        ml-100k) prep recbole ml-100k && text ml-100k ;;
-        ml-100k-posters) films "$name" && posters "$name" ml-100k ;;
-        ml-1m-30) sequences "$name" ml-1m --images "$data/ml-1m/images" --latest 30 && posters "$name" ml-1m ;;
-        ml-1m-posters) sequences "$name" ml-1m --images "$data/ml-1m/images" && posters "$name" ml-1m ;;
-        online-retail) table "$name" "$name" && text "$name" ;;
-        online-retail-30) table "$name" online-retail --latest 30 && text "$name" ;;
+        demo) prep demo; both demo ;;
+        ml-100k) prep recbole ml-100k; text ml-100k ;;
+        ml-100k-posters) films "$name"; posters "$name" ml-100k ;;
+        ml-1m-30) sequences "$name" ml-1m --images "$data/ml-1m/images" --latest 30; posters "$name" ml-1m ;;
+        ml-1m-posters) sequences "$name" ml-1m --images "$data/ml-1m/images"; posters "$name" ml-1m ;;
+        online-retail) table "$name" "$name"; text "$name" ;;
+        online-retail-30) table "$name" online-retail --latest 30; text "$name" ;;
         shops) prep merge office beauty-2014 toys-2014 games-2018 --name shops ;;
         shops-films) prep merge office beauty-2014 toys-2014 games-2018 ml-1m --name shops-films ;;
-        *) sequences "$name" "$name" && text "$name" ;;
+        *) sequences "$name" "$name"; text "$name" ;;
     esac
 done

@@ -13,6 +13,8 @@ from recbole_mmm4rec.settings.setting import Counts
 
 NO_MATTER = frozenset(names(Counts.RESUMED))
 """Keys that may differ between a run and the one that goes on with it."""
+NOTED_LATER = frozenset({"normalized", "lacking"})
+"""What notes of features have not said from the first; the data files and the start decide it, which count already."""
 
 
 def run_id(config: Any) -> str:
@@ -28,6 +30,11 @@ def run_id(config: Any) -> str:
         settings.pop("epochs", None)
     if (source := settings.get("pretrained")) and Path(source).is_file():  # it was there when the run began
         settings["pretrained"] = file_hash(source)
+    if features := settings.get("feature_encoders"):
+        settings["feature_encoders"] = {
+            modality: {key: value for key, value in made.items() if key not in NOTED_LATER}
+            for modality, made in features.items()
+        }
     lines = [f"{key}={settings[key]!r}" for key in sorted(settings)]
     results = results_of(config["model"], config.final_config_dict, of_training=True)
     if results != CHANGES[0].number:  # files of before that table have no number in their names

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.base.files import hash_file
-from recbole_mmm4rec.base.json_lines import check_fields, is_table, is_text, list_of, read_line, table_of
-from recbole_mmm4rec.base.texts import check_set_name
 from recbole_mmm4rec.compare.file_settings import METRICS
 from recbole_mmm4rec.data.protocols import SPLITS, split_of
 from recbole_mmm4rec.features.made_by import note
@@ -21,43 +17,6 @@ from recbole_mmm4rec.features.tables import FeatureSource, choose_modalities
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 from recbole_mmm4rec.transfer.loading import made_otherwise
-
-_INTERACTIONS = ("interactions", "sequences", "reviews", "inter", ".inter")
-"""The roles of files in the record of a preparation that hold interactions; a merge's are "NAME inter"."""
-
-
-def origins_of(data_path: Path, name: str, known: frozenset[str] = frozenset()) -> set[str]:
-    """Where a data set's interactions come from: two sets that share one of these may hold the same ones.
-
-    Args:
-        data_path: the folder above the data sets.
-        name: of the data set.
-        known: sets that it is a part of.
-
-    Returns:
-        its name, those of the sets that ``dataset_prep merge`` made it of, and the hashes of its interactions and of
-        the files that they were prepared from.
-
-    Raises:
-        UserError: the record of its preparation is damaged.
-    """
-    record = data_path / name / f"{name}.prep.json"
-    try:
-        told = read_line(record.read_bytes()) if record.is_file() else {}
-        parts: list[str] = []
-        files = told.get("inputs") or {}
-        check_fields({"inputs": files}, {"inputs": table_of(is_text)})
-        if told.get("source") == "merge":
-            check_fields(told, {"options": is_table})
-            check_fields(told["options"], {"sets": list_of(is_text)})
-            parts = [check_set_name(part) for part in told["options"]["sets"]]
-    except ValueError:
-        raise UserError(f"{record} is damaged; prepare the data set again") from None
-    known |= {name}
-    found = {name, *(files[role] for role in files if role in _INTERACTIONS or role.endswith(" inter"))}
-    own = data_path / name / f"{name}.inter"
-    found |= {hash_file(own)} if own.is_file() else set()
-    return found.union(*(origins_of(data_path, part, known) for part in parts if part not in known))
 
 
 def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:

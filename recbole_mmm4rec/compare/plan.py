@@ -13,7 +13,8 @@ from recbole.data import create_dataset
 from recbole.utils import calculate_valid_score, init_seed
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import check_features, check_protocol, check_start, check_users, origins_of
+from recbole_mmm4rec.base.origins import origins_of
+from recbole_mmm4rec.compare.checks import check_features, check_protocol, check_start, check_users
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
 from recbole_mmm4rec.compare.data_files import check_stores, files_of, hash_of, state_of, stores_of
 from recbole_mmm4rec.compare.job import Job, Shop

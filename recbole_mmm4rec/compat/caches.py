@@ -41,7 +41,8 @@ def fingerprint(data_path: str | Path, dataset: str, feature_path: str | Path | 
     Args:
         data_path: the data set's folder.
         dataset: its name; files ``<dataset>.*`` count.
-        feature_path: the folder of its feature stores, ``features`` in its own folder by default; all files count.
+        feature_path: the folder of its feature stores, ``features`` in its own folder by default; all files in it count
+            but hidden ones and those in hidden folders: no training reads caches and parts that are being written.
 
     Returns:
         One line of text, the same as long as no file changes; empty when there is no file.
@@ -53,11 +54,16 @@ def fingerprint(data_path: str | Path, dataset: str, feature_path: str | Path | 
         folder = Path(data_path)
         stores = Path(feature_path) if feature_path else folder / "features"
         named = [(file.name, file) for file in folder.glob(f"{dataset}.*")]
-        named += [(f"features/{file.relative_to(stores).as_posix()}", file) for file in stores.rglob("*")]
+        inside = [(file.relative_to(stores), file) for file in stores.rglob("*")]
+        named += [(f"features/{name.as_posix()}", file) for name, file in inside if not _is_hidden(name)]
         states = [(name, file.stat()) for name, file in sorted(named) if file.is_file()]
         return " ".join(f"{name}:{state.st_size}:{state.st_mtime_ns}" for name, state in states)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
 
 
 def compare_data_files(module: ModuleType) -> None:

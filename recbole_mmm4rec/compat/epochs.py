@@ -44,6 +44,7 @@ def train_in_steps(module: ModuleType) -> None:
                 total_loss = _added(total_loss, losses)
                 scaler.scale(loss + sync_loss).backward()
                 if self.clip_grad_norm:
+                    scaler.unscale_(self.optimizer)  # else the norm of scaled gradients would be clipped
                     module.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
                 scaler.step(self.optimizer)
                 scaler.update()

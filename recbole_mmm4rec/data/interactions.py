@@ -102,9 +102,11 @@ def check_parts(dataset: Any, parts: Sequence[Any]) -> None:
             "eval_args['split']"
         )
     elif sum(sizes[1:]) == 0 and "LS" in dataset.config["eval_args"]["split"]:
+        pretraining = dataset.config["stage"] == "pretrain"  # which tests nothing, and splits by its own key
+        held_out, way_out = ("validate", "pretrain_on: all") if pretraining else ("test", "another eval_args['split']")
         raise UserError(
             f"data set '{dataset.dataset_name}': no user has three interactions, so leaving one out leaves nothing "
-            "to train or nothing to test on; use longer histories or another eval_args['split']"
+            f"to train or nothing to {held_out} on; use longer histories or {way_out}"
         )
 
 

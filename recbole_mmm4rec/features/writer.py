@@ -1,4 +1,4 @@
-"""Writing a feature store: in bounded memory, beside the older one, then into its place."""
+"""Writing a feature store: in bounded memory, beside the older one, then into its place where it differs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.features.manifest import Manifest
 
 
@@ -34,7 +35,8 @@ def write_store(
 ) -> Manifest:
     """Writes a store beside ``path`` in bounded memory, then puts it in the place of an older one.
 
-    A kill leaves the older store or the new one, either of them whole; leftovers go at the next call.
+    An older store of the same bytes stays, with its times of change: what was made with it goes on. A kill leaves the
+    older store or the new one, either of them whole; leftovers go at the next call.
 
     Args:
         path: the store's folder.
@@ -75,12 +77,22 @@ def write_store(
             dataset=dataset,
         )
         (part / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-        if path.exists():
-            os.replace(path, aside(path))
-        os.replace(part, path)
+        if not _are_alike(part, path):
+            if path.exists():
+                os.replace(path, aside(path))
+            os.replace(part, path)
     finally:
         settle(path)
     return manifest
+
+
+def _are_alike(new: Path, old: Path) -> bool:
+    """Whether two stores hold the same files; the bytes are read only where all sizes agree."""
+    try:
+        sizes = [{file.name: file.stat().st_size for file in folder.iterdir()} for folder in (new, old)]
+        return sizes[0] == sizes[1] and all(hash_file(new / name) == hash_file(old / name) for name in sizes[0])
+    except OSError:  # none there, or one that cannot be read
+        return False
 
 
 def settle(path: str | Path) -> None:

@@ -9,16 +9,13 @@ from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.settings.defaults import properties_dir
-from recbole_mmm4rec.settings.homes import PRETRAINED
+from recbole_mmm4rec.settings.homes import PRETRAINED, STARTS
 from recbole_mmm4rec.settings.parts import check_names
 from recbole_mmm4rec.settings.registry import settings_of
 from recbole_mmm4rec.settings.stage import PRETRAIN
 
 SPLITS = {"all_but_last": {"LS": "valid_only"}, "all": {"RS": [1, 0, 0]}}
 """``pretrain_on`` → RecBole's split: each user's last item validates, or nothing is held out."""
-
-STARTS = ("pretrained", "pretrained_layers", "frozen", "unfreeze_after", "learning_rates")
-"""What a training starts from and how it goes on; ignored by a model that has no such thing."""
 
 
 def settle_stages(module: ModuleType) -> None:

@@ -322,6 +322,7 @@ def _train(
         "learning_rate": RATE * settings["learning_rate"],
         "lr_schedule": "constant",
         "warmup_steps": 0,
+        "eval_step": 1,
         "evaluate_first": True,
         "resume": True,
         "show_progress": show_progress,

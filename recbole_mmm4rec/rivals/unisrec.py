@@ -20,7 +20,7 @@ from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.reading import tensors
 from recbole_mmm4rec.checkpoints.tree import plain_settings
 from recbole_mmm4rec.distributed import joint
-from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders
+from recbole_mmm4rec.features.made_by import ENCODERS, note_encoders, read_note
 from recbole_mmm4rec.losses.cross_entropies import in_batch_cross_entropy
 from recbole_mmm4rec.network.ops.dropout import dropout
 from recbole_mmm4rec.network.ops.tables.frozen import Rows, checked_tables, pieces
@@ -30,6 +30,7 @@ from recbole_mmm4rec.settings.parts import unknown_part
 from recbole_mmm4rec.settings.reading import name_list
 from recbole_mmm4rec.settings.stage import is_pretraining
 from recbole_mmm4rec.transfer.loading import made_otherwise, warn_of_meaning
+from recbole_mmm4rec.transfer.origins import warn_of_shared
 
 ENCODER = ("encoder", "position_embedding")
 """What a fine-tuning leaves as it was pre-trained, unless ``frozen`` says otherwise."""
@@ -196,7 +197,7 @@ class UniSRec(Rival):
             raise UserError(f"pretrained={path!r} {what}; give one of UniSRec, such as --stage=pretrain writes")
         taken = {name: weight for name, weight in weights.items() if not name.startswith("item_embedding.")}
         own = {name: weight for name, weight in self.named_parameters() if not name.startswith("item_embedding.")}
-        then, now = settings.get(ENCODERS) or {}, config[ENCODERS] or {}
+        then, now = read_note(settings, path), config[ENCODERS] or {}
         wrong = [complaint for name in now for complaint in made_otherwise(name, then.get(name), now[name])]
         if then and now and then.keys() != now.keys():
             wrong.append(f"modalities={list(then)} there, {list(now)} here")
@@ -220,6 +221,7 @@ class UniSRec(Rival):
                 f"pretrained={path!r} does not fit, set sizes and features as there: {'; '.join(wrong[:3])}"
             )
         warn_of_meaning(path, settings, config)
+        warn_of_shared(path, settings, config)
         for name, weight in own.items():
             weight.copy_(taken[name])
 

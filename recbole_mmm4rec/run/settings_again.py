@@ -11,6 +11,7 @@ from recbole.config import Config
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.tree import plain_settings, plain_value
 from recbole_mmm4rec.run.build import make_config, same_devices
+from recbole_mmm4rec.settings.homes import STARTS
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 
@@ -18,12 +19,13 @@ _COMPUTED = frozenset(names(Counts.COMPUTED))
 """What the configuration finds out by itself."""
 _ELSEWHERE = frozenset({"model", "dataset", "data_path", *names(Counts.LAUNCH), *_COMPUTED})
 """What is given in another way, or may differ on another machine."""
-_SOURCE = ("pretrained", "pretrained_layers", "frozen", "unfreeze_after")
-"""Of the weights that a training began with, which need not be there any more."""
 
 
 def config_again(stored: Mapping[str, Any], source: str) -> Config:
     """The configuration of the training that has written a checkpoint.
+
+    Where it began with a pre-training, that and what goes with it (``STARTS``) are left out: the model is to be as it
+    was kept, the file of the start need not be there any more, and a further training is one of its own.
 
     Args:
         stored: its ``config``; what is no plain value in it is left out.
@@ -36,7 +38,8 @@ def config_again(stored: Mapping[str, Any], source: str) -> Config:
     missing = [key for key in ("model", "dataset", "data_path") if not isinstance(before.get(key), str)]
     if missing:
         raise UserError(f"{source} does not say its {', '.join(missing)}")
-    given = {key: value for key, value in before.items() if key not in _COMPUTED | _ELSEWHERE | set(_SOURCE)}
+    behind = set(STARTS if before.get("pretrained") else ())
+    given = {key: value for key, value in before.items() if key not in _COMPUTED | _ELSEWHERE | behind}
     negatives = given.get("train_neg_sample_args")
     if isinstance(negatives, dict) and negatives.get("distribution") == "none":
         given["train_neg_sample_args"] = None
@@ -46,11 +49,8 @@ def config_again(stored: Mapping[str, Any], source: str) -> Config:
     shielded = {key: repr(value) if isinstance(value, str) else value for key, value in given.items()}
     with same_devices():
         config = make_config(before["model"], before["dataset"], config_dict=shielded)
-    for key in _SOURCE:
-        if key in before:
-            config[key] = before[key]
     after = plain_settings(config.final_config_dict)
-    for key in sorted(before.keys() - _ELSEWHERE - {"gpu_id"}):
+    for key in sorted(before.keys() - _ELSEWHERE - behind - {"gpu_id"}):
         if key not in after or plain_value(before[key]) != after[key]:
             raise UserError(f"{source}: its setting {key}={before[key]!r} comes out as {after.get(key)!r} here")
     return config

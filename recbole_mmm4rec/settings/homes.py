@@ -8,6 +8,9 @@ MODELS = ("MMM4Rec",)
 PRETRAINED = (*MODELS, "UniSRec")
 """Models that can be pre-trained (``stage: pretrain``) and start from that (``pretrained``)."""
 
+STARTS = ("pretrained", "pretrained_layers", "frozen", "unfreeze_after", "learning_rates")
+"""What a training starts from and how it goes on; ignored by a model that has no such thing."""
+
 RIVALS = {
     "Mamba4Rec": "recbole_mmm4rec.rivals.mamba4rec",
     "TiM4Rec": "recbole_mmm4rec.rivals.tim4rec",

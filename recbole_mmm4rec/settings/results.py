@@ -24,11 +24,16 @@ class Change(NamedTuple):
     trained: bool = True
 
 
+def _scaled_and_clipped(settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("enable_scaler") and settings.get("clip_grad_norm"))
+
+
 CHANGES = (
     Change(3, "all that came before this table", lambda model, settings: True),
     Change(4, "windows of histories longer than L", lambda model, settings: settings.get("train_unit") == "user"),
     Change(5, "equal scores are ranked by item number", lambda model, settings: model not in TRAINERS, trained=False),
     Change(6, "large tables pass the adaptor in pieces", lambda model, settings: model == "UniSRec"),
+    Change(7, "RecBole's loop clips what is no longer scaled", lambda model, settings: _scaled_and_clipped(settings)),
 )
 """Every change of results (tagged [results] in the changelog) adds a line: runs of before that it concerns no longer
 count, all others do. As narrow as is certain; ``lambda model, settings: True`` where it is not."""

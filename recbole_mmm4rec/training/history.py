@@ -89,6 +89,8 @@ class FirstValidation(Observer):
         begins = getattr(trainer, "start_epoch", None) == 0 and not trainer.valid_history  # tree models have no such
         if not begins or not training.valid_data or not _is_wanted(trainer.config):
             return False
+        if trainer.epochs > 0 and trainer.eval_step <= 0:  # no epoch would stand beside it; the last model is kept
+            return False
         trainer.eval_collector.data_collect(training.train_data)
         trainer.best_valid_score, trainer.best_valid_result = training.validate()
         if training.verbose:

@@ -1,14 +1,15 @@
 """Starting a training from the weights of another: what is taken over, what is left out, and what must fit.
 
 Taken over is all that knows no item: adapters, norms, layers, filters. Left out is what has a row for each item of the
-other shop (ID tables, fusion weights of each item) and its features. Everything else must fit, or the run stops.
+other shop (ID tables, fusion weights of each item), its features, and what no training has touched: the vector in the
+place of a modality that all its items had. Everything else must fit, or the run stops.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,9 +19,10 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.reading import tensors
 from recbole_mmm4rec.checkpoints.tree import plain_settings
-from recbole_mmm4rec.features.made_by import ENCODERS
+from recbole_mmm4rec.features.made_by import ENCODERS, LACKING, read_note
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
+from recbole_mmm4rec.transfer.origins import warn_of_shared
 from recbole_mmm4rec.transfer.parameter_sets import PREFIX, short
 from recbole_mmm4rec.transfer.published import renamed
 from recbole_mmm4rec.transfer.weight_shapes import layer_of, modalities_of, settings_of, widths_of
@@ -39,12 +41,14 @@ class Source:
         weights: our names, without the model's prefix, to tensors.
         settings: the configuration it was trained with; of a published one, how its program behaves.
         problems: what is wrong with it by itself.
+        made: modality to what it says of its features; nothing of a published one.
     """
 
     path: str
     weights: dict[str, Tensor]
     settings: Mapping[str, Any]
     problems: list[str]
+    made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def load_pretrained(config: Any, model: nn.Module) -> frozenset[str]:
@@ -72,15 +76,17 @@ def load_pretrained(config: Any, model: nn.Module) -> frozenset[str]:
         *_setting_problems(source, own, config),
         *_feature_problems(source, own, config),
     ]
-    taken = _movable(source.weights, own)
+    taken = _movable(source, own)
     problems = problems or _tensor_problems(taken, own)  # else they would be told once more, tensor by tensor
     if problems:
         raise UserError(f"pretrained={source.path!r} does not fit: " + "; ".join(problems))
     warn_of_meaning(source.path, source.settings, config)
+    warn_of_shared(source.path, source.settings, config)
     for name, weight in taken.items():
         if name in own:
             with torch.no_grad():
                 own[name].copy_(_as_ours(weight, own[name]))
+    _note_learned(source, taken, config)
     _tell(source, taken, own)
     return frozenset(PREFIX + name for name in taken if name in own)
 
@@ -89,14 +95,15 @@ def open_source(path: str) -> Source:
     """Read a checkpoint of RecBole's trainer with our model, or a published one.
 
     Raises:
-        UserError: it cannot be read, or holds no weights of MMM4Rec.
+        UserError: it cannot be read, holds no weights of MMM4Rec, or says something of its features that is no note.
     """
     content = read(path)
     ours = tensors(content.get("state_dict"))
     config = content.get("config")
     settings = plain_settings(config) if isinstance(config, dict) else {}
     if ours is not None and any(name.startswith(PREFIX) for name in ours):
-        source = Source(path, {short(name): weight for name, weight in ours.items()}, settings, [])
+        weights = {short(name): weight for name, weight in ours.items()}
+        source = Source(path, weights, settings, [], read_note(settings, path))
     else:
         weights, problems = renamed(tensors(content.get("model")) or ours or tensors(content) or {})
         source = Source(path, weights, {"time_padding": "zero_stamp", "d_skip": "scaled"}, problems)
@@ -119,11 +126,19 @@ def _take_layers(source: Source, count: int) -> None:
     source.weights = {name: w for name, w in source.weights.items() if (layer_of(name) or 0) < count}
 
 
-def _movable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What does not belong to items, of the other shop or of this one."""
-    fusions = [found["items.fusion"] for found in (weights, own) if "items.fusion" in found]
+def _movable(source: Source, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What does not belong to items, of the other shop or of this one, and was learned."""
+    fusions = [found["items.fusion"] for found in (source.weights, own) if "items.fusion" in found]
     per_item = ("items.bias.", *(["items.fusion"] if any(fusion.dim() == 2 for fusion in fusions) else []))
-    return {name: w for name, w in weights.items() if not name.startswith(per_item)}
+    untouched = {f"items.missing.{modality}" for modality, made in source.made.items() if made.get(LACKING) is False}
+    return {name: w for name, w in source.weights.items() if not name.startswith(per_item) and name not in untouched}
+
+
+def _note_learned(source: Source, taken: Mapping[str, Tensor], config: Any) -> None:
+    """Note for this training's checkpoints what is known of vectors that were taken over and are not trained here."""
+    for modality, made in (config[ENCODERS] or {}).items():
+        if f"items.missing.{modality}" in taken and made.get(LACKING) is False:
+            made[LACKING] = source.made.get(modality, {}).get(LACKING)
 
 
 def _modality_problems(source: Source, own: Mapping[str, Tensor]) -> list[str]:
@@ -172,13 +187,13 @@ def _setting_problems(source: Source, own: Mapping[str, Tensor], config: Any) ->
 
 
 def _feature_problems(source: Source, own: Mapping[str, Tensor], config: Any) -> list[str]:
-    """Features of another width or from another encoder."""
+    """Features of another width or made in another way."""
     theirs, mine = widths_of(source.weights), widths_of(own)
-    then, now = source.settings.get(ENCODERS) or {}, config[ENCODERS] or {}
+    then, now = source.made, config[ENCODERS] or {}
     problems = []
     for modality in sorted(mine.keys() & theirs.keys()):
         if theirs[modality] != mine[modality]:
-            name = f" of {then[modality]['encoder']}" if then.get(modality) else ""
+            name = f" of {then[modality]['encoder']}" if modality in then else ""
             problems.append(
                 f"{modality} features{name} are {theirs[modality]} wide in the checkpoint, {mine[modality]} here "
                 "(embed this data set with the checkpoint's encoder)"
@@ -193,14 +208,19 @@ def made_otherwise(modality: str, then: Mapping[str, Any] | None, now: Mapping[s
 
     Args:
         modality: theirs.
-        then, now: what :func:`~recbole_mmm4rec.features.made_by.note_encoders` has noted of them; None: nothing.
+        then, now: what :func:`~recbole_mmm4rec.features.made_by.read_note` has found of them; None: nothing.
     """
     if not then or not now:
         return []
     hashes = (then["hash"], now["hash"])
     same_weights = None in hashes or hashes[0] == hashes[1]
     if same_weights and (then["encoder"], then["settings"]) == (now["encoder"], now["settings"]):
-        return []
+        lengths = (then.get("normalized"), now.get("normalized"))  # older checkpoints do not say it
+        if None in lengths or lengths[0] == lengths[1]:
+            return []
+        words = ["normalised" if normalized else "not normalised" for normalized in lengths]
+        differ = f"{modality} features are {words[0]} in the checkpoint, {words[1]} here"
+        return [f"{differ} (embed this data set in the same way)"]
     return [
         f"{modality} features are of {then['encoder']} in the checkpoint, of {now['encoder']} here, or made with other "
         "settings or weights of it (embed this data set in the same way)"

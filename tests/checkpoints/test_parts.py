@@ -106,6 +106,18 @@ def test_a_pretrained_start_counts_by_its_content(tmp_path: Path) -> None:
     assert first != longer
 
 
+def test_what_notes_of_features_say_since_is_no_other_run(tmp_path: Path) -> None:
+    """A training of before goes on under its name; the files of the features count by themselves."""
+    config = prepared(tmp_path, epochs=1).config
+    name, note = run_id(config), config["feature_encoders"]
+    assert note["text"].keys() == {"encoder", "hash", "settings", "normalized", "lacking"}
+    first = ("encoder", "hash", "settings")
+    config["feature_encoders"] = {modality: {key: made[key] for key in first} for modality, made in note.items()}
+    assert run_id(config) == name
+    config["feature_encoders"]["text"]["encoder"] = "another"
+    assert run_id(config) != name
+
+
 def test_an_older_note_is_read(tmp_path: Path) -> None:
     """Its parts stood in groups."""
     run = prepared(tmp_path, weight_average=0.5, epochs=2)

@@ -14,7 +14,7 @@ from test_compare_records import job
 from tiny_comparison import finished
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import origins_of
+from recbole_mmm4rec.base.origins import origins_of
 from recbole_mmm4rec.compare.config import read_comparison
 from recbole_mmm4rec.compare.records import Records, readable
 from recbole_mmm4rec.compare.results import read_ranks

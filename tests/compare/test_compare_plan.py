@@ -222,6 +222,7 @@ def test_pre_training_never_sees_what_is_tested(shop: Path) -> None:
         ),
         ({"modalities": ["text", "image"]}, {"modalities": ["text"]}, None),
         ({"temperature": 0.5}, {}, None),
+        ({"norm_eps": 1e-5}, {}, None),
     ],
     ids=str,
 )
@@ -247,6 +248,7 @@ def test_what_does_not_fit_its_pre_training_is_told_before_it(
     [
         ({"encoder": "another"}, "text features are of another in the checkpoint, of one-hot here"),
         ({"settings": {"pooling": "mean"}}, "text features are of one-hot .* made with other settings"),
+        ({"normalized": False}, "text features are not normalised in the checkpoint, normalised here"),
         ({"dim": 7}, "text features are 7 wide in the pre-training it starts from, 5 here"),
     ],
     ids=str,

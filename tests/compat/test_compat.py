@@ -9,6 +9,7 @@ import sys
 import types
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,31 @@ def test_nadam_is_nadam_with_weight_decay_and_unknown_names_are_refused(tmp_path
     config["learner"] = "adamm"
     with pytest.raises(UserError, match=r"learner='adamm'.*did you mean 'adam"):
         recbole.trainer.Trainer(config, model)
+
+
+def test_what_is_clipped_is_not_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RecBole's loop clips the gradients of the loss, not those that a scaler has made 65,536 times as large."""
+    module, norms = recbole.trainer.trainer, []
+
+    def watched(parameters: Any, max_norm: float) -> torch.Tensor:
+        norms.append(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+        return norms[-1]
+
+    def scaler(enabled: bool) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler("cpu", enabled=enabled)
+
+    monkeypatch.setattr(module, "clip_grad_norm_", watched)
+    monkeypatch.setattr(module, "amp", types.SimpleNamespace(GradScaler=scaler))
+    write_shop(tmp_path)
+    for scaled in (False, True):
+        config = Config("BPR", "shop", config_dict=settings(tmp_path, clip_grad_norm={"max_norm": 1e9}))
+        _, train, _, _ = prepare(config)
+        trainer = recbole.trainer.Trainer(config, get_model("BPR")(config, train.dataset))
+        trainer.enable_scaler = scaled  # which RecBole allows on a graphics card alone
+        trainer._train_epoch(train, 0)
+    half = len(norms) // 2
+    assert half
+    torch.testing.assert_close(norms[half:], norms[:half])
 
 
 def test_graph_models_build_their_matrix(tmp_path: Path) -> None:

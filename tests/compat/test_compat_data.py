@@ -275,6 +275,22 @@ def test_the_fingerprint_covers_the_feature_stores(tmp_path: Path) -> None:
     assert fingerprint(tmp_path, "shop", tmp_path / "elsewhere").startswith("features/text/elsewhere.npy:1:")
 
 
+def test_the_fingerprint_knows_no_hidden_files(tmp_path: Path) -> None:
+    """The cache of ``prep embed``, or a store that is being written."""
+    store = tmp_path / "features" / "text"
+    store.mkdir(parents=True)
+    (store / "table.npy").write_text("1")
+    before = fingerprint(tmp_path, "shop")
+    for hidden in ("features/.cache/text", "features/.text.tmp", "features/text/.part"):
+        (tmp_path / hidden).mkdir(parents=True)
+        (tmp_path / hidden / "table.npy").write_text("1")
+    (store / ".table.npy.tmp").write_text("1")
+    assert fingerprint(tmp_path, "shop") == before != ""
+    hidden = tmp_path / ".stores"
+    (tmp_path / "features").rename(hidden)
+    assert fingerprint(tmp_path, "shop", hidden) == before  # of a folder that is named itself all but that counts
+
+
 def test_the_fingerprint_is_of_the_files_that_are_read(tmp_path: Path) -> None:
     """Also for ml-100k, of which there are two."""
     write_shop(tmp_path, "ml-100k")

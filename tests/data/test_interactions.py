@@ -100,6 +100,18 @@ def test_unusable_keys(root: Path, keys: dict[str, Any], message: str) -> None:
         make_dataset(root, **keys)
 
 
+def test_too_short_histories_for_a_pre_training(tmp_path: Path) -> None:
+    """It splits by a key of its own, whatever eval_args say."""
+    write_inter(tmp_path, [("a", "b", 1), ("a", "c", 2)])
+    write_vectors(tmp_path, ["b", "c"])
+    settings = {"model": "MMM4Rec", "stage": "pretrain"}
+    with pytest.raises(UserError, match="nothing to validate on; use longer histories or pretrain_on: all") as error:
+        MMM4RecDataset(make_config(tmp_path, **settings)).build()
+    assert "eval_args" not in str(error.value)
+    train, *others = MMM4RecDataset(make_config(tmp_path, **settings, pretrain_on="all")).build()
+    assert [len(train), *map(len, others)] == [1, 0, 0]
+
+
 def test_missing_files(root: Path) -> None:
     (root / NAME / f"{NAME}.inter").unlink()
     with pytest.raises(UserError, match=r"no file .*tiny\.inter; .*mmm4rec prep table"):

@@ -243,6 +243,27 @@ def test_an_older_store_is_replaced_and_its_mapping_stays_valid(store: Path) -> 
     assert FeatureStore.open(store).table[0].tolist() == [2, 4, 6]
 
 
+def test_an_older_store_of_the_same_bytes_stays(store: Path) -> None:
+    """With the times of change, by which a training that was broken off knows its data again."""
+
+    def states() -> dict[str, tuple[int, int]]:
+        return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in store.iterdir()}
+
+    before = states()
+    make(store)
+    assert states() == before
+    assert [file.name for file in store.parent.iterdir()] == ["text"]
+    table = store / "table.npy"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-1] + b"x")
+    make(store)
+    assert table.read_bytes() == whole
+    (store / "more").touch()
+    make(store)
+    assert states().keys() == before.keys()
+    assert states() != before
+
+
 def test_there_are_two_modalities(tmp_path: Path) -> None:
     assert store_path(tmp_path, "image") == tmp_path / "features" / "image"
     with pytest.raises(UserError, match="unknown modality 'sound'"):

@@ -144,6 +144,29 @@ def test_features_that_were_made_otherwise(tmp_path: Path, change: Callable[[dic
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("note", "message"),
+    [
+        ({"text": 5}, "does not fit: what it says of its features (feature_encoders) cannot be read"),
+        ({"text": {"encoder": "one-hot", "settings": {}}}, "(feature_encoders) cannot be read"),
+        (
+            {"text": {"encoder": "one-hot", "hash": None, "settings": {}, "normalized": False}},
+            "text features are not normalised in the checkpoint, normalised here",
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_checkpoint_says_of_its_features(tmp_path: Path, note: dict[str, Any], message: str) -> None:
+    path = untrained(tmp_path)
+    content = read(path)
+    content["config"]["feature_encoders"] = note
+    write(path, content)
+    with pytest.raises(UserError) as error:
+        shop_run(tmp_path, "UniSRec", **SMALL, pretrained=path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_the_command_that_is_told_is_accepted(tmp_path: Path) -> None:
     write_pattern_shop(tmp_path)
     places = [f"--dataset={NAME}", f"--data_path={tmp_path}", f"--checkpoint_dir={tmp_path / 'saved'}", "--epochs=1"]
@@ -157,7 +180,7 @@ def test_the_command_that_is_told_is_accepted(tmp_path: Path) -> None:
 def test_another_temperature_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = untrained(tmp_path)
     shop_run(tmp_path, "UniSRec", **SMALL, pretrained=path)
-    assert "temperature" not in caplog.text
+    assert "temperature=" not in caplog.text
     with caplog.at_level(logging.WARNING):
         shop_run(tmp_path, "UniSRec", **SMALL, pretrained=path, temperature=0.5)
     assert f"pretrained: temperature=0.07 in {path}, 0.5 here" in caplog.text

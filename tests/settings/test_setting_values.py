@@ -30,6 +30,8 @@ from recbole_mmm4rec.settings.values import check_eval_args, check_values
         ("clip_grad_norm", 5, r"clip_grad_norm=5: .*\{'max_norm': 5\}"),
         ("clip_grad_norm", {"norm": 5}, "clip_grad_norm="),
         ("clip_grad_norm", {"max_norm": "five"}, "clip_grad_norm="),
+        ("clip_grad_norm", {"max_norm": 5, "error_if_nonfinite": True}, "clip_grad_norm="),
+        ("pretrain_on", None, "pretrain_on=None: it must be all_but_last or all"),
         ("accumulation_steps", True, "accumulation_steps=True: it must be a whole number, at least 1"),
         ("label_smoothing", 1, "label_smoothing=1: it must be a number from 0 to below 1"),
         ("loss_chunk", float("nan"), "loss_chunk=nan: it must be auto or a whole number"),

@@ -22,6 +22,9 @@ from recbole_mmm4rec.transfer.published import our_name
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
+UNTOUCHED = {f"network.items.missing.{modality}" for modality in ("text", "image")}
+"""What no training of a shop moves whose items have both."""
+
 
 def source(folder: Path, **changes: Any) -> tuple[Path, Run]:
     """A checkpoint whose weights are telling, without training, and the run that it is of."""
@@ -69,9 +72,10 @@ def test_everything_but_the_items_is_taken_over(tmp_path: Path, caplog: pytest.L
         if name in own:
             assert not weight.any()
         else:
-            assert torch.equal(weight, weights[name])
-    assert new.trainer.transferred == {name for name, _ in new.model.named_parameters()} - own
-    assert "new: items.bias.image, items.bias.text, items.fusion; left out: items.fusion" in caplog.text
+            assert torch.equal(weight, weights[name]) is (name not in UNTOUCHED)
+    assert new.trainer.transferred == {name for name, _ in new.model.named_parameters()} - own - UNTOUCHED
+    missing = "items.missing.image, items.missing.text"
+    assert f"new: items.bias.image, items.bias.text, items.fusion, {missing}; left out: items.fusion" in caplog.text
 
 
 def test_without_training_the_scores_are_the_same(tmp_path: Path) -> None:
@@ -113,7 +117,7 @@ def test_zero_shot_reports_the_new_shop(tmp_path: Path) -> None:
     assert result["test_result"]["hit@10"] >= 0
     kept = read(result["saved_model_file"])["state_dict"]
     wanted = read(path)["state_dict"]
-    assert all(torch.equal(kept[name], weight) for name, weight in wanted.items())
+    assert all(torch.equal(kept[name], weight) for name, weight in wanted.items() if name not in UNTOUCHED)
 
 
 def test_fine_tuning_begins_with_the_metrics_before_it(tmp_path: Path) -> None:
@@ -124,6 +128,16 @@ def test_fine_tuning_begins_with_the_metrics_before_it(tmp_path: Path) -> None:
     run = target(tmp_path, pretrained=str(path), epochs=1, evaluate_first=False)
     run.trainer.fit(run.train, run.valid, saved=False)
     assert [entry.epoch for entry in run.trainer.valid_history] == [1]
+
+
+def test_where_no_epoch_is_validated_none_is_the_best_before_it(tmp_path: Path) -> None:
+    """The last epoch's model is kept, of which nobody knows whether it is better."""
+    path, _ = source(tmp_path)
+    write_pattern_shop(tmp_path / "new")
+    changes = pattern_settings(tmp_path / "new", pretrained=str(path), epochs=2, eval_step=0)
+    result = quick_start.run_recbole("MMM4Rec", NAME, config_dict=changes)
+    assert (result["valid_history"], result["best_epoch"]) == ([], 2)
+    assert not result["best_valid_result"]
 
 
 def test_fine_tuning_that_goes_on_is_not_validated_first_again(tmp_path: Path) -> None:
@@ -175,9 +189,9 @@ def test_the_length_of_histories_does_not_matter_without_time(tmp_path: Path) ->
 
 def test_what_means_something_else_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, _ = source(tmp_path)
-    target(tmp_path, pretrained=str(path), time_padding="zero_stamp", temperature=0.5)
-    assert "time_padding=masked in " in caplog.text
-    assert "temperature=0.8 in " in caplog.text
+    target(tmp_path, pretrained=str(path), time_padding="zero_stamp", temperature=0.5, norm_eps=1e-5)
+    for said in ("time_padding=masked", "temperature=0.8", "norm_eps=1e-12"):
+        assert f"{said} in {path}, " in caplog.text
     caplog.clear()
     odd = changed(path, lambda content: content["config"].update(temperature=torch.ones(2)))
     target(tmp_path, pretrained=odd)
@@ -204,7 +218,7 @@ def test_one_modality_of_two(tmp_path: Path, modality: str, caplog: pytest.LogCa
     new = target(tmp_path, pretrained=str(path), modalities=[modality])
     assert "the cross layers are left out" in caplog.text
     weights = dict(old.model.named_parameters())
-    taken = {name for name, _ in new.model.named_parameters()} - {f"network.items.bias.{modality}"}
+    taken = {name for name, _ in new.model.named_parameters()} - {f"network.items.bias.{modality}"} - UNTOUCHED
     assert new.trainer.transferred == taken
     assert all(torch.equal(dict(new.model.named_parameters())[name], weights[name]) for name in taken)
 

@@ -13,7 +13,7 @@ from dataset_prep.files.arguments import add_output
 from dataset_prep.files.atomic import part_of
 from dataset_prep.filters.interactions import HEADER
 from dataset_prep.images.files import find_pictures, picture_folder, picture_stem, remove_leftovers
-from dataset_prep.sources.merge.domain import SEPARATOR, Domain, find_domains
+from dataset_prep.sources.merge.domain import SEPARATOR, Domain, check_apart, find_domains
 from dataset_prep.sources.prepared import IMAGE_COLUMN, ITEM_HEADER, Origin, Prepared, write_set
 from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import UserError
@@ -55,14 +55,15 @@ def merge_sets(sets: Sequence[str], name: str, out: Path, force: bool = False) -
         What was done, for the screen.
 
     Raises:
-        UserError: a set is named twice, missing or damaged; stores are out of date or come from different encoders or
-            settings; another set of this name is there and ``force`` is False.
+        UserError: a set is named twice, is held by another one as well, missing or damaged; stores are out of date or
+            come from different encoders or settings; another set of this name is there and ``force`` is False.
     """
     from dataset_prep.sources.merge.stores import find_stores, remove_stale  # brings torch along, which takes seconds
 
     domains = find_domains(sets, name, out)
     stores = find_stores(domains)
     inputs = _hashes(domains)
+    check_apart(domains, inputs)
     for store in stores:
         for domain, part in store.parts:
             if part is not None:

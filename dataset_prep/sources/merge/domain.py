@@ -1,13 +1,14 @@
-"""A data set as a part of a merged one: its ids get the set's name before them."""
+"""A data set as a part of a merged one: its ids get the set's name before them, and no shop is in it twice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dataset_prep.files.set_files import SetFiles
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.origins import made_of
 from recbole_mmm4rec.base.texts import check_set_name
 
 SEPARATOR = ":"  # never in a set's name, so the first one of an id ends the name
@@ -53,3 +54,46 @@ def find_domains(sets: Sequence[str], name: str, out: Path) -> list[Domain]:
         domains.append(Domain(given, out / given))
         domains[-1].require()
     return domains
+
+
+def check_apart(domains: Sequence[Domain], hashes: Mapping[str, str]) -> None:
+    """Refuses sets that hold one shop twice: by themselves, or in what they were merged of.
+
+    Args:
+        domains: the sets to merge.
+        hashes: sha256 of their files, by "NAME inter" and "NAME item".
+
+    Raises:
+        UserError: two of them hold a set of one name or of one content, or the record of a preparation is damaged.
+    """
+    holders: dict[str, tuple[str, str]] = {}
+    for domain in domains:
+        held = {**_parts(domain.name, domain.folder.parent, frozenset()), **_content(domain.name, hashes)}
+        for mark, part in held.items():
+            other, twin = holders.setdefault(mark, (domain.name, part))
+            if other != domain.name:
+                what = f"'{part}'" if part == twin else f"'{twin}' is '{part}'"
+                pair = f"sets '{other}' and '{domain.name}'"
+                raise UserError(f"merge: {pair} hold one shop twice ({what}); leave one out")
+
+
+def _parts(name: str, out: Path, above: frozenset[str]) -> dict[str, str]:
+    """Name and content of a set and of all that it was merged of, as far as records say, each to the set's name.
+
+    Args:
+        name: of the set.
+        out: folder of all sets.
+        above: sets that it is a part of.
+    """
+    found = {name: name}
+    parts, hashes = made_of(out / name / f"{name}.prep.json")
+    for part in parts:
+        found |= _content(part, hashes)
+        if part not in above | {name}:
+            found |= _parts(part, out, above | {name})
+    return found
+
+
+def _content(name: str, hashes: Mapping[str, str]) -> dict[str, str]:
+    """What tells a set by its content, to its name; no set's name has a blank in it."""
+    return {" ".join(hashes.get(f"{name} {suffix}", name) for suffix in ("inter", "item")): name}

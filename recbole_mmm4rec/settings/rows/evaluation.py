@@ -46,7 +46,7 @@ ROWS = (
     Setting(
         "evaluate_first",
         optional(word("auto", flag=True)),
-        "Validate before the first epoch, too; auto: with pretrained, or epochs: 0.",
+        "Validate before the first epoch, too, where epochs are validated; auto: with pretrained, or epochs: 0.",
         "auto",
     ),
     Setting(

@@ -10,7 +10,7 @@ from recbole_mmm4rec.settings.setting import Counts, Setting
 
 _row = partial(Setting, ours=True)
 
-_CLIPPING = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
+_CLIPPING = ("max_norm", "norm_type", "foreach")  # what is not finite is told by nan_policy, or left out by the scaler
 _NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 _TRANSFORMS = ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined")
 

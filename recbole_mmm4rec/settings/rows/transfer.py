@@ -20,7 +20,7 @@ ROWS = (
     ),
     _row(
         "pretrain_on",
-        optional(word("all_but_last", "all")),
+        word("all_but_last", "all"),
         "pretrain: each user's last item validates, or nothing is held out.",
         "all_but_last",
         models=_UNI,
