@@ -182,8 +182,8 @@ def write_interactions_and_texts(
     if tied >= MANY:
         notes = [*notes, told(tied, log.order_of_ties)]
     files = {"inter": log.lines(), "item": _item_lines(items, texts, images, kept or {})}
-    count = round(tied * len(log.user))
-    return write_set(out, name, origin, files, all_counts, force, steps, notes, count, log.order_of_ties)
+    order = log.order_of_ties if tied else FILE  # within a second finer times may have ordered them
+    return write_set(out, name, origin, files, all_counts, force, steps, notes, round(tied * len(log.user)), order)
 
 
 def _item_lines(

@@ -9,13 +9,18 @@ import numpy as np
 
 from recbole_mmm4rec.base.json_lines import read_line
 
-FILE, ITEM_ID = "file", "item id"
-"""What orders interactions of one user at the same time; every sort of the program is stable."""
+FILE, ITEM_ID, EITHER = "file", "item id", "file or item id"
+"""What orders interactions of one user at the same time, the last in merged sets; every sort here is stable."""
 ORDER_KEY = "order_inside_a_tie"
 """Where ``NAME.prep.json`` says which."""
 MANY = 0.05
 """From this share on it is told."""
-_WORDS = {FILE: "the order of the file", ITEM_ID: "the order of item ids"}
+_WORDS = {
+    FILE: "the order of the file",
+    ITEM_ID: "the order of item ids",
+    EITHER: "in one merged set the order of the file, in another that of item ids",
+}
+_BEFORE = {"table": ITEM_ID, "amazon": ITEM_ID, "merge": EITHER}
 
 
 def tied_share(users: np.ndarray, times: np.ndarray) -> float:
@@ -39,7 +44,7 @@ def told(share: float, order: str = FILE) -> str:
 
     Args:
         share: from 0 to 1.
-        order: ``FILE`` or ``ITEM_ID``.
+        order: ``FILE``, ``ITEM_ID`` or ``EITHER``.
     """
     percent = f"{share:.0%}".replace("%", " %") if share >= 0.01 or not share else "less than 1 %"
     return f"{percent} of the interactions share their time with the one before of their user: {_WORDS[order]} decides"
@@ -48,11 +53,12 @@ def told(share: float, order: str = FILE) -> str:
 def order_of_ties(record: Path) -> str:
     """What ``NAME.prep.json`` says, ``FILE`` where there is none.
 
-    Sets of before it said so were sorted by item id where they came from tables or reviews.
+    Sets of before it said so were sorted by item id where they came from tables or reviews; of what is merged of them
+    it is not known.
     """
     try:
         said: Any = read_line(record.read_bytes())
-        order = said.get(ORDER_KEY, ITEM_ID if said.get("source") in ("table", "amazon") else FILE)
-    except (OSError, ValueError, AttributeError):
+        order = said.get(ORDER_KEY, _BEFORE.get(said.get("source"), FILE))
+    except (OSError, ValueError, AttributeError, TypeError):
         return FILE
-    return order if order in (FILE, ITEM_ID) else FILE
+    return order if order in (FILE, ITEM_ID, EITHER) else FILE

@@ -28,7 +28,7 @@ def run_id(config: Any) -> str:
     settings = {key: value for key, value in config.final_config_dict.items() if key not in NO_MATTER}
     if config["lr_schedule"] in (None, "constant"):
         settings.pop("epochs", None)
-    if (source := settings.get("pretrained")) and Path(source).is_file():  # it was there when the run began
+    if (source := settings.get("pretrained")) and Path(source).is_file():
         settings["pretrained"] = file_hash(source)
     if features := settings.get("feature_encoders"):
         settings["feature_encoders"] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from recbole_mmm4rec.settings.homes import TRAINERS
+from recbole_mmm4rec.settings.homes import MODELS, TRAINERS
 
 
 class Change(NamedTuple):
@@ -24,8 +24,8 @@ class Change(NamedTuple):
     trained: bool = True
 
 
-def _scaled_and_clipped(settings: Mapping[str, Any]) -> bool:
-    return bool(settings.get("enable_scaler") and settings.get("clip_grad_norm"))
+def _clips_scaled(model: str, settings: Mapping[str, Any]) -> bool:
+    return model not in MODELS and bool(settings.get("enable_scaler") and settings.get("clip_grad_norm"))
 
 
 CHANGES = (
@@ -33,7 +33,7 @@ CHANGES = (
     Change(4, "windows of histories longer than L", lambda model, settings: settings.get("train_unit") == "user"),
     Change(5, "equal scores are ranked by item number", lambda model, settings: model not in TRAINERS, trained=False),
     Change(6, "large tables pass the adaptor in pieces", lambda model, settings: model == "UniSRec"),
-    Change(7, "RecBole's loop clips what is no longer scaled", lambda model, settings: _scaled_and_clipped(settings)),
+    Change(7, "RecBole's loop clips what is no longer scaled", lambda model, settings: _clips_scaled(model, settings)),
 )
 """Every change of results (tagged [results] in the changelog) adds a line: runs of before that it concerns no longer
 count, all others do. As narrow as is certain; ``lambda model, settings: True`` where it is not."""

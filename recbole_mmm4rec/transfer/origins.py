@@ -10,21 +10,22 @@ from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.origins import origins_of
+from recbole_mmm4rec.settings.stage import is_pretraining
 
 logger = logging.getLogger(__name__)
 _HASH = re.compile("[0-9a-f]{64}")
 
 
 def warn_of_shared(path: str, settings: Mapping[str, Any], config: Any) -> None:
-    """Say that the pre-training ``path`` has seen interactions of this data set, its validation and test among them.
+    """Say that the pre-training ``path`` may have seen interactions of this data set, of its validation and test, too.
 
     Args:
         path: of the checkpoint; settings: those of its training; config: this training's.
     """
     there, folder = settings.get("dataset"), settings.get("data_path")
-    if not isinstance(there, str) or not isinstance(folder, str):
-        return  # a published checkpoint
-    here, places = config["dataset"], (Path(folder).resolve().parent, Path(config["data_path"]).resolve().parent)
+    if not isinstance(there, str) or not isinstance(folder, str) or is_pretraining(config):
+        return  # a published checkpoint, or a pre-training that goes on with one of its own data
+    here, places = config["dataset"], (Path(folder).parent.resolve(), Path(config["data_path"]).parent.resolve())
     try:
         shared = origins_of(places[0], there) & origins_of(places[1], here)
     except UserError:  # a damaged record tells nothing
@@ -33,8 +34,8 @@ def warn_of_shared(path: str, settings: Mapping[str, Any], config: Any) -> None:
         shared = set(filter(_HASH.fullmatch, shared))
     if shared:
         logger.warning(
-            "pretrained: %s was trained on %s, which holds interactions of %s: what is validated and tested here may "
-            "have been trained on there; pre-train without it",
+            "pretrained: %s was trained on %s, which may hold interactions of %s: what is validated and tested here "
+            "may have been trained on there; pre-train without it",
             path,
             there,
             here,

@@ -144,6 +144,10 @@ def test_changes_of_results_are_numbered() -> None:
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert results.results_of("MMM4Rec", {}) == 3
     assert results.results_of("MMM4Rec", {"train_unit": "user"}) == 4
+    clipped = {"enable_scaler": True, "clip_grad_norm": {"max_norm": 5}}
+    assert results.results_of("SASRec", clipped, of_training=True) == 7
+    assert results.results_of("MMM4Rec", clipped) == 3
+    assert results.results_of("SASRec", {**clipped, "enable_scaler": False}, of_training=True) == 3
 
 
 def cut_off(file: Path) -> None:

@@ -226,6 +226,26 @@ def test_texts_that_are_not_clean(model_folder: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_an_update_is_validated_where_the_training_was_not(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody knows whether the new weights are the better ones."""
+    interactions, _ = write_tables(tmp_path)
+    lines = [line for line in interactions.read_text().splitlines() if "n3" not in line]
+    interactions.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(module, "settings_of", lambda run: {**settings_of(run), "eval_step": 0})
+    found = []
+    train = module._train
+
+    def noted(*arguments: Any) -> dict[str, Any]:
+        found.append(train(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(module, "_train", noted)
+    update(model_folder, interactions, output=tmp_path / "new", epochs=1, show_progress=False)
+    assert [entry.epoch for entry in found[0]["valid_history"]] == [0, 1]
+
+
 def test_a_day_that_teaches_nothing_leaves_the_weights(model_folder: Path, tmp_path: Path) -> None:
     """The second interaction was trained on, a third one is tested on."""
     first = update(model_folder, day(tmp_path, *FOUR[:2]), output=tmp_path / "one", epochs=1, show_progress=False)

@@ -18,7 +18,7 @@ from dataset_prep.sources.prepared import IMAGE_COLUMN, ITEM_HEADER, Origin, Pre
 from recbole_mmm4rec.base.command_names import called
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import hash_file
-from recbole_mmm4rec.base.tied_times import FILE, order_of_ties
+from recbole_mmm4rec.base.tied_times import EITHER, FILE, MANY, order_of_ties, told
 
 LEFT_OUT = "interactions_without_a_user_or_an_item_left_out"
 
@@ -69,12 +69,15 @@ def merge_sets(sets: Sequence[str], name: str, out: Path, force: bool = False) -
             if part is not None:
                 inputs[f"{domain.name} {store.modality}"] = hash_file(part.path / "manifest.json")
     items, counts, tied = _counts(domains)
-    orders = {order_of_ties(domain.file("prep.json")) for domain in domains}
+    orders = {order_of_ties(domain.file("prep.json")) for domain in domains if tied[domain.name]}
+    order = orders.pop() if len(orders) == 1 else EITHER if orders else FILE
+    share = sum(tied.values()) / max(1, counts["interactions"])
+    notes = [told(share, order)] if share >= MANY else []
     columns = _item_columns(domains, [store.column for store in stores])
     files = {"inter": _interaction_lines(domains), "item": _item_lines(domains, columns)}
     origin = Origin("merge", {"sets": list(sets), "separator": SEPARATOR}, inputs)
-    order = orders.pop() if len(orders) == 1 else FILE
-    prepared = write_set(out, name, origin, files, counts, force, tied=tied, order_of_ties=order)
+    ties = sum(tied.values())
+    prepared = write_set(out, name, origin, files, counts, force, notes=notes, tied=ties, order_of_ties=order)
     # The tables went first: they refuse to replace another set. The same command does the rest after a kill.
     remove_stale(out / name, items, stores)
     lines = []
@@ -102,10 +105,10 @@ def _hashes(domains: Sequence[Domain]) -> dict[str, str]:
     return hashes
 
 
-def _counts(domains: Sequence[Domain]) -> tuple[list[str], dict[str, int], int]:
-    """The merged item ids, what is counted, and the interactions at the time of their user's one before."""
+def _counts(domains: Sequence[Domain]) -> tuple[list[str], dict[str, int], dict[str, int]]:
+    """The merged item ids, what is counted, and by set the interactions at the time of their user's one before."""
     items: list[str] = []
-    tied = 0.0
+    tied = {}
     counts = dict.fromkeys(("users", "items", "interactions", "items_with_text"), 0)
     for domain in domains:
         items += map(domain.rename, domain.tokens())
@@ -114,10 +117,10 @@ def _counts(domains: Sequence[Domain]) -> tuple[list[str], dict[str, int], int]:
         counts["interactions"] += activity.interactions
         if activity.left_out:
             counts[LEFT_OUT] = counts.get(LEFT_OUT, 0) + activity.left_out
-        tied += activity.tied * activity.interactions
+        tied[domain.name] = round(activity.tied * activity.interactions)
         counts["items_with_text"] += sum(bool(text.strip()) for text in domain.values("text"))
     counts["items"] = len(items)
-    return items, counts, round(tied)
+    return items, counts, tied
 
 
 def _interaction_lines(domains: Sequence[Domain]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A data set as a part of a merged one: its ids get the set's name before them, and no shop is in it twice."""
+"""A data set as a part of a merged one: its ids get the set's name before them, and no set is in it twice."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dataset_prep.files.set_files import SetFiles
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.base.origins import made_of
 from recbole_mmm4rec.base.texts import check_set_name
 
@@ -57,7 +58,9 @@ def find_domains(sets: Sequence[str], name: str, out: Path) -> list[Domain]:
 
 
 def check_apart(domains: Sequence[Domain], hashes: Mapping[str, str]) -> None:
-    """Refuses sets that hold one shop twice: by themselves, or in what they were merged of.
+    """Refuses sets that hold one set twice: by themselves, or in what they were merged of.
+
+    Two sets that were prepared in different ways from the same files are two.
 
     Args:
         domains: the sets to merge.
@@ -88,10 +91,16 @@ def _parts(name: str, out: Path, above: frozenset[str]) -> dict[str, str]:
     found = {name: name}
     parts, hashes = made_of(out / name / f"{name}.prep.json")
     for part in parts:
-        found |= _content(part, hashes)
-        if part not in above | {name}:
+        found |= {part: part} | _content(part, hashes)
+        if part not in above | {name} and _is_as_it_was(part, out, hashes):
             found |= _parts(part, out, above | {name})
     return found
+
+
+def _is_as_it_was(name: str, out: Path, hashes: Mapping[str, str]) -> bool:
+    """Whether a set that something was merged of has not been made of other things since."""
+    file = out / name / f"{name}.inter"
+    return file.is_file() and hash_file(file) == hashes.get(f"{name} inter")
 
 
 def _content(name: str, hashes: Mapping[str, str]) -> dict[str, str]:

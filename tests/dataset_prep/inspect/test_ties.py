@@ -66,10 +66,42 @@ def test_ties_of_reviews_and_of_merged_sets(capsys: pytest.CaptureFixture[str]) 
     record = json.loads(Path("dataset/both/both.prep.json").read_text())
     assert (record["interactions_at_the_time_of_the_one_before"], record["order_inside_a_tie"]) == (18, "item id")
     words = "75 % of the interactions share their time with the one before of their user: the order of item ids decides"
+    assert words in capsys.readouterr().out
     assert words in inspect_set("both", Path("dataset"), cards=0)
 
 
-@pytest.mark.parametrize(("source", "order"), [("table", "item id"), ("amazon", "item id"), ("sequences", "file")])
+@pytest.mark.parametrize(
+    ("rows", "order"),
+    [(["u,a,5", "u,b,6"], "item id"), (["u,b,5", "u,a,5", "v,a,6"], "file or item id")],
+    ids=["none", "some"],
+)
+def test_sets_without_ties_say_nothing_of_the_order_of_others(
+    capsys: pytest.CaptureFixture[str], rows: list[str], order: str
+) -> None:
+    prepared(capsys, rows)
+    Path("reviews.csv").write_text("".join(f"{item},v,5.0,1500000000\n" for item in "dcba"))
+    command = ["amazon", "--reviews", "reviews.csv", "--name", "other", "--k-core", "0", "--no-require-text"]
+    assert main(command) == 0
+    assert main(["merge", "shop", "other", "--name", "both"]) == 0
+    assert json.loads(Path("dataset/both/both.prep.json").read_text())["order_inside_a_tie"] == order
+
+
+def test_finer_times_than_seconds_are_an_order() -> None:
+    reviews = [
+        {"asin": item, "parent_asin": item, "user_id": "u", "timestamp": at, "rating": 5.0}
+        for at, item in ((1_500_000_000_000, "d"), (1_500_000_000_100, "c"), (1_500_000_000_200, "b"))
+    ]
+    Path("reviews.jsonl").write_text("".join(json.dumps(review) + "\n" for review in reviews))
+    command = ["amazon", "--reviews", "reviews.jsonl", "--name", "shop", "--k-core", "0", "--no-require-text"]
+    assert main(command) == 0
+    assert pairs() == ["u d", "u c", "u b"]
+    assert "the order of the file decides" in inspect_set("shop", Path("dataset"), cards=0)
+
+
+@pytest.mark.parametrize(
+    ("source", "order"),
+    [("table", "item id"), ("amazon", "item id"), ("sequences", "file"), ("merge", "file or item id")],
+)
 def test_sets_of_before_the_order_was_noted(source: str, order: str) -> None:
     Path("shop.prep.json").write_text(json.dumps({"source": source}))
     assert order_of_ties(Path("shop.prep.json")) == order

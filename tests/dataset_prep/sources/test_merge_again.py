@@ -12,6 +12,7 @@ from small_sets import write_set, write_vectors
 from dataset_prep.cli import main
 from dataset_prep.sources.merge.command import merge_sets
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.compat.caches import fingerprint
 from recbole_mmm4rec.features.store import FeatureStore
 
@@ -85,8 +86,18 @@ def test_records_that_name_each_other_end(out: Path) -> None:
     """As where a part of a merged set was merged anew from that."""
     record = out / "mix/mix.prep.json"
     told = json.loads(record.read_text())
-    told["options"]["sets"] = ["food", "more"]
+    told["options"]["sets"] = ["food", "mix"]
+    told["inputs"]["mix inter"] = hash_file(out / "mix/mix.inter")
     record.write_text(json.dumps(told))
     merge_sets(["mix", "cars"], "all", out)
-    with pytest.raises(UserError, match="sets 'mix' and 'toys' hold one shop twice"):
-        merge_sets(["mix", "toys"], "all2", out)
+    with pytest.raises(UserError, match=r"sets 'all' and 'food' hold one shop twice"):
+        merge_sets(["all", "food"], "all2", out)
+
+
+def test_what_a_part_was_made_of_since_is_no_part(out: Path) -> None:
+    """The merged set has what it was merged of, whatever stands under that name today."""
+    write_set(out, "pears", ["pear 2"])
+    merge_sets(["pears", "cars"], "food", out, force=True)
+    merge_sets(["mix", "pears"], "all", out)
+    with pytest.raises(UserError, match=r"sets 'food' and 'pears' hold one shop twice"):
+        merge_sets(["food", "pears"], "all2", out)
