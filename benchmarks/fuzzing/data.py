@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from fuzzing.cases import Case, Reader, files_of, lines, parquet, pictures
 
+from dataset_prep.files.activity import read_activity
 from dataset_prep.files.set_files import SetFiles
 from dataset_prep.filters.filters import Filters
 from dataset_prep.images.report import read_report
-from dataset_prep.inspect.stats import read_activity, time_span
+from dataset_prep.inspect.stats import time_span
 from dataset_prep.sources.sequences import prepare_sequences
 from dataset_prep.sources.table import TableOptions, prepare_table
 from dataset_prep.vectors.files import read_vectors
