@@ -18,7 +18,7 @@ from fuzzing.data import ITEMS, TABLE, user_files
 from fuzzing.watch import mistakes
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.compare.checks import origins_of
+from recbole_mmm4rec.base.origins import origins_of
 from recbole_mmm4rec.compare.config import read_comparison
 from recbole_mmm4rec.compare.job import Job
 from recbole_mmm4rec.compare.published_rows import read_published
