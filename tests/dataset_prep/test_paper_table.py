@@ -33,21 +33,16 @@ from recbole_mmm4rec.settings.defaults import properties_dir
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_folder", "forked")]
 USERS, ITEMS = 30, 16
-TINY = {"hidden_size": 16, "inner_size": 16, "d_state": 4, "n_groups": 2, "head_dim": 8, "epochs": 2}
-ROWS = (
-    "Pop",
-    "MMM4Rec from scratch",
-    "MMM4Rec without ID, from scratch",
-    "MMM4Rec, pre-trained",
-    "MMM4Rec without ID, pre-trained",
-)
+TINY = {"hidden_size": 16, "inner_size": 16, "d_state": 4, "n_groups": 2, "head_dim": 8}
+SETTINGS = {"Pop": {}, "Neighbours": {}, "MMM4Rec": {**TINY, "epochs": 2}}
+"""What makes a model of the file small; of any other one, two epochs."""
 INSTEAD = {
     "scientific pantry instruments arts office food home cds kindle movies": "scientific food home",
     "food home cds kindle movies": "food home",
     "--download $set": "--download $set --mirror URL",
     "prep images $set": "prep images $set --allow-private-addresses",
     "open_clip:ViT-B-16-SigLIP/webli": "open_clip:clip/whole",
-    "properties/compare/paper.yaml": f"paper.yaml --only {shlex.join(ROWS)}",
+    "properties/compare/paper.yaml": "paper.yaml",
 }
 """What is other here than on the page."""
 
@@ -96,18 +91,18 @@ def page_commands(url: str) -> list[list[str]]:
     return [part[1:] for part in parts if part and part != ["break"]]
 
 
-def write_small_comparison() -> list[str]:
-    """``paper.yaml`` with the rows of the package's, small; the names of its published rows."""
+def write_small_comparison() -> tuple[list[str], list[str]]:
+    """``paper.yaml`` with every row, small; the names of its rows, and of its published ones."""
     file: dict[str, Any] = yaml.safe_load((properties_dir() / "compare" / "paper.yaml").read_text())
     file.pop("anchors")
     file["datasets"] = ["scientific"]
     file["protocol"] |= {"MAX_ITEM_LIST_LENGTH": 6, "topk": [5, 10]}
-    kept = [row for row in file["models"] if (row if isinstance(row, str) else row.get("name")) in ROWS]
-    trained = [row for row in kept if isinstance(row, dict)]
-    for part in [*trained, *(row["pretrained"] for row in trained if "pretrained" in row)]:
-        part["settings"] = {**part["settings"], **TINY}
-    Path("paper.yaml").write_text(json.dumps({**file, "models": kept}))
-    return list(file["published"])
+    rows = [{"name": row, "model": row} if isinstance(row, str) else row for row in file["models"]]
+    for row in rows:
+        for part in [row, row["pretrained"]] if "pretrained" in row else [row]:
+            part["settings"] = {**part.get("settings", {}), **SETTINGS.get(row["model"], {"epochs": 2})}
+    Path("paper.yaml").write_text(json.dumps({**file, "models": rows}))
+    return [row["name"] for row in rows], list(file["published"])
 
 
 def write_published(folder: Path, names: list[str]) -> None:
@@ -121,7 +116,7 @@ def write_published(folder: Path, names: list[str]) -> None:
 
 def test_the_commands_of_the_page_make_the_table(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tiny_clip(Path("clip"))
-    published = write_small_comparison()
+    rows, published = write_small_comparison()
     write_published(Path("patched"), published)
     monkeypatch.setattr(published_rows, "properties_dir", lambda: Path("patched").resolve())
     commands = page_commands(server.url)
@@ -141,8 +136,8 @@ def test_the_commands_of_the_page_make_the_table(server: FileServer, monkeypatch
     records = [json.loads(line) for line in Path("comparison/paper/runs.jsonl").read_text().splitlines()]
     assert {record["status"] for record in records} == {"done"}
     kinds = [record["kind"] for record in records]
-    assert (kinds.count("pretraining"), kinds.count("run")) == (1, len(ROWS))
+    assert (kinds.count("pretraining"), kinds.count("run")) == (2, len(rows))
     table = Path("comparison/paper/table.md").read_text()
     assert f"{USERS} users, {ITEMS} items" in table
-    for name in [*ROWS, *published]:
+    for name in [*rows, *published]:
         assert re.search(rf"^\| \**{re.escape(name)}[ *(]", table, re.MULTILINE), name

@@ -26,9 +26,12 @@ COMPARISONS = ("cold", "demo", "ml-100k", "paper", "protocols", "quick", "scient
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
-def test_every_comparison_with_others_has_every_rival(name: str) -> None:
+def test_every_comparison_with_others_has_every_rival_and_counts(name: str) -> None:
     rows = read_comparison(properties_dir() / "compare" / f"{name}.yaml").rows
     assert set(RIVALS) <= {row.model for row in rows}
+    counted = {row.model for row in rows if row.settings.get("neighbour_weight")}
+    assert {"SASRec", "MMM4Rec"} <= counted
+    assert "Neighbours" in {row.model for row in rows}
     sources = {row.model: row.pretrained.dataset for row in rows if row.pretrained}
     if name in ("paper", "scientific"):
         assert sources.keys() == set(PRETRAINED)
