@@ -74,7 +74,8 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
     from recbole_mmm4rec.compare.write import write_report, write_results
 
     plan = Plan(comparison, chosen.data.resolve())
-    quoted = rows_for(comparison.published, plan.shops)
+    shown = {of.entry for of in comparison.datasets}
+    quoted = rows_for(comparison.published, plan.shops, {of.entry for of in comparison.all_datasets} - shown)
     out = (chosen.out or Path("comparison") / Path(chosen.config).stem).resolve()
     with alone(out, "comparison") as claimed:
         records = Records(out / "runs.jsonl")

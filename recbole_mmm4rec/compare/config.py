@@ -13,6 +13,7 @@ from recbole_mmm4rec.compare.file_settings import beyond_of, check_protocol, mod
 from recbole_mmm4rec.compare.located import Located, Place
 from recbole_mmm4rec.scoring.beside import named
 from recbole_mmm4rec.settings.homes import PRETRAINED
+from recbole_mmm4rec.settings.keys import check_setting
 from recbole_mmm4rec.settings.models import model_names
 
 _NEEDED = ("datasets", "models", "seeds")
@@ -157,9 +158,7 @@ def read_comparison(
     for key in _NEEDED:
         if not top.get(key):
             raise UserError(f"{file.path}: {key!r} is missing: a comparison needs datasets, models and seeds")
-    seeds = tuple(
-        file.number(("seeds", at), seed, 0) for at, seed in enumerate(file.sequence(("seeds",), top["seeds"]))
-    )
+    seeds = tuple(_seed(file, ("seeds", at), seed) for at, seed in enumerate(file.sequence(("seeds",), top["seeds"])))
     if len(set(seeds)) < len(seeds):
         file.fail(("seeds",), f"seeds: {list(seeds)} has one twice")
     limit = _limit(file, ("max_seconds",), top.get("max_seconds"))
@@ -214,6 +213,11 @@ def _listed(rows: Iterable[Row]) -> str:
     return ", ".join(repr(row.name) for row in rows)
 
 
+def _seed(file: Located, place: Place, value: Any) -> int:
+    check_setting("seed", value, "MMM4Rec", file.where(place))
+    return int(value)
+
+
 def _limit(file: Located, place: Place, value: Any) -> float | None:
     return None if value is None else float(file.number(place, value, 1, whole=False))
 
@@ -265,7 +269,7 @@ def _pretraining(
     return Pretraining(
         dataset=file.name((*place, "dataset"), part.get("dataset")),
         settings=model_settings(file, (*place, "settings"), part.get("settings"), model),
-        seed=file.number((*place, "seed"), part.get("seed", seed), 0),
+        seed=_seed(file, (*place, "seed"), part.get("seed", seed)),
         max_seconds=_limit(file, (*place, "max_seconds"), part.get("max_seconds", limit)),
     )
 

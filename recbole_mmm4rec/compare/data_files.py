@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,8 +83,8 @@ def files_of(config: Any) -> dict[str, Path]:
     if config["candidates"] == "all":
         kinds.add("item")
         stores = stores if source.item_file.is_file() else source.found()  # then the items are theirs
-    tables = (file for file in folder.glob(f"{glob.escape(config['dataset'])}.*") if file.suffix[1:] in kinds)
-    found = {file.name: file for file in sorted(tables)}
+    tables = (folder / f"{config['dataset']}.{kind}" for kind in sorted(kinds))
+    found = {file.name: file for file in tables if file.is_file()}
     for modality in stores:
         store = source.folder / modality
         store = store if store.exists() else aside(store)  # as it is opened

@@ -23,6 +23,8 @@ BEYOND = {
 """RecBole's names of what a comparison tells beyond accuracy, and how a table calls them."""
 LEAVE_ONE_OUT = "leave_one_out"
 _DEVICES = ("gpu_id", "use_gpu")
+_SET_HERE = ("resume", "save_pth", "allow_download")
+"""Settings that would count for nothing here, beside those of :class:`Counts`."""
 _EITHER = ("eval_batch_size",)
 """A setting of the protocol that a model may have of its own: its ranks are the same."""
 
@@ -84,7 +86,7 @@ def model_settings(file: Located, place: Place, value: Any, model: str) -> dict[
         counts = _counts(key, model)
         if key in ("pretrained", "stage"):
             file.fail((*place, key), f"{key}: write it as `pretrained:` of the model, beside its settings")
-        if counts & Counts.COMMAND:
+        if counts & (Counts.COMMAND | Counts.LAUNCH) or key in _SET_HERE:
             _refuse_what_the_command_sets(file, place, key)
         if counts & (Counts.PROTOCOL | Counts.ELSEWHERE) and key not in _EITHER:
             file.fail((*place, key), f"{key} belongs to all models alike: set it under protocol or datasets")

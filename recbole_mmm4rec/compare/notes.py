@@ -75,6 +75,7 @@ def _of_row(cell: Cell, table: Table) -> list[str]:
     if cell.pretraining is not None:
         first = cell.pretraining
         ended = f", ended by the limit of {first['max_seconds']:g} s" if first["time_up"] else ""
+        ended = ended or (", the last of its `epochs`" if first.get("epochs_up") else "")
         found.append(
             f"{name}: pre-trained on {first['dataset']}, {first['epochs']} epochs, "
             f"{first['train_seconds']:.0f} s, seed {first['seed']}{ended}."

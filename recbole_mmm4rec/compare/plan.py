@@ -23,6 +23,7 @@ from recbole_mmm4rec.compare.targets import targets_of
 from recbole_mmm4rec.run.baselines import PROTOCOL, check_comparable, protocol
 from recbole_mmm4rec.run.build import check_cut_offs, check_data_files, make_config, refused, same_devices
 from recbole_mmm4rec.run.identity import NOT_RESOLVED, OF_THE_MACHINE, resolved
+from recbole_mmm4rec.settings.kinds import shown
 from recbole_mmm4rec.settings.registry import setting
 from recbole_mmm4rec.settings.results import results_of
 from recbole_mmm4rec.settings.setting import RECBOLE
@@ -271,7 +272,10 @@ def _marks(config: Any) -> dict[str, Any]:
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy of plain values, as JSON keeps them."""
-    copied: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    try:
+        copied: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    except TypeError as error:
+        raise UserError(f"{shown(dict(settings))}: {error}; write a date in quotation marks") from error
     return copied
 
 

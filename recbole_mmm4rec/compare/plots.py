@@ -38,7 +38,7 @@ def convergence(table: Table, folder: Path) -> dict[str, bytes]:
         for number, cell in enumerate(cell for cell in table.cells if cell.records):
             style = _style(number)
             for at, (epochs, seconds, values) in enumerate(_curves(cell, table.shop.valid_metric)):
-                label = cell.shown if at == 0 else None
+                label = _label(cell.shown) if at == 0 else None
                 shown = {**style, "alpha": 1.0 if at == 0 else 0.35, "linewidth": 1.6 if at == 0 else 1.0}
                 mark = "o" if len(epochs) == 1 else None
                 left.plot(epochs, values, label=label, marker=mark, **shown)
@@ -70,13 +70,18 @@ def by_groups(table: Table, groups: Sequence[Groups], folder: Path) -> bytes | N
         for axes, found in zip(every, groups, strict=True):
             places = range(len(found.labels))
             for name, means in found.means.items():
-                label = table.shown[name] if found is groups[0] else None
+                label = _label(table.shown[name]) if found is groups[0] else None
                 axes.plot(places, means, label=label, marker="o", linewidth=1.6, **_style(names.index(name)))
             told = [f"{label}\n{count:,}" for label, count in zip(found.labels, found.counts, strict=True)]
             axes.set_xticks(places, told)
             axes.set_xlabel(f"{KINDS[found.kind]}; below, targets of the group")
         every[0].set_ylabel(f"test {metric_name(groups[0].metric)}")
         return _written(figure, every, folder / f"groups-{table.shop.name}")["svg"]
+
+
+def _label(name: str) -> str:
+    """A row's name in a legend, which leaves out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def _style(number: int) -> dict[str, str]:
@@ -120,5 +125,6 @@ def _figures() -> Iterator[type]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError(f"plots need matplotlib ({error}): pip install 'recbole-mmm4rec[bench]'") from error
-    with matplotlib.rc_context({"svg.hashsalt": "recbole-mmm4rec", "font.size": 10}):
+    # no mathematics: a name may have any number of dollar signs
+    with matplotlib.rc_context({"svg.hashsalt": "recbole-mmm4rec", "font.size": 10, "text.parse_math": False}):
         yield Figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,12 +99,15 @@ def read_published(path: Path | None = None) -> list[Published]:
     return rows
 
 
-def rows_for(names: Sequence[str], shops: Mapping[str, Shop]) -> dict[str, list[Published]]:
+def rows_for(
+    names: Sequence[str], shops: Mapping[str, Shop], left_out: Collection[str] = ()
+) -> dict[str, list[Published]]:
     """Data set to the published rows that stand in its table.
 
     Args:
         names: what the comparison file asks for.
         shops: the data sets as they are.
+        left_out: those of the file that this call does not show.
 
     Raises:
         UserError: an unknown name, a row of a data set that is not here, or of one with other statistics.
@@ -118,7 +121,7 @@ def rows_for(names: Sequence[str], shops: Mapping[str, Shop]) -> dict[str, list[
             listed = ", ".join(dict.fromkeys(row.name for row in known))
             raise UserError(f"published: {name!r} is not known (known: {listed})")
         shown = [row for row in rows if row.dataset in here]
-        if not shown:
+        if not shown and not any(row.dataset in left_out for row in rows):
             raise UserError(
                 f"published: {name!r} belongs to data set {' or '.join(repr(row.dataset) for row in rows)} with each "
                 "user's last item left out, which is not in this comparison"

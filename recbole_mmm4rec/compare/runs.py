@@ -79,7 +79,9 @@ class Runner:
             _remove_empty(self.out / "work")
 
     def _forget_lost(self) -> None:
-        """Take a run whose ranks are gone, and that a table asks for, for one that was not made: it is made again."""
+        """Take for one that was not made, so that it is made again: a run whose ranks are gone, and that a table asks
+        for; a pre-training whose model is gone, and that a run waits for.
+        """
         for row, dataset in self.plan.cells():
             trial = self.plan.chosen(row, dataset, self.records)
             for seed in self.plan.comparison.seeds if trial is not None else ():
@@ -90,6 +92,9 @@ class Runner:
                     lost.append(users_file(self.out, job.id, record["max_seconds"]))
                 if lost and self.records.done(job) is None and self._may_start(job):
                     tqdm.write(f"{job.label}: {lost[0]} is gone, so it is run again", sys.stderr)
+        for job in self.plan.waiting(self.records, self._is_lost, self._again):
+            while (record := self.records.done(job)) is not None:
+                self.records.forget(record)
 
     def _run(self, bar: Any) -> None:
         while True:

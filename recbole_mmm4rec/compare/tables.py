@@ -31,7 +31,7 @@ def costs(cell: Cell, metric: str) -> list[str]:
     """The mean of the metric that was validated by and what the runs took, medians, in the order of :data:`COSTS`."""
     if not cell.records:
         return ["–"] * len(COSTS)
-    peaks = [max(record["peak_bytes"], record["gpu_peak_bytes"] or 0) / 2**20 for record in cell.records]
+    peaks = [(record["gpu_peak_bytes"] or record["peak_bytes"]) / 2**20 for record in cell.records]
     seconds = cell.figures("train_seconds")
     epochs = [second / max(1.0, epoch) for second, epoch in zip(seconds, cell.figures("epochs"), strict=True)]
     return [
@@ -102,7 +102,7 @@ def markdown(table: Table, published: Sequence[Published], groups: Sequence[Grou
 def beyond_line(table: Table) -> str:
     """What the columns beyond accuracy mean, as RecBole defines them."""
     share = table.shop.protocol.get("tail_ratio") or 0.1
-    tail = f"at most {share:g} interactions" if share > 1 else f"the {share:.0%} of items with the fewest"
+    tail = f"at most {share:g} interactions" if share > 1 else f"the {share * 100:g}% of items with the fewest"
     return (
         "Beyond accuracy, means over seeds, nothing of it ranked. Coverage: share of the items that anyone is shown; "
         "Popularity: mean interactions in training of the items shown; Gini: 0 where all items are shown equally "

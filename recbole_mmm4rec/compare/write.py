@@ -113,10 +113,15 @@ def _spelt(date: datetime.datetime) -> str:
 
 
 def runs_of(plan: Plan, records: Records) -> Iterator[tuple[str, str, str, Job]]:
-    """Every run as (table, row, role, job): its pre-training, its trials, and those that stand in the table."""
+    """Every run as (table, row, role, job): pre-trainings, each once; trials; those that stand in the table.
+
+    A trial that was chosen is also the result of its seed.
+    """
+    before = set()
     for row, dataset in plan.cells():
         first = plan.pretraining(row)
-        if first is not None:
+        if first is not None and first.id not in before:
+            before.add(first.id)
             yield first.dataset, row.name, "pretraining", first
         for job in plan.trials(row, dataset):
             yield dataset, row.name, "trial", job

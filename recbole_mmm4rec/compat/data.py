@@ -107,6 +107,8 @@ def _check_kind(dataset: Any, key: str, field: str) -> None:
     from recbole.utils import FeatureType
 
     kind = dataset.field2type[field]
+    if key == "threshold" and field == dataset.time_field:
+        raise UserError(f"threshold: column '{field}' would become the label, and is TIME_FIELD; name another column")
     if key in _OF_NUMBERS and kind not in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ):
         raise UserError(
             f"{key}: column '{field}' is of type {kind.value}, not of numbers (float); take it out of {key}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
@@ -368,6 +369,13 @@ LAST = {"split": {"LS": "valid_and_test"}, "order": "TO"}
         ({"protocol": {"benchmark_filename": ["a", "b", "c"]}}, "benchmark_filename on 'pattern'"),
         ({"protocol": {"eval_step": 0}}, "eval_step on 'pattern': 0 is no validation"),
         ({"protocol": {"candidates": "all"}}, "--baselines=Pop"),
+        ({"protocol": {"TIME_FIELD": None}}, r"line \d+: TIME_FIELD=None: it must be a text such as timestamp"),
+        ({"protocol": {"threshold": {"timestamp": 3}}}, "threshold: column 'timestamp' would become the label"),
+        ({"protocol": {"tail_ratio": -3}}, r"tail_ratio=-3: it must be"),
+        (
+            {"models": [{"model": "SASRec", "settings": {"own": datetime.date(2020, 1, 1)}}]},
+            "date is not JSON serializable; write a date in quotation marks",
+        ),
         (
             {"models": [{"model": "MMM4Rec", "settings": OURS, "pretrained": {"dataset": "nowhere"}}]},
             "pre-training on 'nowhere': .*there is no file",

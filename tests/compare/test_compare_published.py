@@ -55,6 +55,12 @@ def test_a_published_row_needs_the_same_counts(shop: Path, tmp_path: Path, monke
     monkeypatch.setattr(published, "read_published", lambda: [*rows, row])
     with pytest.raises(UserError, match=f"'other' here has {users} users"):
         published.rows_for(["Both"], {NAME: here, "other": elsewhere})  # one that fits hides none that does not
+    with pytest.raises(UserError, match="belongs to data set 'pattern'"):
+        published.rows_for(["Theirs"], {"other": elsewhere})
+    monkeypatch.setattr(published, "read_published", lambda: [row])
+    assert published.rows_for(["Theirs"], {"other": elsewhere}, {NAME}) == {
+        "other": []
+    }  # of a set that --on leaves out
     with pytest.raises(UserError, match="'Their' is not known"):
         published.rows_for(["Their"], shops)
 

@@ -76,6 +76,8 @@ def test_what_stands_with_every_table() -> None:
 def test_costs_are_medians() -> None:
     assert costs(cell("A", [0.1, 0.2], [0, 0]), "hit@10") == [".3000", "12,345", "3, 3", "2.00", "8", "3"]
     assert costs(cell("A", [], []), "hit@10") == ["–"] * 6
+    card = cell("A", [0.1], [0], gpu_peak_bytes=2**20)
+    assert costs(card, "hit@10")[-1] == "1"  # of the card alone, however much the process holds
 
 
 def test_how_much_sooner_a_pre_trained_row_is_as_good() -> None:

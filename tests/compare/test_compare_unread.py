@@ -41,6 +41,7 @@ def noted(shop: Path) -> None:
     (cache / "vectors").write_text("kept")
     (shop / NAME / f"{NAME}.prep.json").write_text("{}")
     (shop / NAME / f"{NAME}.user").write_text("user_id:token\nu0\n")
+    shutil.copy(shop / NAME / f"{NAME}.inter", shop / NAME / f"{NAME}.backup.inter")
 
 
 def touched(shop: Path) -> None:

@@ -96,7 +96,7 @@ ROWS = (
     _shared("USER_ID_FIELD", text("user_id"), "Column of the users."),
     _shared("ITEM_ID_FIELD", text("item_id"), "Column of the items."),
     _row("RATING_FIELD", optional(text("rating")), "Column of the ratings."),
-    _shared("TIME_FIELD", optional(text("timestamp")), "Column of the times."),
+    _shared("TIME_FIELD", text("timestamp"), "Column of the times."),
     _row("LABEL_FIELD", optional(text("label")), "Column of the labels."),
     _row("NEG_PREFIX", text("neg_"), "Of the columns of sampled negatives."),
     _shared("LIST_SUFFIX", text("_list"), "Of columns that hold a history."),

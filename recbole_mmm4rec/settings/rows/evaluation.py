@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from recbole_mmm4rec.settings.kinds import Kind, is_names, is_whole, of, optional, switch, text, whole, word
+from recbole_mmm4rec.settings.kinds import Kind, is_names, is_whole, number, of, optional, switch, text, whole, word
 from recbole_mmm4rec.settings.setting import Counts, Setting
 
 _shared = partial(Setting, counts=Counts.PROTOCOL | Counts.FIXED)
@@ -67,7 +67,7 @@ ROWS = (
     ),
     Setting(
         "tail_ratio",
-        optional(of(lambda value: isinstance(value, (int, float)), "a number", "float")),
+        optional(number(low=0)),
         "TailPercentage: which items are the tail.",
         counts=Counts.PROTOCOL | Counts.FIXED,
     ),
