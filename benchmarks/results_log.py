@@ -13,7 +13,8 @@ class RunLog:
 
     Args:
         path: the file; its first line says what the run is of.
-        run: what must be equal for a run to go on: machine, versions, options.
+        run: what must be equal for a run to go on: machine, versions, options. Another run's log stands aside as
+            ``NAME.old``.
     """
 
     def __init__(self, path: Path, run: dict[str, Any]) -> None:
@@ -25,6 +26,8 @@ class RunLog:
             self.found = {(entry["suite"], entry["cell"]): entry for entry in entries[1:]}
             return
         path.parent.mkdir(parents=True, exist_ok=True)
+        if entries[1:]:
+            path.replace(path.with_name(f"{path.name}.old"))  # hours of another run
         _write(path, json.dumps(run) + "\n")
 
     def add(self, suite: str, cell: str, stamp: dict[str, str], result: Any) -> None:
@@ -39,6 +42,12 @@ class RunLog:
     def finish(self) -> None:
         """The run is complete; the next one begins anew."""
         self.path.unlink(missing_ok=True)
+
+
+def made_with(path: Path) -> dict[str, Any] | None:
+    """What the log at ``path`` says its run is of; None where there is none."""
+    entries = _entries(path)
+    return entries[0] if entries else None
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

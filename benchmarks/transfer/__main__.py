@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.results_log import RunLog
+from benchmarks.results_log import RunLog, made_with
 from benchmarks.standing import standing_in
 from benchmarks.suite import say
 from benchmarks.transfer.plan import Checkpoints, Run, plan
@@ -34,9 +34,11 @@ from benchmarks.transfer.report import Found, report
 from benchmarks.transfer.sets import prepare_sources, set_hashes
 from dataset_prep.files.set_files import SetFiles
 from recbole_mmm4rec.base.command_line import Parser, command
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import writable_folder
 from recbole_mmm4rec.run.quick_start import run_recbole
 from recbole_mmm4rec.settings.reading import read_yaml
+from recbole_mmm4rec.settings.results import results_of
 
 COMMON: dict[str, Any] = {
     "modalities": ["text"],
@@ -66,7 +68,8 @@ def settings_of(run: Run, out: Path, options: dict[str, Any]) -> dict[str, Any]:
     settings |= {"is_modality_bias": run.ids, "evaluate_first": True}
     if run.after:
         settings["pretrained"] = str(checkpoint_of(run.source, run.seed, run.after, out))
-        settings["learning_rates"] = {"transferred": run.rate}
+        if run.rate != 1:
+            settings["learning_rates"] = {**(settings.get("learning_rates") or {}), "transferred": run.rate}
     return settings | {"epochs": 0} if run.kind == "zero-shot" else settings
 
 
@@ -141,11 +144,17 @@ def _run(arguments: argparse.Namespace) -> int:
     sources = prepare_sources(arguments.data, arguments.target, arguments.sources, shares, out / "sets")
     runs = plan(sources, Checkpoints(single, merged), arguments.seeds)
     hashes = set_hashes([SetFiles(name, out / "sets" / name) for name in (arguments.target, *arguments.sources)])
-    where = machine.stamp("cpu")
-    log = RunLog(
-        out / "runs.jsonl",
-        {"hardware": where["hardware"], "software": where["software"], "settings": options, "hashes": hashes},
-    )
+    where, file = machine.stamp("cpu"), out / "runs.jsonl"
+    run = {key: where[key] for key in ("hardware", "software")}
+    run |= {"results": results_of("MMM4Rec", options), "settings": options, "hashes": hashes}
+    if arguments.report:
+        made = made_with(file)
+        for key in ("settings", "hashes"):
+            if made is None or made.get(key) != run[key]:
+                there = "is not there" if made is None else f"has other {key}: {made.get(key)}, not {run[key]}"
+                raise UserError(f"--report: {file} {there}; give the options and the data that it was made with")
+        run, where = made, {**where, **{key: made[key] for key in ("hardware", "software")}}
+    log = RunLog(file, run)
     todo = [] if arguments.report else list(missing(runs, log, out))
     for number, run in enumerate(todo, len(runs) - len(todo) + 1):
         say(f"{number} of {len(runs)}: {run.name}")

@@ -49,7 +49,12 @@ def _curves(axes: Any, found: Sequence[Found], sources: Sequence[Source]) -> Non
     """One line a source and seed: the fine-tunings with ID tables from the longest pre-training, at the full rate."""
     for number, (name, label) in enumerate(_labels(sources).items()):
         for at, one in enumerate(longest(found, name, "train")):
-            shown = {"color": COLOURS[number], "label": label if at == 0 else None, "marker": ".", "linewidth": 1.5}
+            shown = {
+                "color": COLOURS[number % len(COLOURS)],
+                "label": label if at == 0 else None,
+                "marker": ".",
+                "linewidth": 1.5,
+            }
             axes.plot(*zip(*sorted(one.curve().items()), strict=True), **shown)
     axes.set_xlabel("epochs on the target")
 

@@ -12,6 +12,7 @@ from dataset_prep.sources.merge.command import merge_sets
 from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.run.identity import fingerprint
 
 STORE = Path("features") / "text" / "manifest.json"
 
@@ -74,8 +75,8 @@ def prepare_sources(data: Path, target: str, names: Sequence[str], shares: Seque
 
 
 def set_hashes(files: Sequence[SetFiles]) -> dict[str, str]:
-    """The hash of each set's interactions by the set's name."""
-    return {one.name: hashlib.sha256(one.file("inter").read_bytes()).hexdigest() for one in files}
+    """The hash of each set by its name: interactions, items, feature stores."""
+    return {one.name: fingerprint(one.folder) for one in files}
 
 
 def _share(whole: SetFiles, share: int, folder: Path) -> Source:

@@ -51,7 +51,7 @@ def train_in_steps(module: ModuleType) -> None:
             if self.gpu_available and show_progress:
                 batches.set_postfix_str(module.set_color("GPU RAM: " + module.get_gpu_usage(self.device), "yellow"))
             self.training.stepped(lambda found=total_loss: found)
-        return total_loss
+        return 0.0 if total_loss is None else total_loss  # every batch was left out
 
     vars(_train_epoch)["in_steps"] = True
     module.Trainer._train_epoch = _train_epoch

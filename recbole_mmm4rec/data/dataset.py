@@ -123,7 +123,7 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
             check_time_passes(self.inter_feat[self.time_field].to_numpy(), Path(dataset_path) / names[0])
 
     def _needs_time(self) -> bool:
-        return self.config["is_time"] is not False
+        return bool(self.config["is_time"])  # models that look at no gaps have no such setting
 
     def _get_load_and_unload_col(self, source: Source | str) -> tuple[set[str] | None, set[str] | None]:
         load, unload = super()._get_load_and_unload_col(source)
@@ -139,9 +139,9 @@ class MMM4RecDataset(CodedTokens, SplitsWithoutLoops, SequentialDataset):
             return load_feat(self, path, source)
         require_interactions(self, path, time=True)
         frame = load_feat(self, path, source, coded=True)
-        if self._needs_time() and frame is not None and self.time_field in frame:
+        if self.config["is_time"] is not False and frame is not None and self.time_field in frame:
             encoding = self.config["encoding"] or "utf-8"
-            check_times(frame, self.uid_field, self.time_field, path, encoding, gaps=True)
+            check_times(frame, self.uid_field, self.time_field, path, encoding, gaps=self._needs_time())
         return frame
 
     def _data_processing(self) -> None:

@@ -19,7 +19,9 @@ def add_dataset_keys(module: ModuleType) -> None:
     """Add our keys to those that RecBole compares before it uses a cached data set again."""
     known = module.dataset_arguments
     known.extend(key for key in names(Counts.DATA) if key not in known)
-    module.general_arguments.extend(("token_order", "feature_encoders"))  # or TensorBoard would show them as settings
+    module.general_arguments.extend(
+        ("token_order", "feature_encoders", "started_from")
+    )  # or TensorBoard would show them as settings
 
 
 def offer_dataset(module: ModuleType) -> None:

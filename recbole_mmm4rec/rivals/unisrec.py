@@ -30,7 +30,7 @@ from recbole_mmm4rec.settings.parts import unknown_part
 from recbole_mmm4rec.settings.reading import name_list
 from recbole_mmm4rec.settings.stage import is_pretraining
 from recbole_mmm4rec.transfer.loading import made_otherwise, warn_of_meaning
-from recbole_mmm4rec.transfer.origins import warn_of_shared
+from recbole_mmm4rec.transfer.origins import note_origins
 
 ENCODER = ("encoder", "position_embedding")
 """What a fine-tuning leaves as it was pre-trained, unless ``frozen`` says otherwise."""
@@ -81,7 +81,8 @@ class UniSRec(Rival):
         if config["pretrained"]:
             self._start_from(str(config["pretrained"]), config)
         chosen = name_list(config["frozen"])
-        self._freeze(list(ENCODER if config["pretrained"] else ()) if chosen is None else list(chosen))
+        tuned = config["pretrained"] and self.contrast is None  # a pre-training that goes on trains everything
+        self._freeze(list(ENCODER if tuned else ()) if chosen is None else list(chosen))
         if config["epochs"] and not any(weight.requires_grad for weight in self.parameters()):
             raise UserError(f"frozen={chosen!r} leaves nothing to train; leave something out, or set epochs: 0")
         self._kept: tuple[tuple[Any, ...], Tensor] | None = None  # the table of an evaluation, and of which weights
@@ -221,7 +222,7 @@ class UniSRec(Rival):
                 f"pretrained={path!r} does not fit, set sizes and features as there: {'; '.join(wrong[:3])}"
             )
         warn_of_meaning(path, settings, config)
-        warn_of_shared(path, settings, config)
+        note_origins(path, settings, config)
         for name, weight in own.items():
             weight.copy_(taken[name])
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from recbole_mmm4rec.settings.homes import MODELS, TRAINERS
+from recbole_mmm4rec.settings.stage import PRETRAIN
 
 
 class Change(NamedTuple):
@@ -28,12 +29,18 @@ def _clips_scaled(model: str, settings: Mapping[str, Any]) -> bool:
     return model not in MODELS and bool(settings.get("enable_scaler") and settings.get("clip_grad_norm"))
 
 
+def _freezes_less(model: str, settings: Mapping[str, Any]) -> bool:
+    goes_on = settings.get("stage") == PRETRAIN and bool(settings.get("pretrained"))
+    return model == "UniSRec" and goes_on and settings.get("frozen") is None
+
+
 CHANGES = (
     Change(3, "all that came before this table", lambda model, settings: True),
     Change(4, "windows of histories longer than L", lambda model, settings: settings.get("train_unit") == "user"),
     Change(5, "equal scores are ranked by item number", lambda model, settings: model not in TRAINERS, trained=False),
     Change(6, "large tables pass the adaptor in pieces", lambda model, settings: model == "UniSRec"),
     Change(7, "RecBole's loop clips what is no longer scaled", lambda model, settings: _clips_scaled(model, settings)),
+    Change(8, "UniSRec's pre-training goes on whole", lambda model, settings: _freezes_less(model, settings)),
 )
 """Every change of results (tagged [results] in the changelog) adds a line: runs of before that it concerns no longer
 count, all others do. As narrow as is certain; ``lambda model, settings: True`` where it is not."""

@@ -22,7 +22,7 @@ from recbole_mmm4rec.checkpoints.tree import plain_settings
 from recbole_mmm4rec.features.made_by import ENCODERS, LACKING, read_note
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
-from recbole_mmm4rec.transfer.origins import warn_of_shared
+from recbole_mmm4rec.transfer.origins import note_origins
 from recbole_mmm4rec.transfer.parameter_sets import PREFIX, short
 from recbole_mmm4rec.transfer.published import renamed
 from recbole_mmm4rec.transfer.weight_shapes import layer_of, modalities_of, settings_of, widths_of
@@ -81,7 +81,7 @@ def load_pretrained(config: Any, model: nn.Module) -> frozenset[str]:
     if problems:
         raise UserError(f"pretrained={source.path!r} does not fit: " + "; ".join(problems))
     warn_of_meaning(source.path, source.settings, config)
-    warn_of_shared(source.path, source.settings, config)
+    note_origins(source.path, source.settings, config)
     for name, weight in taken.items():
         if name in own:
             with torch.no_grad():

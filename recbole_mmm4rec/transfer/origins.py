@@ -13,30 +13,43 @@ from recbole_mmm4rec.base.origins import origins_of
 from recbole_mmm4rec.settings.stage import is_pretraining
 
 logger = logging.getLogger(__name__)
+STARTED_FROM = "started_from"
+"""The key of a configuration under which a checkpoint tells what it has seen before its own data."""
 _HASH = re.compile("[0-9a-f]{64}")
 
 
-def warn_of_shared(path: str, settings: Mapping[str, Any], config: Any) -> None:
-    """Say that the pre-training ``path`` may have seen interactions of this data set, of its validation and test, too.
+def note_origins(path: str, settings: Mapping[str, Any], config: Any) -> None:
+    """Note what a start has seen, for whatever starts from this training, and warn where it may be what is tested here.
 
     Args:
-        path: of the checkpoint; settings: those of its training; config: this training's.
+        path: of the checkpoint; settings: those of its training; config: this training's, which gets
+            :data:`STARTED_FROM`: the hashes of the data that the checkpoint, and what it started from itself, has seen.
     """
+    earlier = {one for one in settings.get(STARTED_FROM) or () if isinstance(one, str) and _HASH.fullmatch(one)}
     there, folder = settings.get("dataset"), settings.get("data_path")
-    if not isinstance(there, str) or not isinstance(folder, str) or is_pretraining(config):
-        return  # a published checkpoint, or a pre-training that goes on with one of its own data
-    here, places = config["dataset"], (Path(folder).parent.resolve(), Path(config["data_path"]).parent.resolve())
-    try:
-        shared = origins_of(places[0], there) & origins_of(places[1], here)
-    except UserError:  # a damaged record tells nothing
-        return
-    if places[0] != places[1]:  # sets of the same name may be two
+    known = isinstance(there, str) and isinstance(folder, str)  # not of a published checkpoint
+    place, own = Path(str(folder) if known else "").parent.resolve(), Path(config["data_path"]).parent.resolve()
+    seen = _origins(place, there) if known else set()
+    config[STARTED_FROM] = sorted(earlier.union(filter(_HASH.fullmatch, seen)))
+    if is_pretraining(config):
+        return  # which goes on with one of its own data
+    here = _origins(own, config["dataset"])
+    shared = seen & here
+    if place != own:  # sets of the same name may be two
         shared = set(filter(_HASH.fullmatch, shared))
-    if shared:
+    if shared or earlier & here:
         logger.warning(
-            "pretrained: %s was trained on %s, which may hold interactions of %s: what is validated and tested here "
+            "pretrained: %s %s may hold interactions of %s: what is validated and tested here "
             "may have been trained on there; pre-train without it",
             path,
-            there,
-            here,
+            f"was trained on {there}, which" if shared else "itself started from a training on data that",
+            config["dataset"],
         )
+
+
+def _origins(folder: Path, name: Any) -> set[str]:
+    """Where a set comes from, as far as that is known: a damaged record tells nothing."""
+    try:
+        return origins_of(folder, str(name))
+    except UserError:
+        return set()

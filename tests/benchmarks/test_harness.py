@@ -77,6 +77,8 @@ def test_other_options_begin_anew(tmp_path: Path, toy: list[str], monkeypatch: p
     assert list(results_log.RunLog(path, run).found) == [("toy", "a")]
     assert results_log.RunLog(path, {"machine": "another"}).found == {}
     assert results_log.RunLog(path, run).found == {}
+    kept = path.with_name("run.jsonl.old").read_text().splitlines()  # hours of work are not thrown away
+    assert [json.loads(line).get("cell") for line in kept] == [None, "a"]
 
 
 def test_left_out_suites_keep_their_figures(tmp_path: Path, toy: list[str]) -> None:

@@ -152,6 +152,17 @@ def test_killed_it_goes_on_and_says_what_an_undisturbed_one_says(
     carried.clear()
     assert transfer.main(command(data)) == 0
     assert not carried
+    before = (data.parent / "out" / "runs.jsonl").read_bytes()
+    assert transfer.main(command(data, "--report")) == 0
+    assert text in capsys.readouterr().out
+    for options, told in (
+        (["--patience", "9"], "runs.jsonl has other settings: {"),
+        (["--out", str(data.parent / "no")], "runs.jsonl is not there"),
+    ):
+        assert transfer.main(command(data, "--report", *options)) == 2
+        assert told in capsys.readouterr().err
+    assert (data.parent / "out" / "runs.jsonl").read_bytes() == before
+    assert not carried
     # a second pre-training gives the same checkpoint, hence the same figures
     out = data.parent / "out"
     kept = [json.dumps(entry) for entry in records(data) if not entry["cell"].startswith("zero-shot food, 1")]

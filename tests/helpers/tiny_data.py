@@ -95,7 +95,7 @@ def rows_of(lengths: Sequence[int], items: int = 7, seed: int = 0) -> list[Row]:
 
 def make_dataset(root: Path, **settings: Any) -> MMM4RecDataset:
     """Our data set of ``root/tiny``."""
-    return MMM4RecDataset(make_config(root, **settings))
+    return MMM4RecDataset(make_config(root, **{"is_time": True, **settings}))
 
 
 def six_users(root: Path) -> Path:

@@ -59,6 +59,23 @@ def test_a_trained_one_is_tested_kept_and_loaded_again(tmp_path: Path, model: st
 
 
 @pytest.mark.parametrize("model", RIVALS)
+@pytest.mark.parametrize("times", ["negative", "equal", "missing"])
+def test_only_a_model_of_time_refuses_what_has_no_gaps(tmp_path: Path, model: str, times: str) -> None:
+    """Negative or equal times have an order all the same; a missing one has none."""
+    write_pattern_shop(tmp_path)
+    file = tmp_path / NAME / f"{NAME}.inter"
+    header, *lines = [line.split("\t") for line in file.read_text().splitlines()]
+    stamps = {"negative": range(-len(lines), 0), "equal": [5] * len(lines), "missing": [""] * len(lines)}[times]
+    rows = [header, *([*line[:2], str(stamp)] for line, stamp in zip(lines, stamps, strict=True))]
+    file.write_text("".join("\t".join(row) + "\n" for row in rows))
+    if times == "missing" or model == "TiM4Rec":
+        with pytest.raises(UserError, match=r"timestamp|time stamps"):
+            shop_run(tmp_path, model)
+    else:
+        assert len(shop_run(tmp_path, model).train.dataset) > 100
+
+
+@pytest.mark.parametrize("model", RIVALS)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

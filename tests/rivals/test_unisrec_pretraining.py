@@ -112,6 +112,8 @@ def test_pretrained_and_fine_tuned(tmp_path: Path) -> None:
             shop_run(tmp_path, "UniSRec", **{**SMALL, **changes}, pretrained=first["saved_model_file"])
         assert message in str(error.value)
         assert "\n" not in str(error.value)
+    on = shop_run(tmp_path, "UniSRec", **SMALL, pretrained=first["saved_model_file"], stage="pretrain").model
+    assert all(weight.requires_grad for weight in on.parameters())  # a pre-training that goes on trains everything
     model = shop_run(tmp_path, "UniSRec", **SMALL, pretrained=first["saved_model_file"], frozen=[]).model
     assert all(weight.requires_grad for weight in model.parameters())
     assert {name.partition(".")[0] for name, _ in model.named_parameters()} == set(PARTS["UniSRec"])

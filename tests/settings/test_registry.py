@@ -50,7 +50,15 @@ EXPECTED = {
         *("show_progress", "state", "worker", "log_wandb", "wandb_project", "gpu_id", "use_gpu", "eval_batch_size"),
         *("save_dataset", "save_dataloaders", "features_in", "loss_decimal_place", "metric_decimal_place", "resume"),
         *("stopping_step", "pretrain_checkpoint_every", "local_rank", "offset", "ip", "port", "nproc", "world_size"),
-        *("single_spec", "launched", "model_folder", "nan_policy", "checkpoint_every_minutes", "save_pth"),
+        *(
+            "single_spec",
+            "launched",
+            "started_from",
+            "model_folder",
+            "nan_policy",
+            "checkpoint_every_minutes",
+            "save_pth",
+        ),
     },
 }
 

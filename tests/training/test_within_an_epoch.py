@@ -241,10 +241,10 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     assert not RunFiles(run.config).last.exists()
 
 
-def poisoned(run: Run, numbers: set[int]) -> Run:
+def poisoned(run: Run, numbers: set[int], value: float = math.nan) -> Run:
     """A run whose loss is not a number at some batches, counted from 0 over all epochs."""
     loss, seen = run.model.calculate_loss, iter(range(10**6))
-    run.model.calculate_loss = lambda batch: loss(batch) * (math.nan if next(seen) in numbers else 1.0)
+    run.model.calculate_loss = lambda batch: loss(batch) * (value if next(seen) in numbers else 1.0)
     return run
 
 
@@ -265,8 +265,24 @@ def test_a_loss_that_is_no_number_stops(tmp_path: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["MMM4Rec", "accumulated", "SASRec"])
-def test_such_a_batch_can_be_left_out(tmp_path: Path, way: str) -> None:
-    run = trained(poisoned(WAYS[way](tmp_path, nan_policy="skip"), {1, 2}))
+def test_where_parameters_are_none_either_nothing_is_left_out(tmp_path: Path, way: str) -> None:
+    run = WAYS[way](tmp_path, nan_policy="skip")
+    with torch.no_grad():
+        for weight in run.model.parameters():
+            weight.fill_(math.inf)
+    with pytest.raises(UserError, match=r"neither are parameters: .*; lower learning_rate, set clip_grad_norm$"):
+        trained(run)
+
+
+def test_an_epoch_of_which_every_batch_is_left_out_has_a_loss(tmp_path: Path) -> None:
+    run = trained(poisoned(recboles(tmp_path, "SASRec", **CE, epochs=1, nan_policy="skip"), set(range(10**3))))
+    assert [entry.loss for entry in run.trainer.valid_history] == [0.0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("way", ["MMM4Rec", "accumulated", "SASRec"])
+def test_such_a_batch_can_be_left_out(tmp_path: Path, way: str, value: float) -> None:
+    run = trained(poisoned(WAYS[way](tmp_path, nan_policy="skip"), {1, 2}, value))
     assert len(run.trainer.valid_history) == 3
     assert all(torch.isfinite(weight).all() for weight in run.model.parameters())
     assert all(math.isfinite(entry.loss) for entry in run.trainer.valid_history)

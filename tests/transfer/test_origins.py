@@ -11,7 +11,7 @@ import pytest
 from pattern_shop import NAME, pattern_settings, prepared, write_pattern_shop
 
 from recbole_mmm4rec.run.build import build, make_config
-from recbole_mmm4rec.transfer.origins import warn_of_shared
+from recbole_mmm4rec.transfer.origins import note_origins
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 WORDS = "what is validated and tested here may have been trained on there; pre-train without it"
@@ -46,6 +46,20 @@ def test_the_same_set_and_another_one(tmp_path: Path, caplog: pytest.LogCaptureF
         assert len(warnings(caplog)) == 1
 
 
+def test_what_a_start_started_from(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = start(tmp_path / "a")
+    write_pattern_shop(tmp_path / "b", users=4, seed=1)
+    second = prepared(tmp_path / "b", pretrained=first, stage="pretrain").trainer
+    second._save_checkpoint(0, verbose=False)
+    with caplog.at_level(logging.WARNING):
+        prepared(tmp_path / "a", pretrained=str(second.saved_model_file))
+        (told,) = warnings(caplog)
+        assert "itself started from a training on data that may hold interactions of" in told
+        write_pattern_shop(tmp_path / "c", users=5, seed=2)
+        prepared(tmp_path / "c", pretrained=str(second.saved_model_file))
+        assert not warnings(caplog)
+
+
 def test_a_part_of_a_merged_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_pattern_shop(tmp_path)
     record = {"source": "merge", "options": {"sets": ["other", NAME]}, "inputs": {}}
@@ -53,12 +67,12 @@ def test_a_part_of_a_merged_set(tmp_path: Path, caplog: pytest.LogCaptureFixture
     (tmp_path / "mix" / "mix.prep.json").write_text(json.dumps(record))
     config = make_config("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path))
     with caplog.at_level(logging.WARNING):
-        warn_of_shared("FILE", {"dataset": "mix", "data_path": str(tmp_path / "mix")}, config)
+        note_origins("FILE", {"dataset": "mix", "data_path": str(tmp_path / "mix")}, config)
         assert len(warnings(caplog)) == 1
-        warn_of_shared("FILE", {"dataset": "other", "data_path": str(tmp_path / "other")}, config)
-        warn_of_shared("FILE", {"dataset": None}, config)
+        note_origins("FILE", {"dataset": "other", "data_path": str(tmp_path / "other")}, config)
+        note_origins("FILE", {"dataset": None}, config)
         (tmp_path / "mix" / "mix.prep.json").write_text("{")
-        warn_of_shared("FILE", {"dataset": "mix", "data_path": str(tmp_path / "mix")}, config)
+        note_origins("FILE", {"dataset": "mix", "data_path": str(tmp_path / "mix")}, config)
         assert not warnings(caplog)
 
 

@@ -95,4 +95,10 @@ ROWS = (
         _computed(name, about="What the data are.", counts=Counts.COMPUTED | Counts.FIXED, instead="the data decide it")
         for name in ("token_order", "feature_encoders", "data_fingerprint")
     ),
+    _computed(
+        "started_from",
+        about="What a start has seen.",
+        counts=Counts.RESUMED | Counts.COMPUTED | Counts.FIXED,
+        instead="pretrained decides it",
+    ),
 )

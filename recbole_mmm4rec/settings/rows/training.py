@@ -163,7 +163,7 @@ ROWS = (
     Setting(
         "nan_policy",
         optional(word("stop", "skip")),
-        "A loss that is not a number: stop the training, or skip the batch; either way it is saved.",
+        "A loss that is no finite number: stop, or skip the batch while all parameters are; it is saved.",
         "stop",
         Counts.RESUMED | Counts.FIXED,
     ),
