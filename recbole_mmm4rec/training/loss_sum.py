@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -40,7 +41,7 @@ class LossSum:
         """Take in losses, () each.
 
         Raises:
-            UserError: one of those that were read is not a number.
+            UserError: one of those that were read is no finite number.
         """
         self._waiting += losses
         if len(self._waiting) >= self.every:
@@ -52,9 +53,9 @@ class LossSum:
             return self.total
         values = torch.stack(self._waiting).tolist()
         self._waiting = []
-        if any(value != value for value in values):
+        if not all(map(math.isfinite, values)):
             raise UserError(
-                f"the loss of one of the last {len(values)} batches is not a number (Training loss is nan); "
+                f"the loss of one of the last {len(values)} batches is not a number, or infinite; "
                 "cuda_graphs: False tells which, learning_rate or enable_amp may be what to change"
             )
         self.total += sum(values)

@@ -33,7 +33,10 @@ class Place:
 
 
 class Processes:
-    """What each of several processes has for itself: random numbers and the sum of its losses."""
+    """What each of several processes has for itself: random numbers and the sum of its losses.
+
+    Where their number has changed, all begin with equal shares of what the losses of those of before come to.
+    """
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
@@ -43,11 +46,22 @@ class Processes:
 
     def load_state_dict(self, state: Any) -> None:
         """Take over this process's own; with another number of processes each one draws anew."""
-        if state is None or len(state) != group.world():
-            return
-        own = state[group.rank()]
-        RandomNumbers(self.trainer.device).load_state_dict(own["random"])
-        self.trainer.training.steps.take_loss(own["loss"])
+        steps = self.trainer.training.steps
+        then = [steps.loss()] if state is None else [own["loss"] for own in state]
+        if len(then) != group.world():
+            parts = len(then) if getattr(self.trainer, "reports_mean_loss", False) else group.world()
+            steps.take_loss(_share([loss for loss in then if loss is not None], parts))
+        elif state is not None:
+            own = state[group.rank()]
+            RandomNumbers(self.trainer.device).load_state_dict(own["random"])
+            steps.take_loss(own["loss"])
+
+
+def _share(losses: list[Any], parts: int) -> Any:
+    """One of ``parts`` equal parts of a sum of losses, or of each of several; None of none."""
+    if losses and isinstance(losses[0], tuple):
+        return tuple(sum(found) / parts for found in zip(*losses, strict=True))
+    return sum(losses) / parts if losses else None
 
 
 @register("steps")
@@ -56,8 +70,8 @@ def _steps(trainer: Any) -> Part:
 
 
 @register("processes")
-def _processes(trainer: Any) -> Part | None:
-    return Processes(trainer) if group.active() else None
+def _processes(trainer: Any) -> Part:
+    return Processes(trainer)
 
 
 def of_processes(training: Any) -> list[dict[str, Any]] | None:

@@ -40,6 +40,9 @@ class MMM4RecTrainer(RanksInPieces):
     What it can be told stands in settings/rows/training.py and transfer.py.
     """
 
+    reports_mean_loss = True
+    """Of several processes; RecBole's trainers report the sum over them."""
+
     def __init__(self, config: Any, model: Any) -> None:
         """Check the training keys, start from a checkpoint where one is named, and build the optimiser.
 

@@ -28,7 +28,7 @@ def test_the_parts_of_our_trainer(tmp_path: Path) -> None:
     assert set(names) == {
         *("config", "cur_step", "best_valid_score", "best_valid_result", "train_loss_dict", "optimizer_step"),
         *("state_dict", "other_parameter", "optimizer", "scaler", "random", "valid_history", "saved_model_file"),
-        *("averaging", "steps"),
+        *("averaging", "steps", "processes"),
     }  # and, once a training has begun, the order of its samples
 
 

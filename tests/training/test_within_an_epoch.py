@@ -19,9 +19,11 @@ from shop import GRAPH, settings, write_graph, write_shop
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.format import read
 from recbole_mmm4rec.checkpoints.run_files import RunFiles
+from recbole_mmm4rec.distributed import group
 from recbole_mmm4rec.run.build import Run, build, make_config
 from recbole_mmm4rec.settings.homes import RIVALS
 from recbole_mmm4rec.training.observers import Observer, Training
+from recbole_mmm4rec.training.places import Processes
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -308,6 +310,30 @@ def test_a_place_in_the_epoch_counts_for_the_name_of_a_batch(tmp_path: Path) -> 
         trained(WAYS["accumulated"](tmp_path, **OFTEN), Breaking(die, steps=1))  # two batches
     with pytest.raises(UserError, match="the loss of batch 4 of epoch 1 is not a number"):
         trained(poisoned(WAYS["accumulated"](tmp_path, **OFTEN), {1}))
+
+
+@pytest.mark.parametrize(
+    ("then", "world", "mean", "sums"),
+    [
+        ([6.0], 2, 6.0, 3.0),
+        ([2.0, 4.0], 1, 3.0, 6.0),
+        ([2.0, None], 3, 1.0, 2 / 3),
+        ([(2.0, 4.0), (6.0, 8.0)], 4, (4.0, 6.0), (2.0, 3.0)),
+        ([None], 2, None, None),
+    ],
+)
+def test_another_number_of_processes_shares_the_sum_of_losses(
+    monkeypatch: pytest.MonkeyPatch, then: list[Any], world: int, mean: Any, sums: Any
+) -> None:
+    """So that the epoch reports what it would have: MMM4Rec's trainer a mean over processes, RecBole's a sum."""
+    monkeypatch.setattr(group, "world", lambda: world)
+    state = None if len(then) == 1 else [{"random": None, "loss": loss} for loss in then]
+    for trainer, wanted in ((SimpleNamespace(reports_mean_loss=True), mean), (SimpleNamespace(), sums)):
+        taken: list[Any] = []
+        steps = SimpleNamespace(loss=lambda: then[0], take_loss=taken.append)
+        trainer.training = SimpleNamespace(steps=steps)
+        Processes(trainer).load_state_dict(state)
+        assert taken == [pytest.approx(wanted) if wanted is not None else None]
 
 
 def test_what_is_left_of_a_group_weighs_as_if_it_were_alone(tmp_path: Path) -> None:
