@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ class RunLog:
     Args:
         path: the file; its first line says what the run is of.
         run: what must be equal for a run to go on: machine, versions, options. Another run's log stands aside as
-            ``NAME.old``.
+            ``NAME.old1``, the next one as ``NAME.old2``.
     """
 
     def __init__(self, path: Path, run: dict[str, Any]) -> None:
@@ -27,7 +28,8 @@ class RunLog:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         if entries[1:]:
-            path.replace(path.with_name(f"{path.name}.old"))  # hours of another run
+            olds = (path.with_name(f"{path.name}.old{number}") for number in itertools.count(1))
+            path.replace(next(old for old in olds if not old.exists()))  # hours of another run
         _write(path, json.dumps(run) + "\n")
 
     def add(self, suite: str, cell: str, stamp: dict[str, str], result: Any) -> None:

@@ -98,7 +98,7 @@ def sooner(cell: Cell, table: Table) -> list[str]:
     metric, told = table.shop.valid_metric, []
     alike = _from_scratch(cell, table)
     for other in table.cells:
-        if other.pretraining is not None or _from_scratch(other, table) != alike:
+        if other.row.pretrained is not None or _from_scratch(other, table) != alike:
             continue
         goals = dict(zip(other.seeds, other.records, strict=True))
         pairs = [(goals[seed], mine) for seed, mine in zip(cell.seeds, cell.records, strict=True) if seed in goals]

@@ -13,7 +13,8 @@ def train_in_steps(module: ModuleType) -> None:
 
     Broken: ``Trainer._train_epoch`` (trainer/trainer.py:203) keeps its position in the loader, the sum of losses and
     the gradient scaler to itself, so that what is broken off in an epoch begins it again with other random numbers; a
-    loss that is not a number ends it without a word of the batch. The same sums in the same order.
+    loss that is not a number ends it without a word of the batch, and an infinite one passes. The same sums in the
+    same order.
     """
 
     def _train_epoch(

@@ -180,7 +180,7 @@ class Training:
                 observer.stepped(self)
 
     def leaves_out(self, loss: Any, batch: Any) -> bool:
-        """Whether a loop leaves out a batch whose loss is not a number; see :mod:`.not_a_number`.
+        """Whether a loop leaves out a batch whose loss is not finite; see :mod:`.not_a_number`.
 
         A trainer that has a ``_check_nan`` of its own is asked instead, as by RecBole's loop.
         """

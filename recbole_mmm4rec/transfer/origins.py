@@ -23,7 +23,8 @@ def note_origins(path: str, settings: Mapping[str, Any], config: Any) -> None:
 
     Args:
         path: of the checkpoint; settings: those of its training; config: this training's, which gets
-            :data:`STARTED_FROM`: the hashes of the data that the checkpoint, and what it started from itself, has seen.
+            :data:`STARTED_FROM`: the hashes of the data that the checkpoint, and what it started from itself, has seen,
+            as far as they still lie where they were.
     """
     earlier = {one for one in settings.get(STARTED_FROM) or () if isinstance(one, str) and _HASH.fullmatch(one)}
     there, folder = settings.get("dataset"), settings.get("data_path")

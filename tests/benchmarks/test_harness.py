@@ -75,10 +75,13 @@ def test_other_options_begin_anew(tmp_path: Path, toy: list[str], monkeypatch: p
     with path.open("a") as handle:
         handle.write('{"suite": "toy", "ce')  # killed while writing
     assert list(results_log.RunLog(path, run).found) == [("toy", "a")]
-    assert results_log.RunLog(path, {"machine": "another"}).found == {}
+    other = results_log.RunLog(path, {"machine": "another"})
+    assert other.found == {}
+    other.add("toy", "b", {}, 2)
     assert results_log.RunLog(path, run).found == {}
-    kept = path.with_name("run.jsonl.old").read_text().splitlines()  # hours of work are not thrown away
-    assert [json.loads(line).get("cell") for line in kept] == [None, "a"]
+    for number, cell in enumerate("ab", 1):  # hours of work are not thrown away
+        kept = path.with_name(f"run.jsonl.old{number}").read_text().splitlines()
+        assert [json.loads(line).get("cell") for line in kept] == [None, cell]
 
 
 def test_left_out_suites_keep_their_figures(tmp_path: Path, toy: list[str]) -> None:

@@ -17,8 +17,10 @@ from shop import python
 
 from benchmarks.transfer import __main__ as transfer
 from benchmarks.transfer.plan import Checkpoints, plan
+from benchmarks.transfer.plot import draw
 from benchmarks.transfer.report import Found, fine_tuned, fit, trends, zero_shot
-from benchmarks.transfer.sets import Source, prepare_sources
+from benchmarks.transfer.sets import Source, prepare_sources, set_hashes
+from dataset_prep.files.set_files import SetFiles
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.features.store import hash_inputs, write_store
 
@@ -221,6 +223,30 @@ def test_the_line_and_where_it_leads() -> None:
     assert "| after epoch 1 | all | 4 | +0.0100 ± 0.0000 | +1.0 | +1.0 |" in text
     assert f"over 900 users is .{round(1e4 * math.sqrt(0.06 * 0.94 / 900)):04d}" in text
     assert trends([], sources, users=900) == "Nothing was trained from scratch yet."
+
+
+def test_the_users_rates_hold_for_every_run() -> None:
+    sources = [Source("food", 10, 2000)]
+    rates = {
+        run.rate: transfer.settings_of(run, Path("out"), {"learning_rates": {"ids": 3}})["learning_rates"]
+        for run in plan(sources, Checkpoints((1,), (1,)), [7])
+        if run.kind == "train"
+    }
+    assert rates == {1.0: {"ids": 3}, 0.1: {"ids": 3, "transferred": 0.1}}
+
+
+def test_other_features_are_another_set(data: Path) -> None:
+    files = [SetFiles("food", data / "food")]
+    before = set_hashes(files)
+    manifest = data / "food" / "features" / "text" / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    assert set_hashes(files) != before
+
+
+def test_more_sources_than_colours_are_drawn(tmp_path: Path) -> None:
+    sources = [Source(f"food-{number}", number, 100 * number) for number in range(1, 14)]
+    draw([found("none", [0.0, 0.05])] + [found(one.name, [0.0, 0.04]) for one in sources], sources, tmp_path / "plot")
+    assert (tmp_path / "plot.svg").stat().st_size > 1000
 
 
 def test_the_runs_of_a_plan() -> None:

@@ -15,6 +15,7 @@ from test_compare_seeds import Noting, note
 from test_compare_tables import SHOP, cell
 from tiny_comparison import OURS, finished, tiny_plan
 
+from recbole_mmm4rec.compare.config import Pretraining
 from recbole_mmm4rec.compare.notes import notes
 from recbole_mmm4rec.compare.plan import Plan
 from recbole_mmm4rec.compare.plots import convergence
@@ -73,9 +74,21 @@ def test_it_stands_once_among_the_results(plan: Plan, tmp_path: Path) -> None:
 )
 def test_what_ended_it_is_told(ended: dict[str, Any], told: str) -> None:
     record = {"dataset": "source", "epochs": 2, "train_seconds": 9.0, "seed": 1, "max_seconds": 60.0, "time_up": False}
-    found = replace(cell("A", [0.1], [0.1]), pretraining={**record, **ended})
+    row = replace(cell("A", [0.1], [0.1]).row, pretrained=Pretraining("source", {}, 1, 60.0))
+    found = replace(cell("A", [0.1], [0.1]), row=row, pretraining={**record, **ended})
     (line,) = [line for line in notes(Table(SHOP, (found,), ())) if "pre-trained" in line]
     assert line.endswith(told)
+
+
+def test_a_row_whose_pre_training_is_gone_is_not_from_scratch() -> None:
+    first = Pretraining("source", {}, 1, None)
+    history = [{"epoch": 1, "seconds": 1.0, "result": {"hit@10": 0.5}}]
+    a, b = (cell(name, [0.1], [0.1], history=history) for name in "AB")
+    a, b = (replace(one, row=replace(one.row, pretrained=first)) for one in (a, b))
+    a = replace(a, pretraining={"dataset": "source", "epochs": 2, "train_seconds": 9.0, "seed": 1, "time_up": False})
+    said = notes(Table(SHOP, (a, b), ()))
+    assert any("A: pre-trained on source" in line for line in said)
+    assert not any("as good on validation as" in line for line in said)
 
 
 def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recbole_mmm4rec.compare.config import Row
+from recbole_mmm4rec.compare.config import Pretraining, Row
 from recbole_mmm4rec.compare.job import Shop
 from recbole_mmm4rec.compare.latex import escaped, latex
 from recbole_mmm4rec.compare.notes import notes
@@ -86,7 +86,8 @@ def test_how_much_sooner_a_pre_trained_row_is_as_good() -> None:
     first = {"dataset": "food", "epochs": 2, "train_seconds": 5.0, "seed": 1, "time_up": False}
     scratch = cell("A", [0.15, 0.25], [0, 0], best_epoch=6)
     tuned = replace(cell("A, pre-trained", [0.2, 0.2], [0, 0], history=history), pretraining=first)
-    row = replace(tuned.row, settings={"pretrained_layers": 1}, trials=({"learning_rate": 1}, {"learning_rate": 2}))
+    row = replace(tuned.row, pretrained=Pretraining("food", {}, 1, None))
+    row = replace(row, settings={"pretrained_layers": 1}, trials=({"learning_rate": 1}, {"learning_rate": 2}))
     tuned = replace(tuned, row=row)  # what becomes of the start, and what was searched, are no other model
     other = replace(cell("B", [0.1, 0.1], [0, 0]), row=replace(scratch.row, settings={"k": 2}))
     searched = "A, pre-trained: ; the best of 2 trials by validation, first seed."
@@ -98,6 +99,7 @@ def test_how_much_sooner_a_pre_trained_row_is_as_good() -> None:
     ]
     cut_off = {**first, "time_up": True, "max_seconds": 4.0}
     late = replace(cell("A, late", [0.1], [0], history=history[:1]), pretraining=cut_off)
+    late = replace(late, row=replace(late.row, pretrained=row.pretrained))
     assert notes(table(scratch, late))[-2:] == [
         "A, late: pre-trained on food, 2 epochs, 5 s, seed 1, ended by the limit of 4 s.",
         "A, late: as good on validation as A at its best never, which took that 6; seed by seed.",

@@ -163,7 +163,7 @@ ROWS = (
     Setting(
         "nan_policy",
         optional(word("stop", "skip")),
-        "A loss that is no finite number: stop, or skip the batch while all parameters are; it is saved.",
+        "A loss that is not finite: stop, or skip the batch as long as all parameters are finite.",
         "stop",
         Counts.RESUMED | Counts.FIXED,
     ),
