@@ -26,7 +26,9 @@ def note_origins(path: str, settings: Mapping[str, Any], config: Any) -> None:
             :data:`STARTED_FROM`: the hashes of the data that the checkpoint, and what it started from itself, has seen,
             as far as they still lie where they were.
     """
-    earlier = {one for one in settings.get(STARTED_FROM) or () if isinstance(one, str) and _HASH.fullmatch(one)}
+    told = settings.get(STARTED_FROM)
+    listed = told if isinstance(told, (list, tuple)) else ()
+    earlier = {one for one in listed if isinstance(one, str) and _HASH.fullmatch(one)}
     there, folder = settings.get("dataset"), settings.get("data_path")
     known = isinstance(there, str) and isinstance(folder, str)  # not of a published checkpoint
     place, own = Path(str(folder) if known else "").parent.resolve(), Path(config["data_path"]).parent.resolve()

@@ -71,6 +71,7 @@ def test_a_part_of_a_merged_set(tmp_path: Path, caplog: pytest.LogCaptureFixture
         assert len(warnings(caplog)) == 1
         note_origins("FILE", {"dataset": "other", "data_path": str(tmp_path / "other")}, config)
         note_origins("FILE", {"dataset": None}, config)
+        note_origins("FILE", {"dataset": None, "started_from": 7}, config)  # what a file says need not be so
         (tmp_path / "mix" / "mix.prep.json").write_text("{")
         note_origins("FILE", {"dataset": "mix", "data_path": str(tmp_path / "mix")}, config)
         assert not warnings(caplog)
