@@ -21,7 +21,7 @@ from recbole_mmm4rec.base.arrays import read_array
 from recbole_mmm4rec.base.json_lines import is_text, read_line, table_of
 
 KEY_BYTES = 32
-CHUNK_ROWS = 8_192  # rows gathered at a time
+CHUNK_BYTES = 2**27  # gathered at a time: a shard is opened once for each piece
 
 
 class VectorCache:
@@ -103,9 +103,10 @@ class VectorCache:
         self._read()
 
     def vectors(self, keys: Sequence[bytes | None], dtype: str) -> Iterator[np.ndarray]:
-        """Consecutive blocks of the vectors of ``keys``, zeros for None; a few thousand rows in memory at a time."""
-        for start in range(0, len(keys), CHUNK_ROWS):
-            part = keys[start : start + CHUNK_ROWS]
+        """Consecutive blocks of the vectors of ``keys``, zeros for None; a hundred megabytes in memory at a time."""
+        size = max(1, CHUNK_BYTES // (4 * self._dim))
+        for start in range(0, len(keys), size):
+            part = keys[start : start + size]
             block = np.zeros((len(part), self._dim), dtype=np.float32)
             wanted = [row for row, key in enumerate(part) if key is not None]
             found, at = self._find([key for key in part if key is not None])

@@ -194,6 +194,11 @@ def _encode(
     with tqdm(total=total, initial=total - len(rows), unit=" items", desc=title) as progress:
         for shard, encoded in zip(shards, _run(shards, inputs, spec, encoder, options, load, progress), strict=True):
             _check_finite(encoder, encoded, [inputs.items[shard[position]] for position in encoded.good], options)
+            for position in sorted(encoded.unread):  # nothing to be kept of their content
+                raise UserError(
+                    f"the picture of item {inputs.items[shard[position]]!r}: {encoded.failed[position]}; give the same "
+                    "command once more, or take the picture away"
+                )
             shard_keys = [_key(keys, row) for row in shard]
             failed = {shard_keys[position]: reason for position, reason in encoded.failed.items()}
             cache.save([shard_keys[position] for position in encoded.good], encoded.vectors, failed)

@@ -34,7 +34,8 @@ def parse_time(text: str, unit: str, place: str) -> int:
         value = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(value):
             raise UserError(f"{place}: timestamp {text!r} {_why_not(text)}")
-        time = math.floor(value * MICROSECONDS / PER_SECOND[unit])
+        each = MICROSECONDS // PER_SECOND[unit]  # one whole number, so that a double holds the product exactly
+        time = math.floor(value * each if each else value / (PER_SECOND[unit] // MICROSECONDS))
     seconds = time // MICROSECONDS
     if seconds < 0:
         raise UserError(f"{place}: timestamp '{text}' is negative; seconds since 1970 are wanted")

@@ -232,9 +232,9 @@ class PictureClient(Client):
         return bytes(body)
 
 
-def refuse(response: urllib3.BaseHTTPResponse, wanted: int = 200) -> None:
-    """Raise a :class:`FetchError` for a response of another status than the one that was wanted."""
-    if response.status != wanted:
+def refuse(response: urllib3.BaseHTTPResponse) -> None:
+    """Raise a :class:`FetchError` for a response of another status than 200."""
+    if response.status != 200:
         retry_after = response.headers.get("Retry-After", "")
         wait = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
         raise FetchError(f"HTTP {response.status}", response.status == 429 or response.status >= 500, wait)

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from dataset_prep.images.client import FetchError, FetchLimits, PictureClient
 from dataset_prep.images.files import (
-    MOST_PIXELS,
     find_pictures,
     picture_folder,
     picture_stem,
@@ -28,7 +27,13 @@ from dataset_prep.images.report import EMBED, FETCH, Missing, read_report, repor
 from recbole_mmm4rec.base.atomic_files import read_item_column
 from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.encoders.pictures import DEFAULT_MAX_PIXELS, BadPictureError, check_picture, need_pillow
+from recbole_mmm4rec.encoders.pictures import (
+    DEFAULT_MAX_PIXELS,
+    MOST_PIXELS,
+    BadPictureError,
+    check_picture,
+    need_pillow,
+)
 
 COLUMN = "image"
 

@@ -10,8 +10,6 @@ from recbole_mmm4rec.encoders.pictures import FORMATS
 
 __all__ = ["find_pictures", "picture_folder", "picture_stem", "remove_leftovers", "save_picture"]
 
-MOST_PIXELS = 178_956_970  # where Pillow itself refuses
-
 
 def save_picture(folder: Path, token: str, data: bytes, suffix: str) -> None:
     """Writes an item's picture whole or not at all; one of another kind goes."""

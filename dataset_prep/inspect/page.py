@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from dataset_prep.inspect.plots import histogram, popularity
-from recbole_mmm4rec.encoders.pictures import BadPictureError, read_picture
+from recbole_mmm4rec.encoders.pictures import MOST_PIXELS, BadPictureError, read_picture
 
 LARGE, SMALL = 160, 88  # pixels of a picture's longer side
 MOST_PICTURE_BYTES = 4_000_000  # of all pictures on the page, as text
@@ -182,7 +182,7 @@ class _Sheet:
 
 
 def _thumbnail(file: Path, side: int) -> str:
-    picture = read_picture(file)
+    picture = read_picture(file, MOST_PIXELS)
     picture.thumbnail((side, side))
     data = io.BytesIO()
     picture.save(data, format="JPEG", quality=80)

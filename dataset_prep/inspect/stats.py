@@ -15,7 +15,7 @@ import numpy as np
 from dataset_prep.files.times import LATEST
 from dataset_prep.inspect.vectors import ArrayVectors
 from recbole_mmm4rec.base.files import hash_file
-from recbole_mmm4rec.encoders.pictures import BadPictureError, read_picture
+from recbole_mmm4rec.encoders.pictures import MOST_PIXELS, BadPictureError, read_picture
 
 OLDEST_DATE = 100_000_000  # 1973; smaller numbers are positions in a history
 HASH_SIDE = 8
@@ -83,7 +83,7 @@ def difference_hashes(pictures: Sequence[Path | None]) -> ArrayVectors:
         if file is None:
             continue
         try:
-            grey = read_picture(file).convert("L").resize((HASH_SIDE + 1, HASH_SIDE))
+            grey = read_picture(file, MOST_PIXELS).convert("L").resize((HASH_SIDE + 1, HASH_SIDE))
         except BadPictureError:
             continue
         lighter = np.diff(np.asarray(grey, dtype=np.int16), axis=1) > 0

@@ -82,12 +82,26 @@ def _by_row_number(path: Path, rows: list[tuple[int, list[str]]]) -> list[tuple[
     for number, fields in rows:
         if len(fields) != 2:
             raise UserError(f"--ids {path} line {number}: {len(fields)} fields where the lines before have two")
+    header: list[str] = []
     if not any(field.strip().isdecimal() for field in rows[0][1]):
-        rows = rows[1:]  # a header
-    for at in (1, 0):  # MMRec and UniSRec have the id first
-        numbers = [fields[at].strip() for _, fields in rows]
-        if rows and all(number.isdecimal() for number in numbers):
-            order = sorted(range(len(rows)), key=lambda row: int(numbers[row]))
-            if [int(numbers[row]) for row in order] == list(range(len(rows))):
-                return [(rows[row][0], rows[row][1][1 - at].strip()) for row in order]
-    raise UserError(f"--ids {path}: two columns, but none with the numbers of rows, 0 to {max(0, len(rows) - 1)}")
+        header, rows = [field.strip().lower() for field in rows[0][1]], rows[1:]
+    orders = {at: order for at in (1, 0) if (order := _order_by([fields[at].strip() for _, fields in rows]))}
+    named = [at for at in orders if header and header[1 - at] in _HEADERS]
+    read = {at: [(rows[row][0], rows[row][1][1 - at].strip()) for row in order] for at, order in orders.items()}
+    if len(read) > 1 and len(named) != 1 and len({tuple(item for _, item in ids) for ids in read.values()}) > 1:
+        raise UserError(
+            f"--ids {path}: either column may hold the numbers of rows; begin the file with a line that names them, "
+            "such as item_id and row"
+        )
+    at = named[0] if len(named) == 1 else next(iter(orders), None)  # MMRec and UniSRec have the id first
+    if at is None:
+        raise UserError(f"--ids {path}: two columns, but none with the numbers of rows, 0 to {max(0, len(rows) - 1)}")
+    return read[at]
+
+
+def _order_by(numbers: Sequence[str]) -> list[int]:
+    """The lines in the order of their numbers; empty where these are not 0, 1, 2, …"""
+    if not all(number.isdecimal() for number in numbers):
+        return []
+    order = sorted(range(len(numbers)), key=lambda line: int(numbers[line]))
+    return order if [int(numbers[line]) for line in order] == list(range(len(numbers))) else []

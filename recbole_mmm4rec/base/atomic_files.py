@@ -132,15 +132,20 @@ def line_of(path: Path, row: int, encoding: str = "utf-8") -> int:
 
 
 def read_item_column(
-    item_file: str | Path, column: str, separator: str | None = None, encoding: str = "utf-8"
+    item_file: str | Path,
+    column: str,
+    separator: str | None = None,
+    encoding: str = "utf-8",
+    item_field: str = "item_id",
 ) -> tuple[list[str], list[str]]:
     """Reads the item tokens and one more column of a RecBole ``.item`` file.
 
     Args:
-        item_file: the atomic file, ``item_id`` among its columns.
+        item_file: the atomic file.
         column: name of the column, without its type.
         separator: what stands between fields, as in :func:`read_header`.
         encoding: of the file.
+        item_field: its column of items.
 
     Returns:
         Tokens and values, in the order of the lines.
@@ -151,15 +156,15 @@ def read_item_column(
     path = Path(item_file)
     header = read_header(path, separator, encoding)
     names = list(header)
-    for name in ("item_id", column):
+    for name in (item_field, column):
         if name not in names:
             raise UserError(f"{path}: no column '{name}' among {', '.join(names)}{did_you_mean(name, names)}")
-    id_at, column_at = names.index("item_id"), names.index(column)
+    id_at, column_at = names.index(item_field), names.index(column)
     first_line: dict[str, int] = {}
     values: list[str] = []
     for number, fields in read_rows(path, header, separator or "\t", encoding):
         if not fields[id_at]:
-            raise UserError(f"{path} line {number}: item_id is empty; fill it in or leave the line out")
+            raise UserError(f"{path} line {number}: {item_field} is empty; fill it in or leave the line out")
         first = first_line.setdefault(fields[id_at], number)
         if first != number:
             raise UserError(f"{path} line {number}: item '{fields[id_at]}' is already on line {first}; keep one")

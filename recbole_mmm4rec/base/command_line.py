@@ -16,6 +16,7 @@ from recbole_mmm4rec.base import log_lines
 from recbole_mmm4rec.base.command_names import typed
 from recbole_mmm4rec.base.errors import LostProcessError, UserError, one_line
 from recbole_mmm4rec.base.files import no_room
+from recbole_mmm4rec.base.json_lines import is_text
 
 INTERRUPTED = 130
 """Exit status of a command that was interrupted."""
@@ -164,6 +165,13 @@ class _Stop:
         """What is torn down by an interruption says nothing; where a tear-down swallowed it, it comes once more."""
         if what.exc_type is KeyboardInterrupt:
             log_lines.once_more(self.number, lambda: self._listens)
+
+
+def typed_text(given: str) -> str:
+    """Ids or words, as the type of an argument: bytes that are no UTF-8 are none."""
+    if not is_text(given):
+        raise argparse.ArgumentTypeError(f"{given[:60]!r} is no text in UTF-8")
+    return given
 
 
 def whole(text: str) -> int:

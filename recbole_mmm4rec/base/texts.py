@@ -103,3 +103,9 @@ def _char_name(char: str) -> str:
     return {" ": "a blank", "\t": "a TAB", "\n": "a line break", "\r": "a line break", "\0": "a NUL"}.get(
         char, f"the character U+{ord(char):04X}"
     )
+
+
+def short(text: str, width: int = 70) -> str:
+    """A text on one line, cut where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"

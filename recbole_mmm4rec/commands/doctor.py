@@ -46,14 +46,15 @@ def examine(self_test: bool = True) -> dict[str, Any]:
     Args:
         self_test: whether to compare the backends with the golden tensors.
     """
-    from recbole_mmm4rec.commands.machine import known_problems, python_and_system, versions
+    from recbole_mmm4rec.commands.machine import known_problems, python_and_system, versions, why_not_imported
 
     found = versions()
     problems = known_problems(found)
     report: dict[str, Any] = {"python": python_and_system(), "packages": found}
-    if found["torch"] and found["numpy"]:
+    sound = all(found[name] and not why_not_imported(name) for name in ("torch", "numpy"))
+    if sound:
         report |= _backends(self_test and bool(found["safetensors"]))
-    if found["recbole"]:
+    if sound and found["recbole"]:
         repairs, failed = _repairs(found["recbole"])
         report["repairs"] = repairs
         problems += failed

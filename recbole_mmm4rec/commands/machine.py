@@ -168,14 +168,22 @@ _OPTIONAL = {
 
 def _broken_imports(found: Mapping[str, str | None]) -> list[Problem]:
     problems = []
+    for name in _NEEDED:
+        if found[name] and (why := why_not_imported(name)):
+            again = f"pip install --force-reinstall {name}"
+            problems.append(Problem(f"{name} {found[name]} cannot be imported ({why})", again, fatal=True))
     for package, (module, use, way_out) in _OPTIONAL.items():
-        if found[package] is None:
-            continue
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                importlib.import_module(module)
-        except Exception as error:  # a package that does not fit its neighbours fails in many ways
-            words = " ".join(f"{type(error).__name__}: {error}".split())
-            problems.append(Problem(f"{use}: {package} {found[package]} cannot be imported ({words[:200]})", way_out))
+        if found[package] and (why := why_not_imported(module)):
+            problems.append(Problem(f"{use}: {package} {found[package]} cannot be imported ({why})", way_out))
     return problems
+
+
+def why_not_imported(module: str) -> str:
+    """In words, cut at 200 characters; empty where it can be imported."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(module)
+    except Exception as error:  # a package that does not fit its neighbours fails in many ways
+        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return ""

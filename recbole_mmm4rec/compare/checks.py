@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.compare.file_settings import METRICS
-from recbole_mmm4rec.data.protocols import SPLITS, split_of
+from recbole_mmm4rec.data.protocols import SPLITS, short_histories, split_of
 from recbole_mmm4rec.features.made_by import note
 from recbole_mmm4rec.features.store import FeatureStore
 from recbole_mmm4rec.features.tables import FeatureSource, choose_modalities
@@ -22,8 +21,7 @@ from recbole_mmm4rec.transfer.loading import made_otherwise
 def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
     """Refuse users whom only some of the models can be tested on.
 
-    Under leave-one-out these are users with two interactions, whom sequential models do not test and others do, and
-    with three, of whom sequential ones train on the second interaction and others validate on it.
+    Under leave-one-out these are the ones of :func:`~recbole_mmm4rec.data.protocols.short_histories`.
     Where users are held out of training, a model without histories knows nothing of those that it is asked about; Pop
     asks nothing of a user.
 
@@ -44,8 +42,7 @@ def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
         )
     if split != "leave_one_out":
         return
-    per_user = np.bincount(np.asarray(dataset.inter_feat[dataset.uid_field]))
-    count = int(((per_user == 2) | (per_user == 3)).sum())
+    count = short_histories(dataset)
     if count and 0 < len(others) < len(models):
         raise UserError(
             f"data set {name!r}: {count:,} users have two or three interactions, which {others[0]!r} and sequential "

@@ -80,6 +80,9 @@ def _of_row(cell: Cell, table: Table) -> list[str]:
             f"{name}: pre-trained on {first['dataset']}, {first['epochs']} epochs, "
             f"{first['train_seconds']:.0f} s, seed {first['seed']}{ended}."
         )
+    elif cell.row.pretrained is not None and cell.records:
+        found.append(f"{name}: pre-trained on {cell.row.pretrained.dataset}, by a training of which nothing is left.")
+    if cell.row.pretrained is not None:
         found += sooner(cell, table)
     return found + [f"Failed: {error}" for error in cell.errors]
 

@@ -7,6 +7,7 @@ package has written that had other results.
 
 from __future__ import annotations
 
+import glob
 import logging
 import pickle
 from collections import defaultdict
@@ -53,7 +54,7 @@ def fingerprint(data_path: str | Path, dataset: str, feature_path: str | Path | 
     try:
         folder = Path(data_path)
         stores = Path(feature_path) if feature_path else folder / "features"
-        named = [(file.name, file) for file in folder.glob(f"{dataset}.*")]
+        named = [(file.name, file) for file in folder.glob(f"{glob.escape(dataset)}.*")]
         inside = [(file.relative_to(stores), file) for file in stores.rglob("*")]
         named += [(f"features/{name.as_posix()}", file) for name, file in inside if not _is_hidden(name)]
         states = [(name, file.stat()) for name, file in sorted(named) if file.is_file()]

@@ -104,7 +104,8 @@ def _load_times(config: Any, model_class: Any) -> None:
     """
     defaults, given = config.internal_config_dict, config.external_config_dict
     columns = (defaults.get("load_col") or {}).get("inter")
-    by_time = model_class.type.name == "SEQUENTIAL" or (given.get("eval_args") or {}).get("order") == "TO"
+    asked = given.get("eval_args")
+    by_time = model_class.type.name == "SEQUENTIAL" or (isinstance(asked, dict) and asked.get("order") == "TO")
     if not by_time or "load_col" in given or not isinstance(columns, list):
         return
     names = [given.get(key, defaults.get(key)) for key in ("USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD")]

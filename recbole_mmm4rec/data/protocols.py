@@ -173,7 +173,7 @@ def parts_of(dataset: Any, found: Assignment) -> list[Any]:
 
     Returns:
         the three; the first one's ``popularity``, int64 (I+1,), counts the interactions of each item in training,
-        alike for every kind of model.
+        alike for every kind of model, and its ``part_of_rows`` is ``found.part``.
     """
     sequential = hasattr(dataset, "item_list_length_field")
     rows, part = found.rows, found.targets
@@ -188,6 +188,7 @@ def parts_of(dataset: Any, found: Assignment) -> list[Any]:
     dataset._drop_unused_col()
     chosen = getattr(dataset.inter_feat, "subset", dataset.inter_feat.__getitem__)
     made = [dataset.copy(chosen(np.flatnonzero(part == number))) for number in (TRAIN, VALID, TEST)]
+    made[TRAIN].part_of_rows = found.part
     made[TRAIN].popularity = np.bincount(trained, minlength=dataset.item_num)
     return made
 
@@ -231,6 +232,19 @@ def number_held_out_last(dataset: Any) -> None:
                 listed = dataset.field2type[field].value == "token_seq"
                 feat[field] = [number[ids] for ids in feat[field]] if listed else number[feat[field].to_numpy()]
     dataset.trained_rows = int(trained.sum()) + 1
+
+
+def short_histories(dataset: Any) -> int:
+    """How many users leave-one-out divides otherwise for sequential models than for others.
+
+    Those with two interactions, whom sequential models do not test, and with three, of whom sequential ones train on
+    the second interaction and others validate on it.
+
+    Args:
+        dataset: RecBole's data set, after its filters.
+    """
+    per_user = np.bincount(np.asarray(dataset.inter_feat[dataset.uid_field]))
+    return int(((per_user == 2) | (per_user == 3)).sum())
 
 
 def _groups(numbers: np.ndarray, tokens: np.ndarray, shares: Sequence[float]) -> np.ndarray:

@@ -21,30 +21,35 @@ LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER
 """What ``torchrun`` tells each process that it starts."""
 
 DEFAULT_PORT = "5678"
+HERE = "localhost"
 _OFTEN_SECONDS = 0.2
 _TIME_TO_WRITE = 60.0
 """Seconds that processes have to make their step and write a checkpoint, when the training is ended."""
 
 
-def from_environment(nproc: int = 1) -> dict[str, Any] | None:
+def from_environment(
+    nproc: int = 1, world_size: int = -1, ip: str = HERE, port: str | None = None, group_offset: int = 0
+) -> dict[str, Any] | None:
     """Where this process stands among those that ``torchrun`` has started.
 
     Args:
-        nproc: what was asked for besides.
+        nproc, world_size, ip, port, group_offset: what was asked for besides, see :func:`placement`.
 
     Returns:
         settings for RecBole's configuration; None where nobody has started several processes.
 
     Raises:
-        UserError: part of the variables is missing, or ``nproc`` asks for processes once more.
+        UserError: part of the variables is missing, or something asks for processes once more.
     """
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         return None
     missing = [name for name in LAUNCHER_VARIABLES if name not in os.environ]
     if missing:
         raise UserError(f"RANK is set but {', '.join(missing)} not: start with torchrun, or unset RANK and WORLD_SIZE")
-    if nproc != 1:
-        raise UserError(f"nproc={nproc}: torchrun has started the processes already; leave nproc out")
+    given = {"nproc": (nproc, 1), "world_size": (max(world_size, 0), 0), "ip": (ip, HERE), "port": (port, None)}
+    for name, (value, default) in {**given, "group_offset": (group_offset, 0)}.items():
+        if value != default:
+            raise UserError(f"{name}={value}: torchrun has started the processes already; leave {name} out")
     local = int(os.environ["LOCAL_RANK"])
     return {
         "local_rank": local,
@@ -68,9 +73,12 @@ def placement(nproc: int, world_size: int, ip: str, port: str | None, offset: in
         offset: number of this machine's first process.
 
     Raises:
-        UserError: more processes here than there are on all machines.
+        UserError: more processes here than there are on all machines, or the address of another machine and no
+            processes there.
     """
     size = nproc if world_size <= 0 else world_size
+    if world_size <= 0 and offset == 0 and not is_here(ip):
+        raise UserError(f"ip={ip}: nothing says how many processes there are on all machines; set world_size")
     if offset + nproc > size:
         raise UserError(
             f"world_size={size}: this machine's processes are {offset} to {offset + nproc - 1}, and numbers end at "
@@ -79,6 +87,11 @@ def placement(nproc: int, world_size: int, ip: str, port: str | None, offset: in
     if port is None:
         port = _free_port() if nproc == size else DEFAULT_PORT
     return {"world_size": size, "ip": ip, "port": port, "nproc": nproc, "offset": offset}
+
+
+def is_here(ip: str) -> bool:
+    """Whether an address is that of this machine for itself alone."""
+    return ip in (HERE, "127.0.0.1", "::1")
 
 
 def _free_port() -> str:

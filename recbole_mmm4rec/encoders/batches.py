@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_mmm4rec.encoders.pictures import BadPictureError
+from recbole_mmm4rec.encoders.pictures import BadPictureError, UnreadPictureError
 from recbole_mmm4rec.encoders.spec import Encoder, Source
 
 DECODERS = 4  # threads that read and decode pictures while a batch is computed
@@ -25,11 +25,13 @@ class Encoded:
         good: (n,) positions in the shard of the inputs with a vector, ascending.
         vectors: (n, dim) float32.
         failed: reasons by the positions of the others.
+        unread: those of them that say nothing of the input, which may give a vector another time.
     """
 
     good: list[int]
     vectors: np.ndarray
     failed: dict[int, str]
+    unread: frozenset[int] = frozenset()
 
 
 def encode_shard(
@@ -44,12 +46,14 @@ def encode_shard(
         done: called with the number of inputs after each batch.
     """
     failed: dict[int, str] = {}
+    unread: set[int] = set()
     good: list[int] = []
     blocks: list[np.ndarray] = []
     batch: list[Any] = []
     for position, prepared in enumerate(_prepared(encoder, sources, 2 * batch_size)):
         if isinstance(prepared, BadPictureError):
             failed[position] = str(prepared)
+            unread |= {position} if isinstance(prepared, UnreadPictureError) else set()
             done(1)
             continue
         good.append(position)
@@ -62,7 +66,7 @@ def encode_shard(
         blocks.append(encoder.encode(batch))
         done(len(batch))
     vectors = np.concatenate(blocks) if blocks else np.zeros((0, encoder.dim), dtype=np.float32)
-    return Encoded(good, vectors, failed)
+    return Encoded(good, vectors, failed, frozenset(unread))
 
 
 def _prepared(encoder: Encoder, sources: Sequence[Source], ahead: int) -> Iterator[Any]:

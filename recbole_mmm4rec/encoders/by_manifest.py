@@ -27,7 +27,8 @@ def encoder_of(
             weights, or is told otherwise.
     """
     modality, known, settings = made["modality"], made["encoder"], made["settings"]
-    if made["input_hash"] is None:
+    shaping = {key: value for key, value in settings.items() if key != "column"}
+    if made["input_hash"] is None and not shaping:  # of a merge the inputs may be unknown, and the encoder is not
         raise UserError(
             f"{modality}: the vectors of this shop were brought ready-made ({known}), and no encoder makes such; "
             "give vectors"
@@ -40,7 +41,6 @@ def encoder_of(
     except UserError as error:
         reason = str(error).removeprefix(f"--{modality}-encoder {wanted}: ")
         raise UserError(f"the {modality} encoder of this shop, {known}: {reason}") from None
-    shaping = {key: value for key, value in settings.items() if key != "column"}
     if made["encoder_hash"] not in (None, encoder.hash) or encoder.dim != made["dim"]:
         raise UserError(
             f"the {modality} encoder of this shop is {known} with other weights than {wanted} here; install the same "

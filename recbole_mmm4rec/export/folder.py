@@ -23,15 +23,15 @@ import torch
 from tqdm import tqdm
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.base.files import whole_file
+from recbole_mmm4rec.base.files import hash_file, whole_file
 from recbole_mmm4rec.base.json_lines import check_fields, is_table, read_line
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.export import index as indexes
 from recbole_mmm4rec.export.histories import real_histories, real_items
 from recbole_mmm4rec.export.onnx_files import Histories, write_item_tower, write_user_tower
 from recbole_mmm4rec.export.report import readme, report
-from recbole_mmm4rec.model_folder.manifest import look_at, sha256, versions
-from recbole_mmm4rec.model_folder.write import changing
+from recbole_mmm4rec.model_folder.manifest import look_at, versions
+from recbole_mmm4rec.model_folder.write import staying
 from recbole_mmm4rec.recommend.recommender import Recommender
 
 FORMAT = 1
@@ -94,7 +94,7 @@ def export(
         recommender = Recommender.load(model)
         _check_target(target, force)
         job = {
-            "model": sha256(recommender.content.path / "manifest.json"),
+            "model": hash_file(recommender.content.path / "manifest.json"),
             "onnx": onnx,
             "kinds": list(kinds),
             "versions": versions(_PACKAGES),
@@ -118,8 +118,7 @@ def export(
 
 def _unchanged(model: Path, target: Path) -> AbstractContextManager[None]:
     """Keep commands from changing a model folder that holds the export: they put another folder in its place."""
-    place = Path(os.path.realpath(model))
-    return changing(model) if place in target.parents and os.access(place.parent, os.W_OK) else nullcontext()
+    return staying(model) if Path(os.path.realpath(model)) in target.parents else nullcontext()
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -259,7 +258,7 @@ def _write_texts(recommender: Recommender, result: Exported, files: Path, onnx: 
 def _write_manifest(recommender: Recommender, job: dict[str, Any], files: Path) -> None:
     """manifest.json: what the files were made of, and their bytes and hashes."""
     listed = {
-        file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        file.name: {"bytes": file.stat().st_size, "sha256": hash_file(file)}
         for file in sorted(files.iterdir())
         if file.name != MANIFEST
     }

@@ -24,7 +24,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.export.towers import ItemTower, UserTower
 from recbole_mmm4rec.network import MMM4RecNetwork
-from recbole_mmm4rec.network.new_items import NEAREST, ids_of_new_items, side_of_new_items
+from recbole_mmm4rec.network.new_items import NEAREST, rows_of_nearest, side_of_new_items
 
 TOLERANCE = 1e-4
 """Most that ONNX Runtime's vectors may differ from PyTorch's, as a number; of larger vectors, times the largest."""
@@ -133,7 +133,7 @@ def write_item_tower(
         for values, masks in ((features, present), (features, fewer), (alone, {m: present[m][:1] for m in names})):
             fed = {**values, **{f"has_{name}": mask for name, mask in masks.items()}}
             found = session.run(outputs, {name: part.numpy() for name, part in fed.items()})
-            ids = ids_of_new_items(network.items, values, masks)
+            ids = rows_of_nearest(network.items, values, masks)
             side = side_of_new_items(network.items, values, masks, ids)
             wanted = (side.fused, *(side.tables[name] for name in names))
             yield from (_difference(*pair) for pair in zip(found, wanted, strict=True))

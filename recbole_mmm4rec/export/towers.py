@@ -169,7 +169,7 @@ class ItemTower(nn.Module):
     """Features of items that the network was not trained with → their vectors, and their side of the scores.
 
     As ``mmm4rec add`` makes them: what stands in for an ID row is the mean row of the trained items that are nearest by
-    their features (:func:`.ids_of_new_items`), and for weights of its own the mean of the trained ones.
+    their features (:func:`.rows_of_nearest`), and for weights of its own the mean of the trained ones.
 
     Args:
         network: whose weights it shares.
@@ -185,6 +185,7 @@ class ItemTower(nn.Module):
         found = {name: known_items(items, name) for name in items.bias}
         self.known = {name: tables for name, tables in found.items() if len(tables[1])}
         self.mean = nn.ParameterDict({name: table[1:].detach().mean(0) for name, table in items.bias.items()})
+        self.unseen = nn.ParameterDict({name: items.unseen(name) for name in self.modalities})
         factors = torch.zeros(len(self.modalities), dtype=next(network.parameters()).dtype)
         if items.fusion is not None:
             factors = items.fusion.detach() if items.fusion.dim() == 1 else items.fusion.detach()[1:].mean(0)
@@ -211,7 +212,7 @@ class ItemTower(nn.Module):
         rows, side = [], torch.zeros(())
         for column, name in enumerate(self.modalities):
             here = has[:, column].unsqueeze(1)  # (n, 1)
-            vectors = torch.where(here, self.items.adapter[name](features[column]), self.items.missing[name])
+            vectors = torch.where(here, self.items.adapter[name](features[column]), self.unseen[name])
             if name in tables:
                 count = min(NEAREST, len(self.known[name][1]))
                 nearest = self._nearest(features[column], *tables[name], count)  # (n, D)

@@ -8,6 +8,7 @@ RecBole does not join it into every batch.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -75,16 +76,16 @@ class FeatureStore:
         # A run killed between the two renames of `write_store` leaves the older store aside, whole.
         folder = path if path.exists() or not aside(path).exists() else aside(path)
         manifest = _checked(folder / "manifest.json", path, _read_manifest)
-        table = _checked(folder / "table.npy", path, lambda file: read_array(file, mapped=True))
-        present = _checked(folder / "present.npy", path, read_array)
-        items = _checked(folder / "items.txt", path, lambda file: _read_items(file, manifest))
+        table = _checked(folder / "table.npy", path, lambda file: read_array(file, mapped=True), manifest)
+        present = _checked(folder / "present.npy", path, read_array, manifest)
+        items = _checked(folder / "items.txt", path, lambda file: _read_items(file, manifest), manifest)
         for name, array, shape, dtype in (
             ("table.npy", table, (manifest.rows, manifest.dim), manifest.dtype),
             ("present.npy", present, (manifest.rows,), "bool"),
         ):
             if array.shape != shape or array.dtype != dtype:
                 found, said = f"{array.shape} {array.dtype}", f"{shape} {dtype}"
-                raise UserError(f"{folder / name}: holds {found}, the manifest says {said}; {_remake(path)}")
+                raise UserError(f"{folder / name}: holds {found}, the manifest says {said}; {_remake(path, manifest)}")
         return cls(path, manifest, items, present, table)
 
     @cached_property
@@ -131,7 +132,8 @@ class FeatureStore:
         if missing:
             raise UserError(
                 f"{self.path}: {len(missing)} of {len(tokens)} items are not in it, first {first_three(missing)}; "
-                f"the store of data set {self.manifest.dataset} has {len(self.items)} items; {_remake(self.path)}"
+                f"the store of data set {self.manifest.dataset} has {len(self.items)} items; "
+                f"{_remake(self.path, self.manifest)}"
             )
         return rows
 
@@ -158,7 +160,7 @@ class FeatureStore:
             names = first_three([self.items[row] for row in bad])
             raise UserError(
                 f"{self.path / 'table.npy'}: NaN or infinite values for {len(bad)} items, first {names}; "
-                f"{_remake(self.path, force=True)}"
+                f"{_remake(self.path, self.manifest, force=True)}"
             )
 
     def check_inputs(self, tokens: Sequence[str], texts: Sequence[str]) -> None:
@@ -174,21 +176,21 @@ class FeatureStore:
         if self.manifest.input_hash not in (None, hash_inputs(zip(tokens, texts, strict=True))):
             raise UserError(
                 f"{self.path}: the {self.manifest.modality}s of {self.manifest.dataset}.item changed since the "
-                f"embeddings were made; {_remake(self.path)}"
+                f"embeddings were made; {_remake(self.path, self.manifest)}"
             )
 
 
-def _checked(file: Path, path: Path, read: Callable[[Path], T]) -> T:
+def _checked(file: Path, path: Path, read: Callable[[Path], T], manifest: Manifest | None = None) -> T:
     try:
         return read(file)
     except FileNotFoundError:
-        raise UserError(f"{file}: missing; {_remake(path)}") from None
+        raise UserError(f"{file}: missing; {_remake(path, manifest)}") from None
     except UserError as error:
-        raise UserError(f"{file}: {error}; {_remake(path)}") from None
+        raise UserError(f"{file}: {error}; {_remake(path, manifest)}") from None
     except PermissionError as error:  # nothing that making it again would mend
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]}); {_remake(path)}") from None
+        raise UserError(f"{file}: cannot be read ({str(error).splitlines()[0]}); {_remake(path, manifest)}") from None
 
 
 def _read_manifest(file: Path) -> Manifest:
@@ -207,7 +209,32 @@ def _read_items(file: Path, manifest: Manifest) -> list[str]:
     return items
 
 
-def _remake(path: Path, force: bool = False) -> str:
+def _remake(path: Path, manifest: Manifest | None, force: bool = False) -> str:
+    """What to do about a store; as it was made, where the manifest can be read."""
     options = ["--image-encoder"] if path.name == "image" else []
+    options = options if manifest is None else options_of(manifest)
+    if not options and manifest is not None:
+        return (
+            f"bring its vectors again with '{prepare('vectors', path.parent.parent, f'--{manifest.modality}', 'FILE')}'"
+        )
     again = prepare("embed", path.parent.parent, *options, *(["--force"] if force else []))
     return f"make it again with '{again}'"
+
+
+def options_of(manifest: Manifest) -> list[str]:
+    """The options of ``prep embed`` that a store was made with, FILE for a checkpoint; none where it was brought."""
+    settings = manifest.settings
+    column = str(settings.get("column", "text"))
+    if manifest.input_hash is None and not settings.keys() - {"column"}:
+        return []
+    kind, _, rest = manifest.encoder.partition(":")
+    from_file = (kind == "timm" and manifest.encoder_version is None) or (kind == "open_clip" and "/" not in rest)
+    options = [f"--{manifest.modality}-encoder", shlex.quote(manifest.encoder) + ("@FILE" if from_file else "")]
+    for option, value, usual in (
+        ("--column", column if manifest.modality == "text" else "text", "text"),
+        ("--dtype", manifest.dtype, "float32"),
+        ("--precision", settings.get("precision", "fp32"), "fp32"),
+        ("--max-seq-length", settings.get("max_seq_length"), None),
+    ):
+        options += [option, shlex.quote(str(value))] if value != usual else []
+    return [*options, *([] if manifest.normalized else ["--no-normalize"])]

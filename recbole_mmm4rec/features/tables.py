@@ -17,7 +17,7 @@ from recbole_mmm4rec.base.atomic_files import read_header, read_item_column
 from recbole_mmm4rec.base.command_names import prepare
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
 from recbole_mmm4rec.features.manifest import MODALITIES, Manifest
-from recbole_mmm4rec.features.store import FeatureStore
+from recbole_mmm4rec.features.store import FeatureStore, options_of
 from recbole_mmm4rec.features.writer import aside, first_three
 from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
 from recbole_mmm4rec.settings.reading import name_list
@@ -39,6 +39,7 @@ class FeatureSource:
         features_in: where the tables are kept, memory, mapped (left on disk), or auto, as the size says.
         separator: what stands between the fields of ``NAME.item``.
         encoding: of that file.
+        item_field: its column of items.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class FeatureSource:
     features_in: str = "auto"
     separator: str = "\t"
     encoding: str = "utf-8"
+    item_field: str = "item_id"
 
     @classmethod
     def of(cls, config: Any) -> FeatureSource:
@@ -54,7 +56,7 @@ class FeatureSource:
         dataset_dir = Path(config["data_path"])
         name = str(config["dataset"])
         folder = Path(config["feature_path"]) if config["feature_path"] else dataset_dir / "features"
-        layout = config["field_separator"] or "\t", config["encoding"] or "utf-8"
+        layout = config["field_separator"] or "\t", config["encoding"] or "utf-8", config["ITEM_ID_FIELD"]
         return cls(name, folder, dataset_dir / f"{name}.item", config["features_in"] or "auto", *layout)
 
     def found(self) -> list[str]:
@@ -82,7 +84,9 @@ class FeatureSource:
         foreign = store.manifest.dataset != self.dataset
         if modality == "text" and store.manifest.input_hash is not None and self._has_column(column):
             try:
-                store.check_inputs(*read_item_column(self.item_file, column, self.separator, self.encoding))
+                store.check_inputs(
+                    *read_item_column(self.item_file, column, self.separator, self.encoding, self.item_field)
+                )
             except UserError:
                 if not foreign:
                     raise
@@ -90,24 +94,26 @@ class FeatureSource:
                 return store  # the same texts: a data set may have been renamed
         if foreign:
             # Item numbers of two data sets often coincide, so matching tokens alone prove nothing.
+            made = options_of(store.manifest)
+            way_out = f"make it with `{self.command(*made)}`" if made else "bring its vectors with `prep vectors`"
             raise UserError(
                 f"{store.path}: a store of data set '{store.manifest.dataset}', not '{self.dataset}'; point "
-                f"feature_path at the right one, or make it with `{self.command()}`"
+                f"feature_path at the right one, or {way_out}"
             )
         return store
 
     def _has_column(self, column: str) -> bool:
         if not self.item_file.is_file():
             return False
-        return {"item_id", column} <= set(read_header(self.item_file, self.separator, self.encoding))
+        return {self.item_field, column} <= set(read_header(self.item_file, self.separator, self.encoding))
 
-    def command(self) -> str:
-        """The command that makes the text store."""
+    def command(self, *options: str) -> str:
+        """The command that makes a store, by default the text store."""
         root = self.item_file.parent.parent
         if root.name == "dataset_example":  # inside RecBole's package, no place for a user's files
             there = Path("dataset", self.dataset)
-            return f"{prepare('recbole', there)} && {prepare('embed', there)}"
-        return prepare("embed", root / self.dataset)
+            return f"{prepare('recbole', there)} && {prepare('embed', there, *options)}"
+        return prepare("embed", root / self.dataset, *options)
 
 
 def choose_modalities(wanted: Any, source: FeatureSource) -> list[str]:

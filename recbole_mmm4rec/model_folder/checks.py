@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base import json_lines as kind
-from recbole_mmm4rec.model_folder.contents import OURS
+from recbole_mmm4rec.model_folder.contents import NO_PART, OURS
 
 _SETTINGS = {
     "network": kind.is_table,
@@ -95,7 +95,7 @@ def check_interactions(table: pa.Table, items: int) -> None:
     wanted = {"item": pa.int32(), "timestamp": pa.int64(), "part": pa.int8()}
     _check_columns(table, {"user_id": user if named else pa.string(), **wanted})
     _check_filled(table, ("user_id", *wanted))
-    for name, most in (("item", items), ("part", 2)):
+    for name, most in (("item", items), ("part", NO_PART)):
         ends = pc.min_max(table[name]).as_py()
         if table.num_rows and not (int(name == "item") <= ends["min"] and ends["max"] <= most):
             raise ValueError(f"has a wrong '{name}': from {ends['min']} to {ends['max']}")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # the counts import SciPy
 
 OURS = {"popularity": pa.int64(), "has_text": pa.bool_(), "has_image": pa.bool_()}
 """Columns of the items that a training adds; a column of the item file with such a name is called ``item_…``."""
+NO_PART = 3
+"""The part of an interaction that no model is trained on or asked for: it stands in a history alone."""
 
 
 @dataclass
@@ -27,7 +29,8 @@ class Contents:
         network: with its weights.
         side: what scoring needs of the items.
         items: I rows in the order of item numbers: ``item_id``, ``text``, columns of the item file, :data:`OURS`.
-        interactions: ``user_id``, ``item`` (number), ``timestamp``, ``part`` (0 training, 1 validation, 2 test), by
+        interactions: ``user_id``, ``item`` (number), ``timestamp``, ``part`` (0 training, 1 validation, 2 test,
+            :data:`NO_PART`), by
             user and time.
         run: plain settings of the training.
         encoders: modality to what its feature store says about itself.

@@ -13,7 +13,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.model_folder.contents import Contents
 from recbole_mmm4rec.network import MMM4RecNetwork
 from recbole_mmm4rec.network.items import ItemSide
-from recbole_mmm4rec.network.new_items import ids_of_new_items, side_of_new_items
+from recbole_mmm4rec.network.new_items import rows_of_nearest, side_of_new_items
 from recbole_mmm4rec.network.ops.tables.frozen import FrozenTable
 
 
@@ -37,7 +37,7 @@ def grown(
         UserError: features so large that the model's numbers of an item are none.
     """
     items = contents.network.items
-    ids = ids_of_new_items(items, features, present)
+    ids = rows_of_nearest(items, features, present)
     side = side_of_new_items(items, features, present, ids)
     count = rows.num_rows
     _check_finite(rows, side)
@@ -74,9 +74,13 @@ def _network(
         )
         for name, table in items.features.items()
     }
-    masks = {name: torch.cat([items.present[:, column], present[name]]) for column, name in enumerate(items.modalities)}
+    masks = {
+        name: torch.cat([items.present[:, column].cpu(), present[name]]) for column, name in enumerate(items.modalities)
+    }
     count = len(next(iter(present.values())))
     state = {name: _longer(name, value, ids, count) for name, value in network.state_dict().items()}
+    # untrained where all items had the modality; from now on some may lack it, and it counts
+    state |= {f"items.missing.{name}": items.unseen(name) for name in items.modalities}
     with torch.device("meta"):  # nothing is drawn and nothing takes memory before the weights are there
         made = MMM4RecNetwork(network.config, tables, masks)
     made.load_state_dict(state, assign=True)

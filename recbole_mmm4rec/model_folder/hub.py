@@ -6,10 +6,13 @@ import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_mmm4rec.base.command_line import Parser, command
 from recbole_mmm4rec.base.errors import MissingPackageError, UserError
+
+if TYPE_CHECKING:
+    from recbole_mmm4rec.model_folder.read import Folder
 
 _EXAMPLES = """\
 examples:
@@ -34,12 +37,17 @@ def push(folder: str | Path, repo: str, private: bool = False, token: str | None
         The address of the commit.
 
     Raises:
-        UserError: no such folder, one that was changed, the hub refuses or cannot be reached, or the repository is not
-            ``private``.
+        UserError: no such folder, one that was changed or is being changed, the hub refuses or cannot be reached, or
+            the repository is not ``private``.
     """
     from recbole_mmm4rec.model_folder.read import Folder
+    from recbole_mmm4rec.model_folder.write import staying
 
-    content = Folder(folder)
+    with staying(folder):
+        return _push(Folder(folder), repo, private, token)
+
+
+def _push(content: Folder, repo: str, private: bool, token: str | None) -> str:
     for name in content.manifest["files"]:
         content.file(name)
     hub = _package()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 
 from recbole_mmm4rec.base import json_lines as kind
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.base.files import names_a_file
+from recbole_mmm4rec.base.files import hash_file, names_a_file
 from recbole_mmm4rec.model_folder.layout import FORMAT, MANIFEST
 
 T = TypeVar("T")
@@ -34,15 +33,6 @@ _FIELDS = {"model": kind.is_text, "dataset": _is_name, "made": kind.is_date, "ve
 _FILE = {"bytes": kind.is_count, "sha256": kind.is_text}
 
 
-def sha256(file: Path) -> str:
-    """The sha256 of a file's bytes."""
-    total = hashlib.sha256()
-    with file.open("rb", buffering=0) as content:
-        while part := content.read(2**20):
-            total.update(part)
-    return total.hexdigest()
-
-
 def write_manifest(folder: Path, model: str, dataset: str) -> None:
     """List all files of a folder, the last thing that is written.
 
@@ -53,7 +43,7 @@ def write_manifest(folder: Path, model: str, dataset: str) -> None:
     """
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
     listed = {
-        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": hash_file(file)} for file in files
     }
     record = {
         "format": FORMAT,
@@ -171,6 +161,6 @@ def check_file(folder: Path, name: str, listed: dict[str, Any]) -> Path:
         UserError: they are not.
     """
     place = folder / name
-    if sha256(place) != listed["sha256"]:
+    if hash_file(place) != listed["sha256"]:
         raise UserError(f"{place}: changed since it was written (its sha256 is another); copy the model folder again")
     return place

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.encoders.picture_files import find_pictures, picture_stem
-from recbole_mmm4rec.encoders.pictures import BadPictureError, need_pillow, read_picture
+from recbole_mmm4rec.encoders.pictures import MOST_PIXELS, BadPictureError, need_pillow, read_picture
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def small_jpeg(source: Path | bytes) -> bytes:
     Raises:
         BadPictureError: it is none that can be read.
     """
-    picture = read_picture(source)
+    picture = read_picture(source, MOST_PIXELS)
     picture.thumbnail((SIDE, SIDE))
     content = io.BytesIO()
     picture.save(content, format="JPEG", quality=QUALITY)

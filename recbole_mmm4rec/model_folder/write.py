@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,16 @@ def changing(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         lock.close()
+
+
+def staying(folder: str | Path) -> AbstractContextManager[None]:
+    """Keep commands from changing a model folder that is read file by file, where they could.
+
+    Raises:
+        UserError: one is at it.
+    """
+    place = Path(os.path.realpath(folder))
+    return changing(place) if place.is_dir() and os.access(place.parent, os.W_OK) else nullcontext()
 
 
 def _take_over(old: Path, new: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import NamedTuple, cast
 
 import torch
@@ -74,7 +75,7 @@ class ItemTables(nn.Module):
         if config.is_modality_bias and config.id_dropout:
             self.stand_in.update({m: nn.Parameter(torch.zeros(D)) for m in self.modalities})
         self.hidden: Tensor | None = None
-        self._stands_for: dict[str, Tensor] = {}
+        self._stands_for: dict[str, Callable[[], Tensor]] = {}
         masks = []
         for name in self.modalities:
             mask = (present or {}).get(name)
@@ -149,7 +150,7 @@ class ItemTables(nn.Module):
             vectors = project(self.features[name], rows, adapter.weight, adapter.bias)  # (n, D)
             if not self.complete:
                 here = self.present[rows, column].unsqueeze(1)  # (n, 1)
-                instead = self._stands_for.get(name, self.missing[name])
+                instead = self._stands_for[name]() if name in self._stands_for else self.missing[name]
                 vectors = torch.where(here, vectors, instead.to(vectors.dtype))  # (n, D)
             made[name] = vectors + self._ids(name, rows) if name in self.bias else vectors  # (n, D)
         return made
@@ -190,7 +191,8 @@ class ItemTables(nn.Module):
     def without(self, names: Collection[str]) -> Iterator[None]:
         """Within it no item has these modalities, as if their texts or pictures were not there."""
         before = self.present, self.scored, self.complete
-        self._stands_for = {name: self._unseen(name) for name in names}
+        # when somebody asks: of a modality that all items have it takes all their features
+        self._stands_for = {name: cache(partial(self.unseen, name, before[0])) for name in names}
         self.present = before[0].clone()
         self.present[1:, [self.modalities.index(name) for name in names]] = False
         self.scored = self.present | ~self.present.any(1, keepdim=True)
@@ -201,20 +203,30 @@ class ItemTables(nn.Module):
             self.present, self.scored, self.complete = before
             self._stands_for = {}
 
-    def _unseen(self, name: str) -> Tensor:
-        """(D,) what stands for a modality that no item has: the learned vector, or where no training has touched it,
-        because all items had the modality, the mean of ``adapter(features)``."""
-        if not bool(self.present[1:, self.modalities.index(name)].all()):
+    def unseen(self, name: str, present: Tensor | None = None) -> Tensor:
+        """What stands for a modality where it is not there.
+
+        Args:
+            name: the modality.
+            present: (I+1, M) bool, which items of the training have which; the table's own by default.
+
+        Returns:
+            (D,) the learned vector, or where no training has touched it, because all items had the modality, the mean
+            of ``adapter(features)``.
+        """
+        present = self.present if present is None else present
+        if not bool(present[1:, self.modalities.index(name)].all()):
             return self.missing[name].detach()
         table = self.features[name]
         parts = [table.take(slice(max(1, piece.start), piece.stop)).sum(0) for piece in pieces(*table.shape)]
         with torch.no_grad(), torch.autocast(self.present.device.type, enabled=False):
-            mean: Tensor = self.adapter[name](torch.stack(parts).sum(0) / (self.rows - 1))
+            adapter = cast(nn.Linear, self.adapter[name])
+            mean: Tensor = adapter((torch.stack(parts).sum(0) / (self.rows - 1)).to(adapter.weight.dtype))
         return mean
 
     def absent(self, name: str) -> Tensor:
         """(I+1, D), the table of a modality that no item has: what :meth:`vectors` gives within :meth:`without`."""
-        vector = self._stands_for[name].expand(self.rows, -1)
+        vector = self._stands_for[name]().expand(self.rows, -1)
         return vector + self.bias[name] if name in self.bias else vector
 
     def coefficients(self, rows: Rows = ALL) -> Tensor | None:

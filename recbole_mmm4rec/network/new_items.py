@@ -30,7 +30,8 @@ def stand_ins(items: ItemTables) -> dict[str, Tensor]:
 def rows_of_nearest(
     items: ItemTables, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """For each modality with an ID table the mean row of the trained items that are nearest by their features.
+    """For each modality with an ID table the mean row of the trained items that are nearest by their features: what
+    stands in for the ID rows of new items (measured in docs/new-items.md).
 
     Args:
         items: the trained item side.
@@ -52,13 +53,6 @@ def rows_of_nearest(
             rows[new.to(rows.device)] = table[near].mean(1)
         made[name] = rows
     return made
-
-
-def ids_of_new_items(
-    items: ItemTables, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
-) -> dict[str, Tensor]:
-    """What stands in for the ID rows of new items: :func:`rows_of_nearest`, measured in docs/new-items.md."""
-    return rows_of_nearest(items, features, present)
 
 
 def _nearest(table: FrozenTable, rows: Tensor, wanted: Tensor, count: int) -> Tensor:
@@ -100,7 +94,7 @@ def side_of_new_items(
     padded = {name: FrozenTable(_padded(table.detach().cpu())) for name, table in features.items()}
     masks = {name: _padded(mask.detach().cpu().bool()) for name, mask in (present or {}).items()}
     made = ItemTables(items.config, padded, masks).to(device, next(items.parameters()).dtype).eval()
-    own = dict(items.named_parameters())
+    own = dict(items.named_parameters()) | {f"missing.{name}": items.unseen(name) for name in items.modalities}
     rows = dict(stand_ins(items), **(ids or {}))
     for name, value in made.named_parameters():
         if name.startswith("bias."):

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recbole_mmm4rec.base.command_line import Parser, command
+from recbole_mmm4rec.base.command_line import Parser, command, typed_text
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.texts import short
 from recbole_mmm4rec.model_folder.manifest import look_at
 from recbole_mmm4rec.recommend.results import Recommendations
 from recbole_mmm4rec.recommend.user_files import is_seconds
@@ -37,17 +38,11 @@ def _parser(prog: str) -> Parser:
     parser = Parser(prog=prog, description="Recommend items from a model folder.", epilog=_EXAMPLES)
     add = parser.add_argument
     add("folder", metavar="DIR", help="a model folder; a training writes one")
-    add("--history", metavar="IDS", help="item ids, oldest first, separated by blanks")
+    add("--history", metavar="IDS", type=typed_text, help="item ids, oldest first, separated by blanks")
     add("--timestamps", metavar="TIMES", help="as many times in seconds, separated by blanks (default: all gaps 0)")
     add("--input", metavar="FILE", type=Path, help="histories of many users: .csv, .jsonl or .parquet")
     add("--output", metavar="FILE", type=Path, help="their lists: .csv, .parquet: a row an item; .jsonl: a line a user")
-    seen = parser.add_mutually_exclusive_group()
-    seen.add_argument(
-        "--exclude-seen", action="store_true", default=True, help="leave out the history's items (default)"
-    )
-    seen.add_argument(
-        "--include-seen", dest="exclude_seen", action="store_false", help="keep them, as an evaluation does"
-    )
+    add("--include-seen", action="store_true", help="keep the history's items, as an evaluation does")
     add_choice(parser)
     add("--modalities", metavar="NAMES", help="text, image or text,image: items count as if they had no other")
     return parser
@@ -57,9 +52,19 @@ def add_choice(parser: Parser) -> None:
     """The options of a list: how long it is, which items it may have, how it is made and printed."""
     add = parser.add_argument
     add("--k", metavar="N", type=int, default=10, help="items of a list (default: 10)")
-    add("--only", metavar="IDS", help="choose from these items: ids separated by blanks, or @FILE with one a line")
-    add("--exclude", metavar="IDS", help="leave these items out: ids separated by blanks, or @FILE with one a line")
-    add("--where", metavar="COLUMN=VALUE", action="append", default=[], help=(
+    add(
+        "--only",
+        metavar="IDS",
+        type=typed_text,
+        help="choose from these items: ids separated by blanks, or @FILE with one a line",
+    )
+    add(
+        "--exclude",
+        metavar="IDS",
+        type=typed_text,
+        help="leave these items out: ids separated by blanks, or @FILE with one a line",
+    )
+    add("--where", metavar="COLUMN=VALUE", type=typed_text, action="append", default=[], help=(
         "choose from items with this value in a column of the item table; given twice for one column: either value"
     ))  # fmt: skip
     add("--device", default="cpu", help="cpu (the default), cuda or cuda:N")
@@ -124,7 +129,7 @@ def request_of(arguments: argparse.Namespace) -> dict[str, Any]:
         UserError: one that cannot be read.
     """
     chosen = choice_of(arguments)
-    return {"exclude_seen": arguments.exclude_seen, "modalities": modalities_in(arguments.modalities), **chosen}
+    return {"exclude_seen": not arguments.include_seen, "modalities": modalities_in(arguments.modalities), **chosen}
 
 
 def modalities_in(names: str | None) -> list[str] | None:
@@ -188,9 +193,3 @@ def told(history: Sequence[tuple[str, str]], found: Recommendations) -> str:
         lines += ["", f"not in the shop, left out: {' '.join(found.unknown)}"]
     lines += ["", *found.notes] if found.notes else []
     return "\n".join(lines).lstrip("\n")
-
-
-def short(text: str, width: int = 70) -> str:
-    """A text on one line, cut where it is long."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"

@@ -6,10 +6,11 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from recbole_mmm4rec.base.command_line import Parser, command
+from recbole_mmm4rec.base.command_line import Parser, command, typed_text
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.texts import short
 from recbole_mmm4rec.model_folder.manifest import look_at
-from recbole_mmm4rec.recommend.command import modalities_in, short, times_in
+from recbole_mmm4rec.recommend.command import modalities_in, times_in
 from recbole_mmm4rec.recommend.explanation import NEIGHBOURS, Explanation, lasting
 
 _EXAMPLES = """\
@@ -32,8 +33,8 @@ def _parser(prog: str) -> Parser:
     parser = Parser(prog=prog, description="Say what carried the score of an item.", epilog=_EXAMPLES)
     add = parser.add_argument
     add("folder", metavar="DIR", help="a model folder; a training writes one")
-    add("--history", metavar="IDS", help="item ids, oldest first, separated by blanks")
-    add("--item", metavar="ID", help="the item whose score is explained")
+    add("--history", metavar="IDS", type=typed_text, help="item ids, oldest first, separated by blanks")
+    add("--item", metavar="ID", type=typed_text, help="the item whose score is explained")
     add("--timestamps", metavar="TIMES", help="as many times in seconds, separated by blanks (default: all gaps 0)")
     add("--modalities", metavar="NAMES", help="text, image or text,image: items count as if they had no other")
     add("--no-neighbours", action="store_true", help="leave out what was taken together in training")

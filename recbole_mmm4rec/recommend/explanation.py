@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from recbole_mmm4rec.base.texts import short
+
 NEIGHBOURS = "neighbours"
 """What the neighbours' part is called beside the modalities."""
 TOLD = 3
@@ -137,9 +139,9 @@ def lasting(seconds: int) -> str:
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
-def _named(item: str, text: str, width: int = 60) -> str:
-    line = " ".join(text.split())
-    return f"“{line if len(line) <= width else line[: width - 1] + '…'}” ({item})" if line else item
+def _named(item: str, text: str) -> str:
+    line = short(text, 60)
+    return f"“{line}” ({item})" if line else item
 
 
 def _and(parts: Sequence[str]) -> str:

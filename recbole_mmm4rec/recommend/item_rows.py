@@ -16,7 +16,8 @@ from recbole_mmm4rec.base.files import names_a_file
 from recbole_mmm4rec.base.table_files import as_text, columns_of, is_nothing, read_rows
 from recbole_mmm4rec.base.texts import check_id, clean_text
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
+"""Names of the kinds of pictures that are read (:data:`~recbole_mmm4rec.encoders.pictures.FORMATS`), dearest first."""
 _VECTORS = {f"{name}_vector": name for name in ("text", "image")}
 
 

@@ -122,6 +122,8 @@ class Items:
         Raises:
             UserError: an unknown column, or a value that no item has.
         """
+        if exclude is not None and not isinstance(exclude, str) and isinstance(exclude, Iterable):
+            exclude = list(exclude) or None  # an array has no truth of its own
         if only is None and not exclude and not where:
             return None, []
         if where is not None and not isinstance(where, Mapping):

@@ -243,9 +243,13 @@ def _described(schema: pa.Schema, rows: Sequence[NewItem], present: Mapping[str,
 
 def _typed(one: NewItem, part: pa.Field) -> Any:
     value = one.columns.get(part.name)
-    if value is None or not pa.types.is_floating(part.type):
-        return None if value is None else str(value)
+    if value is None:
+        return None
     try:
-        return float(value)
+        return float(value) if pa.types.is_floating(part.type) else str(value)
+    except OverflowError:
+        raise UserError(f"{one.place}: {part.name}: a number of more than 300 digits; leave it out") from None
     except (TypeError, ValueError):
+        if isinstance(value, int):  # Python writes none of more than 4,300 digits
+            raise UserError(f"{one.place}: {part.name}: a number of more than 4,300 digits; leave it out") from None
         raise UserError(f"{one.place}: {part.name} {value!r} is no number, as the shop's are") from None

@@ -33,6 +33,9 @@ BATCH = 1024
 class Recommender(Scorer):
     """What a shop asks a trained model: the next items for a history, similar items, scores."""
 
+    _of_hub = False
+    """Whether the folder lies in a hub's cache, where everybody on this machine takes it for what the hub has."""
+
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Recommender:
         """Read a model folder; nothing in it is run, and large tables stay on disk.
@@ -67,7 +70,9 @@ class Recommender(Scorer):
         Raises:
             UserError: it cannot be fetched, or as for :meth:`load`.
         """
-        return cls.load(fetch(repo, revision, cache_dir, token), device)
+        found = cls.load(fetch(repo, revision, cache_dir, token), device)
+        found._of_hub = True
+        return found
 
     def recommend(
         self,
@@ -261,7 +266,8 @@ class Recommender(Scorer):
             images: folder of their pictures.
             vectors: modality to (J, F) numbers, or a ``.npy`` file, that the shop's encoder has made.
             encoders: modality to where the encoder is, if it is not found under its name.
-            output: another folder to write to, which this object then is; None: the model's own.
+            output: another folder to write to, which this object then is; None: the model's own, unless it came from a
+                hub, whose cache holds what the hub has.
             write: False: they are there in memory, for this object alone. A shallow copy of it is not changed.
             show_progress: a bar for many items.
 
@@ -288,11 +294,15 @@ class Recommender(Scorer):
             return added
         if len(self.items) != self.content.items.num_rows:
             raise UserError(f"{self.folder}: items were added in memory alone before; save(FOLDER) and load that first")
+        if self._of_hub and output is None:
+            raise UserError(
+                f"{self.folder} is the hub's model on this machine; give output, another folder for the new one"
+            )
         added = add_to_folder(self, table, output, show_progress=show_progress, **how)
         assert added.folder is not None
         kept = self.encoders
         self.__init__(Folder(added.folder), self.device)  # type: ignore[misc]
-        self.encoders = kept
+        self.encoders, self._of_hub = kept, False
         return added
 
     def save(self, folder: str | Path) -> Path:
@@ -324,5 +334,6 @@ def _checked_users(users: Any, count: int) -> list[str | None] | None:
 
 def _of_one(history: Any, times: Any, user: Any) -> tuple[list[Any], list[Any] | None, list[Any] | None]:
     """One history, its times and its user as lists of one."""
-    one_user = user if user is None or isinstance(user, list) else [user]
+    listed = user is None or (hasattr(user, "__len__") and not isinstance(user, (str, bytes)))
+    one_user = user if listed else [user]
     return [history], None if times is None else [times], one_user

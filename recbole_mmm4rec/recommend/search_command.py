@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from recbole_mmm4rec.base.command_line import Parser, command
+from recbole_mmm4rec.base.command_line import Parser, command, typed_text
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.model_folder.manifest import look_at
 from recbole_mmm4rec.recommend.command import add_choice, choice_of, times_in, told
@@ -33,9 +33,14 @@ def _parser(prog: str) -> Parser:
     parser = Parser(prog=prog, description="Find items of a model folder by words or a picture.", epilog=_EXAMPLES)
     add = parser.add_argument
     add("folder", metavar="DIR", help="a model folder; a training writes one")
-    add("--text", metavar="WORDS", help="words, compared with the items' texts")
+    add("--text", metavar="WORDS", type=typed_text, help="words, compared with the items' texts")
     add("--image", metavar="FILE", type=Path, help="a picture, compared with the items' pictures")
-    add("--history", metavar="IDS", help="item ids, oldest first, separated by blanks: items that fit them as well")
+    add(
+        "--history",
+        metavar="IDS",
+        type=typed_text,
+        help="item ids, oldest first, separated by blanks: items that fit them as well",
+    )
     add("--timestamps", metavar="TIMES", help="times of the history in seconds, separated by blanks")
     add("--text-encoder", metavar="NAME", help="where the text encoder is, if not under the name that the shop knows")
     add("--image-encoder", metavar="NAME", help="where the picture encoder is, if not under that name")

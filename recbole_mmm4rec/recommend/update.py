@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.base.json_lines import read_line
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.data.prefixes import PrefixInteraction
@@ -197,10 +198,10 @@ def _with_items(
 def _job(source: Path, files: list[Any], epochs: int) -> dict[str, Any]:
     """What an update is of: one that was killed goes on only with the same."""
     content = Folder(source)
-    found = {layout.MANIFEST: hashlib.sha256((content.path / layout.MANIFEST).read_bytes()).hexdigest()}
+    found = {layout.MANIFEST: hash_file(content.path / layout.MANIFEST)}
     for file in files:
         if isinstance(file, (str, Path)) and Path(file).is_file():
-            found[str(file)] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            found[str(file)] = hash_file(file)
     return {"files": found, "epochs": epochs}
 
 

@@ -16,9 +16,11 @@ def check_valid_metric(config: Config) -> None:
     """Refuse a ``valid_metric`` that is not computed: RecBole would find that out after the first epoch."""
     names = {metric.lower() for metric in config["metrics"]}
     if config["eval_type"] == EvaluatorType.RANKING:
-        names |= {f"{name}@{k}" for name in names for k in config["topk"]}
+        whole = names & {"gauc"}  # which has no cut-off
+        names = whole | {f"{name}@{k}" for name in names - whole for k in config["topk"]}
     if config["valid_metric"].lower() not in names:
-        hint = did_you_mean(config["valid_metric"], [name for name in names if "@" in name] or names)
+        cut = next((name for name in sorted(names) if name.startswith(f"{config['valid_metric'].lower()}@")), None)
+        hint = did_you_mean(cut or config["valid_metric"], sorted(names))
         raise UserError(
             f"valid_metric={config['valid_metric']!r} is not among the metrics that metrics={config['metrics']} and "
             f"topk={config['topk']} give{hint}"

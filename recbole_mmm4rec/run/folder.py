@@ -17,7 +17,8 @@ from torch import Tensor
 
 from recbole_mmm4rec.base.atomic_files import read_header, read_rows
 from recbole_mmm4rec.data.prefixes import PrefixInteraction
-from recbole_mmm4rec.model_folder.contents import OURS, Contents
+from recbole_mmm4rec.data.protocols import NOWHERE
+from recbole_mmm4rec.model_folder.contents import NO_PART, OURS, Contents
 from recbole_mmm4rec.model_folder.small_pictures import small_pictures
 from recbole_mmm4rec.model_folder.write import write_folder
 from recbole_mmm4rec.settings.defaults import default_settings
@@ -140,7 +141,7 @@ def items_of(dataset: Any, tokens: list[str], ours: Mapping[str, np.ndarray]) ->
     source = dataset.feature_tables.source
     columns: dict[str, pa.Array] = {"item_id": pa.array(tokens, pa.string())}
     if source.item_file.is_file():
-        columns |= _columns_of(source.item_file, source.separator, source.encoding, tokens)
+        columns |= _columns_of(source, tokens)
     manifest = dataset.feature_tables.manifests.get("text")
     column = "text" if manifest is None else str(manifest.settings.get("column", "text"))
     text = columns.pop("text", None)
@@ -154,12 +155,18 @@ def items_of(dataset: Any, tokens: list[str], ours: Mapping[str, np.ndarray]) ->
     return pa.table(made)
 
 
-def _columns_of(file: Path, separator: str, encoding: str, tokens: list[str]) -> dict[str, pa.Array]:
-    """The columns of an item file but the ids, in the order of ``tokens``; null where it does not name an item."""
+def _columns_of(source: Any, tokens: list[str]) -> dict[str, pa.Array]:
+    """The columns of an item file but the ids, in the order of ``tokens``; null where it does not name an item.
+
+    Args:
+        source: where the features lie, and how the file is written.
+        tokens: ids in the order of item numbers.
+    """
+    file, separator, encoding, ids = source.item_file, source.separator, source.encoding, source.item_field
     header = read_header(file, separator, encoding)
-    if "item_id" not in header:
+    if ids not in header:
         return {}
-    names, place = list(header), list(header).index("item_id")
+    names, place = list(header), list(header).index(ids)
     wanted = {token: row for row, token in enumerate(tokens)}
     values: list[list[Any]] = [[None] * len(tokens) for _ in names]
     for _, fields in read_rows(file, header, separator, encoding):
@@ -169,7 +176,7 @@ def _columns_of(file: Path, separator: str, encoding: str, tokens: list[str]) ->
                 column[row] = field
     made = {}
     for name, column in zip(names, values, strict=True):
-        if name == "item_id":
+        if name in (ids, "item_id"):
             continue
         if header[name] == "float":
             made[name] = pa.array([_number(field) for field in column], pa.float64(), from_pandas=True)  # NaN is none
@@ -205,12 +212,17 @@ def interactions_of(run: Any) -> pa.Table:
 
 
 def _of_one_table(parts: list[Any]) -> tuple[np.ndarray, ...]:
-    """Of samples that are views into one table; a user's first interaction, no target, counts as training."""
+    """Of samples that are views into one table; a user's first interaction, no target, counts as training, but for a
+    split that says what it is."""
     dataset = parts[0]
     rows = dataset.inter_feat.interaction.rows
-    part = np.zeros(len(rows[dataset.iid_field]), dtype=np.int8)
-    for number, other in enumerate(parts):
-        part[other.inter_feat.interaction.target.numpy()] = number
+    told = getattr(dataset, "part_of_rows", None)
+    if told is None:
+        part = np.zeros(len(rows[dataset.iid_field]), dtype=np.int8)
+        for number, other in enumerate(parts):
+            part[other.inter_feat.interaction.target.numpy()] = number
+    else:
+        part = np.where(told == NOWHERE, NO_PART, told).astype(np.int8)
     times = rows.get(dataset.time_field, torch.zeros(len(part), dtype=torch.int64))
     return rows[dataset.uid_field].numpy(), rows[dataset.iid_field].numpy(), times.numpy().astype(np.int64), part
 
@@ -230,7 +242,8 @@ def _of_listed(parts: list[Any]) -> tuple[np.ndarray, ...]:
             length, rows = int(lengths[row]), found.setdefault(user, [])
             stamps = list(range(length)) if times is None else times[row, :length].tolist()
             if not rows:
-                rows += [(item, time, 0) for item, time in zip(lists[row, :length].tolist(), stamps, strict=True)]
+                before = NO_PART if number else 0  # of a user who is not trained on
+                rows += [(item, time, before) for item, time in zip(lists[row, :length].tolist(), stamps, strict=True)]
             own = samples[dataset.time_field][row] if dataset.time_field in samples.columns else stamps[-1] + 1
             rows.append((int(targets[row]), int(own), number))
     flat = [(user, *entry) for user in sorted(found) for entry in found[user]]

@@ -128,11 +128,11 @@ def run(
         UserError: for settings or data that cannot be used.
         LostProcessError: one of the processes ended before its time.
     """
-    place = launch.from_environment(nproc)
+    place = launch.from_environment(nproc, world_size, ip, port, group_offset)
     if place is not None:
         result = run_recbole(model, dataset, config_file_list, {**(config_dict or {}), **place}, saved)
         return result if int(place["local_rank"]) + int(place["offset"]) == 0 else None
-    if nproc == 1 and world_size <= 0:
+    if nproc == 1 and world_size <= 0 and group_offset == 0 and launch.is_here(ip):
         return run_recbole(model, dataset, config_file_list, config_dict, saved)
     place = launch.placement(nproc, world_size, ip, port, group_offset)
     arguments = (model, dataset, config_file_list, {**(config_dict or {}), **place}, saved)
@@ -258,7 +258,9 @@ def _check_saved(run: Any) -> None:
     Raises:
         UserError: no validation gave a number.
     """
-    if getattr(run.trainer, "valid_history", None) and not Path(run.trainer.saved_model_file).is_file():
+    # process 0 writes and reads it; other machines need not see the file
+    kept = group.same(Path(run.trainer.saved_model_file).is_file())
+    if getattr(run.trainer, "valid_history", None) and not kept:
         raise UserError(
             f"valid_metric={run.config['valid_metric']}: no validation gave a number, so that no model is the best; "
             "look at what is validated on (AUC needs both labels there), or choose another valid_metric"

@@ -7,7 +7,7 @@ from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.serve.answers import as_json
-from recbole_mmm4rec.serve.limits import Limits, check_count, picture
+from recbole_mmm4rec.serve.limits import Limits, check_count, check_same, picture
 from recbole_mmm4rec.serve.schemas import AddAsked, NewItem
 from recbole_mmm4rec.serve.shop import Shop
 
@@ -24,9 +24,16 @@ def check(asked: AddAsked, limits: Limits) -> None:
     check_count(f"items: {len(asked.items):,}", len(asked.items), limits.added)
 
 
-def add(shop: Shop, asked: AddAsked) -> bytes:
-    """Make items recommendable."""
-    added = shop.recommender.add_items(rows_of(asked), write=False)
+def add(shop: Shop, asked: tuple[AddAsked, Mapping[str, Any]]) -> bytes:
+    """Make items recommendable.
+
+    Args:
+        shop: has the model.
+        asked: the request, and of which encoders its vectors are.
+    """
+    one, made = asked
+    check_same(made, shop.made)
+    added = shop.recommender.add_items(rows_of(one), write=False)
     shop.refresh()
     return as_json({"added": list(added.items), "seconds": added.seconds, "notes": list(added.notes)})
 

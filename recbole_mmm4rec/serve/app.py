@@ -22,7 +22,7 @@ from recbole_mmm4rec.serve.batching import Batcher, Deliver
 from recbole_mmm4rec.serve.current import Current, Kept
 from recbole_mmm4rec.serve.desk import Job, Result
 from recbole_mmm4rec.serve.front import Front, Post
-from recbole_mmm4rec.serve.limits import FAILED, Limits, RefusedError
+from recbole_mmm4rec.serve.limits import CHANGED, FAILED, Limits, RefusedError
 from recbole_mmm4rec.serve.metrics import CONTENT_TYPE, Metrics
 from recbole_mmm4rec.serve.reference import reference
 from recbole_mmm4rec.serve.schemas import (
@@ -126,17 +126,15 @@ class Service:
             raise RefusedError(403, "items are added only where the service was started with --allow-adding")
         self._check_staying()
         check_added(asked, self.limits)
-        if to_encode(asked, self.current.made):
-            vectors = json.loads(await self._body("add", (self.current.made, asked), self.encoding))
-            asked = with_vectors(asked, vectors)
+        made = self.current.made
+        if to_encode(asked, made):
+            asked = with_vectors(asked, json.loads(await self._body("add", (made, asked), self.encoding)))
             self._check_staying()
-        body = await self._body("add", asked)
-        self.current.tell(json.loads(await self._body("about", None)))
-        return _json(body)
+        return _json(await self._body("add", (asked, made)))
 
     def _check_staying(self) -> None:
-        if self.current.changing:
-            raise RefusedError(503, "the model is being changed; come again in a second")
+        if self.current.changing:  # what is added would be lost
+            raise RefusedError(503, CHANGED)
 
     async def _answer(self, name: str, asked: Any) -> Response:
         answers.check(asked, self.limits)

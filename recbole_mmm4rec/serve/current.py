@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ class Kept:
 
     def __init__(self, start: Callable[[], Answering], named: str) -> None:
         self._start, self._named = start, named
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._kept: Answering | None = None
         self._closed = False
 
@@ -61,7 +62,7 @@ class Kept:
                 if self._kept is None:
                     try:
                         self._keep(self._start())
-                    except UserError as error:
+                    except (UserError, OSError) as error:
                         log.error("there is no %s: %s", self._named, error)
                         return [(503, f"there is no {self._named} at present; the log says why".encode())] * len(jobs)
                 assert self._kept is not None
@@ -114,6 +115,16 @@ class Current(Kept):
         self.about = {name: value for name, value in about.items() if name != "made"}
         self.made = about["made"]
 
+    def ask(self, jobs: Sequence[Job]) -> list[Result]:
+        """As of everyone who is kept; what has been added shows in :attr:`about` with the answer."""
+        with self._lock:  # no other model comes between
+            found = super().ask(jobs)
+            if any(name == "add" and status == 200 for (name, _), (status, _) in zip(jobs, found, strict=True)):
+                ((status, about),) = super().ask([("about", None)])
+                if status == 200:
+                    self.tell(json.loads(about))
+        return found
+
     @property
     def changing(self) -> bool:
         """Whether another model is being loaded; what is added meanwhile would be lost."""
@@ -139,7 +150,7 @@ class Current(Kept):
         log.info("loading %s", self.folder)
         try:
             await self._taking.ask(None)
-        except UserError as error:
+        except Exception as error:  # of the folder, or of a machine without room for a second process
             log.error("the model stays %s: %s", self.about["name"], error)
             told(False)
         else:

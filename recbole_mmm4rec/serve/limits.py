@@ -6,12 +6,14 @@ import binascii
 import io
 from base64 import b64decode
 from dataclasses import dataclass
+from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 20_000_000
 FAILED = "the service failed here; its log says where"
+CHANGED = "the model is being changed; come again in a second"
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,20 @@ def check_count(named: str, count: int, most: int, option: str = "") -> None:
     """
     if count > most:
         raise UserError(f"{named}: at most {most:,} here" + (f" ({option} allows more)" if option else ""))
+
+
+def check_same(made: Any, now: Any) -> None:
+    """Refuse vectors of another model's encoders.
+
+    Args:
+        made: of which encoders the vectors are.
+        now: of which the model's features are.
+
+    Raises:
+        RefusedError: not of the same.
+    """
+    if made != now:
+        raise RefusedError(503, CHANGED)
 
 
 def decoded(named: str, text: str) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_mmm4rec.serve.answers import body_of
-from recbole_mmm4rec.serve.limits import RefusedError
+from recbole_mmm4rec.serve.limits import check_same
 from recbole_mmm4rec.serve.schemas import SearchAsked
 from recbole_mmm4rec.serve.shop import Shop
 
@@ -19,8 +19,7 @@ def search(shop: Shop, asked: tuple[SearchAsked, Mapping[str, Any], Mapping[str,
         asked: the request, the vectors of what it asks for, and of which encoders they are.
     """
     one, vectors, made = asked
-    if made != shop.made:
-        raise RefusedError(503, "the model has just been changed; come again")
+    check_same(made, shop.made)
     found = shop.recommender.search(
         vectors=vectors,
         k=one.k,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from recbole_mmm4rec.settings.homes import MODELS
 from recbole_mmm4rec.settings.rows import data, evaluation, machine, neighbours, network, rivals, training, transfer
@@ -43,6 +44,14 @@ def names(counts: Counts) -> tuple[str, ...]:
         counts: one flag, or several.
     """
     return tuple(dict.fromkeys(row.name for row in SETTINGS if row.counts & counts))
+
+
+def plain_intervals(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings, an open interval as text: JSON and YAML would make a list of the tuple, a closed interval."""
+    intervals = {row.name for row in SETTINGS if row.kind.short == "interval"}
+    return {
+        key: str(value) if key in intervals and isinstance(value, tuple) else value for key, value in settings.items()
+    }
 
 
 def setting(name: str) -> Setting:

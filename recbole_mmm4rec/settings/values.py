@@ -88,7 +88,8 @@ def _check_split(split: Any) -> None:
             raise UserError(f"eval_args: split LS: {value!r} is none of {', '.join(_LEFT_OUT)}{hint}")
         return
     shares = isinstance(value, list) and len(value) == 3 and all(is_number(share) and share >= 0 for share in value)
-    if not shares or sum(value) <= 0 or (way in OUR_SPLITS and min(value) <= 0):
+    # all of TS but the test's share is divided, too
+    if not shares or sum(value[: 2 if way == "TS" else 3]) <= 0 or (way in OUR_SPLITS and min(value) <= 0):
         raise UserError(
             f"eval_args: split {way}: {value!r} must be three shares, of training, validation and test, such as "
             f"{_SPLITS[way]}"

@@ -18,8 +18,6 @@ from recbole_mmm4rec.base.installed import way_to_ray
 from recbole_mmm4rec.tune.search import Board
 from recbole_mmm4rec.tune.study import Study
 
-TRIAL_KEYS = ("status", "error", "score", "bigger", "valid", "best_epoch", "epochs", "history", "seconds")
-
 
 @dataclass(frozen=True)
 class RayOptions:

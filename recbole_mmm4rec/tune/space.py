@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.settings.kinds import is_number
 
 Params = dict[str, Any]
 
@@ -52,7 +53,7 @@ class Parameter:
         """Whether the parameter can have this value."""
         if self.values:
             return same_text(value) in map(same_text, self.values)
-        return _is_number(value) and self.low <= value <= self.high
+        return is_number(value) and self.low <= value <= self.high
 
     def position(self, value: Any) -> float:
         """Where a value lies: its number among the values, or on the range, which is a logarithm for ``loguniform``.
@@ -118,11 +119,16 @@ def make_parameter(key: str, kind: str, told: Any, where: str, exponents: bool =
         return Parameter(key, kind, _choices(key, told, where), 0.0, 0.0, where)
     count = {"uniform": 2, "loguniform": 2, "quniform": 3}[kind]
     form = "[low, high, step]" if count == 3 else "[low, high]"
-    if not isinstance(told, list) or len(told) != count or not all(_is_number(number) for number in told):
+    if not isinstance(told, list) or len(told) != count or not all(map(is_number, told)):
         raise UserError(f"{where}: {key} is {kind}, which takes {form}, all numbers, not {told!r}")
     low, high = told[:2]
     if kind == "loguniform" and exponents:
-        low, high = math.exp(low), math.exp(high)
+        try:
+            low, high = math.exp(low), math.exp(high)
+        except OverflowError:
+            raise UserError(
+                f"{where}: {key} goes up to exp({high}); in RecBole's form the ends are natural logarithms of values"
+            ) from None
     if not low < high:
         raise UserError(f"{where}: {key} goes from {told[0]} to {told[1]}; the first must be less than the second")
     if kind == "loguniform" and low <= 0:
@@ -159,10 +165,6 @@ def _steps(key: str, low: Any, high: Any, step: Any, where: str) -> tuple[Any, .
     if all(float(number).is_integer() for number in (low, step)):  # sizes and numbers of layers must be whole
         return tuple(int(low) + int(step) * number for number in range(count))
     return tuple(float(f"{low + step * number:.12g}") for number in range(count))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def describe(space: Space) -> Mapping[str, Any]:

@@ -18,10 +18,10 @@ from recbole_mmm4rec.run.identity import NOT_RESOLVED, data_mark, resolved
 from recbole_mmm4rec.settings.keys import check_setting, read_settings
 from recbole_mmm4rec.settings.models import model_names
 from recbole_mmm4rec.settings.reading import read_yaml
-from recbole_mmm4rec.settings.registry import names
+from recbole_mmm4rec.settings.registry import names, plain_intervals
 from recbole_mmm4rec.settings.results import results_of
 from recbole_mmm4rec.settings.setting import Counts
-from recbole_mmm4rec.tune.space import Params, Space, describe
+from recbole_mmm4rec.tune.space import Parameter, Params, Space, describe
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ def _check_searched(key: str, given: Mapping[str, Any], where: str) -> None:
 
 
 def _plain(fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON and YAML have them, tuples as lists."""
+    """Settings as JSON and YAML have them, tuples as lists, but for intervals."""
     try:
-        copied: dict[str, Any] = json.loads(json.dumps(dict(fixed)))
+        copied: dict[str, Any] = json.loads(json.dumps(plain_intervals(fixed)))
     except TypeError as error:
         raise UserError(f"a fixed setting is no plain value: {error}") from None
     return copied
@@ -140,17 +140,17 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
 
     with same_devices():
         first = {one.key: one.examples[0] for one in space}
-        config = _config(model, dataset, {**fixed})
+        try:
+            config = _config(model, dataset, fixed)
+        except UserError:  # a fixed setting may need one that is searched
+            config = _config(model, dataset, {**fixed, **first})
         check_data_files(config)
         results = [results_of(model, config.final_config_dict)]
         for one in space:
             for value in one.examples:
                 check_setting(one.key, value, model, one.where)
-                try:
-                    tried = _config(model, dataset, {**fixed, **first, one.key: value})
-                    results.append(results_of(model, tried.final_config_dict))
-                except UserError as error:
-                    raise UserError(f"{one.where}: {one.key}={value!r}: {error}") from None
+                tried = _tried(model, dataset, {**fixed, **first}, space, one, value)
+                results.append(results_of(model, tried.final_config_dict))
         split = config["eval_args"]["split"]
         if not split:
             raise UserError("eval_args: there is no split, hence no validation to choose by")
@@ -172,6 +172,26 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
         int(config["epochs"]),
         max(results),
     )
+
+
+def _tried(model: str, dataset: str, settings: Mapping[str, Any], space: Space, one: Parameter, value: Any) -> Any:
+    """The configuration with a value of a searched setting, beside the first value of the others that it goes with.
+
+    Args:
+        settings: the fixed ones, and the first value of each that is searched.
+        one: the setting; value: its value.
+
+    Raises:
+        UserError: it goes with none.
+    """
+    others = [{other.key: beside} for other in space if other is not one for beside in other.examples[1:]]
+    refused: UserError | None = None
+    for changed in ({}, *others):
+        try:
+            return _config(model, dataset, {**settings, **changed, one.key: value})
+        except UserError as error:
+            refused = refused or error
+    raise UserError(f"{one.where}: {one.key}={value!r}: {refused}")
 
 
 def _searched_files(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> dict[str, Any]:

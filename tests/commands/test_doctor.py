@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,13 +88,35 @@ def test_a_torchvision_for_another_torch_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str) -> None:
-        raise ImportError("Numba needs NumPy 2.4 or less")
+    real = machine.importlib.import_module
+
+    def fail(name: str) -> Any:
+        if name == "numba":
+            raise ImportError("Numba needs NumPy 2.4 or less")
+        return real(name)
 
     monkeypatch.setattr(machine.importlib, "import_module", fail)
     (problem,) = machine.known_problems({**GOOD, "numba": "0.61.0"})
     assert problem.what.endswith("numba 0.61.0 cannot be imported (ImportError: Numba needs NumPy 2.4 or less)")
     assert not problem.fatal
+
+
+def test_a_pytorch_that_cannot_be_imported_is_told_and_nothing_of_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = machine.importlib.import_module
+
+    def fail(name: str) -> Any:
+        if name == "torch":
+            raise OSError("libcudart.so.12: cannot open shared object file: No such file or directory")
+        return real(name)
+
+    monkeypatch.setattr(machine.importlib, "import_module", fail)
+    assert doctor.main(["--no-self-test"]) == 1
+    told = capsys.readouterr().out
+    assert "cannot be imported (OSError: libcudart.so.12: cannot open shared object file" in told
+    assert "pip install --force-reinstall torch" in told
+    assert "scan on" not in told
 
 
 def test_every_package_of_an_extra_that_runs_is_told() -> None:

@@ -87,7 +87,8 @@ def test_a_row_whose_pre_training_is_gone_is_not_from_scratch() -> None:
     a, b = (replace(one, row=replace(one.row, pretrained=first)) for one in (a, b))
     a = replace(a, pretraining={"dataset": "source", "epochs": 2, "train_seconds": 9.0, "seed": 1, "time_up": False})
     said = notes(Table(SHOP, (a, b), ()))
-    assert any("A: pre-trained on source" in line for line in said)
+    assert any("A: pre-trained on source, 2 epochs" in line for line in said)
+    assert "B: pre-trained on source, by a training of which nothing is left." in said
     assert not any("as good on validation as" in line for line in said)
 
 

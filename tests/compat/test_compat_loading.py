@@ -14,6 +14,7 @@ from tiny_data import make_config, make_dataset, six_users
 from torch.utils.data import RandomSampler
 
 from recbole_mmm4rec.compat import loading
+from recbole_mmm4rec.compat.caches import fingerprint
 from recbole_mmm4rec.compat.loading import FrugalRandomSampler
 
 
@@ -62,3 +63,11 @@ def test_scikit_learn_is_imported_when_a_metric_calls_it(tmp_path: Path) -> None
     )
     run = python("-c", program, cwd=tmp_path)
     assert run.stdout.split() == ["0.75", "2.0", "1.0", "True"]
+
+
+def test_files_of_a_set_whose_name_is_a_pattern_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "shop[1].inter").write_text("a")
+    before = fingerprint(tmp_path, "shop[1]")
+    (tmp_path / "shop[1].inter").write_text("ab")
+    assert before
+    assert fingerprint(tmp_path, "shop[1]") != before

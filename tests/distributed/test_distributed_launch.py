@@ -235,9 +235,9 @@ def test_what_becomes_of_a_process_that_was_started(capsys: pytest.CaptureFixtur
 
 
 def test_places() -> None:
-    assert launch.placement(2, -1, "a", "7", 0) == {"world_size": 2, "ip": "a", "port": "7", "nproc": 2, "offset": 0}
+    assert launch.placement(2, 2, "a", "7", 0) == {"world_size": 2, "ip": "a", "port": "7", "nproc": 2, "offset": 0}
     assert launch.placement(2, 4, "a", None, 2)["port"] == launch.DEFAULT_PORT
-    assert int(launch.placement(2, -1, "a", None, 0)["port"]) > 1023
+    assert int(launch.placement(2, -1, "localhost", None, 0)["port"]) > 1023
     with pytest.raises(UserError, match=r"world_size=3: this machine's processes are 2 to 3"):
         launch.placement(2, 3, "a", None, 2)
 
@@ -275,3 +275,19 @@ def test_a_killed_process_is_named_before_those_that_fail_for_it() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path
+
+
+def test_a_place_that_nobody_would_look_at_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one of several machines, the number of all processes forgotten: it would train by itself."""
+    with pytest.raises(UserError, match=r"world_size=1: this machine's processes are 1 to 1"):
+        quick_start.run("Pop", "shop", group_offset=1)
+    with pytest.raises(UserError, match=r"ip=host: nothing says how many processes there are .*; set world_size"):
+        quick_start.run("Pop", "shop", ip="host")
+    with pytest.raises(UserError, match="set world_size"):
+        quick_start.run("Pop", "shop", ip="host", nproc=2)
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "host", "MASTER_PORT": "88"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    for name, given in {"world_size": 4, "ip": "host", "port": "5", "group_offset": 1}.items():
+        with pytest.raises(UserError, match=f"{name}={given}: torchrun has started .*; leave {name} out"):
+            quick_start.run("Pop", "shop", **{name: given})

@@ -47,7 +47,10 @@ def test_it_is_told_all_that_shapes_a_vector() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"input_hash": None, "encoder": "vectors of own.npy"}, "brought ready-made (vectors of own.npy)"),
+        (
+            {"input_hash": None, "settings": {}, "encoder": "vectors of own.npy"},
+            "brought ready-made (vectors of own.npy)",
+        ),
         ({"encoder_hash": "def"}, "all-MiniLM-L6-v2 with other weights than all-MiniLM-L6-v2 here; install the same"),
         ({"dim": 8}, "with other weights"),
         (
@@ -61,6 +64,10 @@ def test_another_encoder_is_refused_in_one_line(changes: dict[str, Any], words: 
         encoder_of({**MADE, **changes}, load=Fake)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_of_a_merge_whose_inputs_are_not_known_the_encoder_is() -> None:
+    assert encoder_of({**MADE, "input_hash": None}, load=Fake).name == "all-MiniLM-L6-v2"
 
 
 def test_one_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.export import folder as exports
 from recbole_mmm4rec.export import index as indexes
 from recbole_mmm4rec.export.command import main
-from recbole_mmm4rec.model_folder.manifest import sha256
 from recbole_mmm4rec.recommend.recommender import Recommender
 
 FILES = ["README.md", "items.json", "manifest.json", "report.md"]
@@ -38,7 +38,7 @@ def test_everything_is_there_and_listed(exported: tuple[Path, str]) -> None:
     assert [file.name for file in out.parent.iterdir()] == ["out"]
     manifest = json.loads((out / "manifest.json").read_text())
     assert sorted(manifest["files"]) == [name for name in names if name != "manifest.json"]
-    assert all(sha256(out / name) == listed["sha256"] for name, listed in manifest["files"].items())
+    assert all(hash_file(out / name) == listed["sha256"] for name, listed in manifest["files"].items())
 
 
 def test_the_report_says_what_was_seen(exported: tuple[Path, str]) -> None:

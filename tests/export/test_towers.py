@@ -10,7 +10,7 @@ from network.models import BOTH, make_batch, make_features, make_network, make_p
 from torch import Tensor
 
 from recbole_mmm4rec.export.towers import ItemTower, UserTower
-from recbole_mmm4rec.network.new_items import ids_of_new_items, side_of_new_items
+from recbole_mmm4rec.network.new_items import rows_of_nearest, side_of_new_items
 
 CASES: list[dict[str, Any]] = [
     {},
@@ -70,7 +70,7 @@ def test_item_tower_is_what_adding_items_does(
     tower = ItemTower(network)
     known = tuple(table for pair in tower.known.values() for table in pair)
     with torch.no_grad():
-        wanted = side_of_new_items(network.items, features, present, ids_of_new_items(network.items, features, present))
+        wanted = side_of_new_items(network.items, features, present, rows_of_nearest(network.items, features, present))
         side, *rows = tower(in_order(features, present), known)
         alone = tower(tuple(part[8:9] for part in in_order(features, present)), known)[0]
     assert relative(side, wanted.fused) < 1e-6  # the likeness of features is taken in float32
@@ -87,7 +87,7 @@ def test_item_tower_of_a_shop_with_few_pictures(present: int) -> None:
     tower = ItemTower(network)
     known = tuple(table for pair in tower.known.values() for table in pair)
     with torch.no_grad():
-        wanted = side_of_new_items(network.items, features, masks, ids_of_new_items(network.items, features, masks))
+        wanted = side_of_new_items(network.items, features, masks, rows_of_nearest(network.items, features, masks))
         assert relative(tower(in_order(features, masks), known)[0], wanted.fused) < 1e-6
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import any_input
 import numpy as np
@@ -80,3 +81,26 @@ def test_any_manifest(tmp_path_factory: pytest.TempPathFactory, data: st.DataObj
     }
     Manifest.from_json(json.dumps(whole))
     told(lambda: Manifest.from_json(json.dumps(data.draw(any_input.changed(whole)))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "way_out"),
+    [
+        ({}, "bring its vectors again with '.* vectors shop .*--text FILE'"),
+        ({"input_hash": "a"}, "make it again with '.* embed shop .*--text-encoder e --no-normalize'"),
+        (
+            {"settings": {"column": "title", "max_seq_length": 9}, "dtype": "float16", "normalized": True},
+            "--text-encoder e --column title --dtype float16 --max-seq-length 9'",
+        ),
+        ({"encoder": "open_clip:a b/c", "settings": {"precision": "bf16"}}, "'open_clip:a b/c' --precision bf16"),
+        ({"encoder": "timm:vit", "settings": {"input_size": [3, 9, 9]}}, "--text-encoder timm:vit@FILE"),
+        ({"encoder": "open_clip:vit", "settings": {"context_length": 9}}, "--text-encoder open_clip:vit@FILE"),
+    ],
+)
+def test_the_way_out_makes_the_same_store(store: Path, changes: dict[str, Any], way_out: str) -> None:
+    """Not one of the default encoder, with which no checkpoint of the set would go on."""
+    told = json.loads((store / "manifest.json").read_text())
+    (store / "manifest.json").write_text(json.dumps({**told, **changes}))
+    (store / "table.npy").unlink()
+    with pytest.raises(UserError, match=way_out):
+        FeatureStore.open(store)

@@ -12,6 +12,9 @@ import pytest
 from hub_server import Hub, running_hub
 from shop import python
 
+from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.base.locks import claimed
+from recbole_mmm4rec.model_folder.hub import push
 from recbole_mmm4rec.recommend.recommender import Recommender
 
 
@@ -41,6 +44,14 @@ for repo in {repos!r}:
     try:
         recommender = Recommender.from_pretrained(repo, cache_dir="cache")
         print(json.dumps([str(recommender.folder), recommender.scores(["k01", "k02"]).tolist()]))
+        new = {{"item_id": "n1", "text_vector": [1.0] * 12}}
+        try:
+            recommender.add_items([new])
+        except UserError as error:
+            print(error)
+        recommender.add_items([new], output="grown")
+        recommender.add_items([{{**new, "item_id": "n2"}}])
+        print(recommender.folder, len(recommender.items))
     except UserError as error:
         print(error)
 """
@@ -57,8 +68,19 @@ def test_what_was_pushed_is_fetched_and_recommends_the_same(hub: Hub, model_fold
     place, scores = json.loads(found[0])
     assert os.path.commonpath([place, str(tmp_path / "cache")]) == str(tmp_path / "cache")
     assert np.allclose(scores, Recommender.load(model_folder).scores(["k01", "k02"]), rtol=1e-5, atol=1e-5)
-    assert found[1].startswith("me/nothing: the hub does not give or take it: ")
-    assert found[2].startswith("no name: the hub does not give or take it: ")
+    # the hub's cache is what the hub has
+    assert found[1] == f"{place} is the hub's model on this machine; give output, another folder for the new one"
+    assert found[2] == "grown 38"
+    assert found[3].startswith("me/nothing: the hub does not give or take it: ")
+    assert found[4].startswith("no name: the hub does not give or take it: ")
+
+
+def test_what_another_command_changes_is_not_pushed(hub: Hub, folder_copy: Path) -> None:
+    lock = claimed(folder_copy.with_name(f".{folder_copy.name}.lock"))
+    with pytest.raises(UserError, match="another command is changing this model folder; wait for it"):
+        push(folder_copy, "me/kiosk")
+    lock.close()
+    assert "me/kiosk" not in hub.repos
 
 
 def test_what_is_to_be_private_is_not_put_where_all_can_read_it(hub: Hub, model_folder: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from more_items import like
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.encoders.pictures import FORMATS
 from recbole_mmm4rec.recommend.item_rows import read_items
 from recbole_mmm4rec.recommend.recommender import Recommender
 
@@ -59,3 +60,10 @@ def test_a_price_that_is_no_number_is_none(folder_copy: Path, price: Any) -> Non
     recommender = Recommender.load(folder_copy)
     recommender.add_items([{**like(1), "price": price}])
     assert recommender.items.row("n1")["price"] is None
+
+
+@pytest.mark.parametrize("kind", FORMATS.values())
+def test_a_picture_of_every_kind_that_is_read_is_found(tmp_path: Path, kind: str) -> None:
+    (tmp_path / f"a.{kind}").write_bytes(b"")
+    (one,) = read_items([{"item_id": "a"}], tmp_path)
+    assert one.picture == tmp_path / f"a.{kind}"

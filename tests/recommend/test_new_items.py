@@ -139,6 +139,24 @@ def test_in_memory_alone(model_folder: Path, folder_copy: Path) -> None:
     assert len(Recommender.load(model_folder).items) == len(ITEMS)
 
 
+def test_the_first_item_without_a_picture(model_folder: Path) -> None:
+    """No training has touched what stands for a missing picture where all items had one: the mean stays what it is."""
+    held = Recommender.load(model_folder)
+    items = held.network.items
+    items.present[:], items.scored[:], items.complete = True, True, True
+    held.side = items.side()
+    untrained, mean = items.missing["image"].clone(), items.unseen("image")
+    assert not torch.allclose(untrained, mean)
+    before = held.scores([HISTORY], modalities="text")
+    held.add_items([{**like(20), "image_vector": None}], write=False)
+    now = held.network.items
+    assert now.present[-1].tolist() == [True, False]
+    assert torch.equal(now.missing["image"], mean)
+    assert torch.equal(items.missing["image"], untrained)  # the model of before is as it was
+    np.testing.assert_allclose(held.scores([HISTORY], modalities="text")[:, :-1], before, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(held.side.tables["image"][-1], mean + items.bias["image"][1:].mean(0))
+
+
 def test_in_memory_of_a_folder_whose_table_stays_on_disk(
     folder_copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -182,6 +200,8 @@ WRONG: list[tuple[Any, str]] = [
     ([{**like(1), "text_vector": [1.0]}], "items[0]: the text vector of item 'n1' has 1 numbers, the shop's have 12"),
     ([{**like(1), "text_vector": [float("nan")] * 12}], "items[0]: text_vector must be a list of finite numbers"),
     ([{**like(1), "price": "much"}], "items[0]: price 'much' is no number"),
+    ([{**like(1), "price": 10**400}], "items[0]: price: a number of more than 300 digits; leave it out"),
+    ([{**like(1), "category": 10**4400}], "items[0]: category: a number of more than 4,300 digits; leave it out"),
     ([{"item_id": "a b", "text": "disc"}], "items[0]: item_id 'a b' holds a blank"),
     ([{"text": "disc"}], "items[0]: no item_id"),
     ([{"item_id": "n", "image": b"<html>"}], "items[0]: the picture of item 'n' cannot be used: it: no picture but an"),

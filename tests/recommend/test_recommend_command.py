@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,13 @@ def test_mistakes_are_told(
     assert told.out == ""
     assert message in told.err
     assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--history", "--only", "--exclude", "--where"])
+def test_bytes_that_are_no_text_are_told(model_folder: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(model_folder), "--history", "k00", option, os.fsdecode(b"k01=\xff")])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: argument {option}: 'k01=\\udcff' is no text in UTF-8")
+    assert told.count("\n") == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from model_shop import ITEMS
 from shop import python
@@ -179,3 +180,19 @@ print([name for name in ("recbole", "sklearn") if name in sys.modules])
 """
     done = python("-c", program, cwd=tmp_path)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_list_of_another_kind_is_a_list(model_folder: Path) -> None:
+    recommender = Recommender.load(model_folder)
+    left_out = ["k03", "k04"]
+    for exclude in (left_out, tuple(left_out), np.array(left_out), pd.Series(left_out), iter(left_out)):
+        found = recommender.recommend(["k00", "k01"], 5, exclude=exclude)  # type: ignore[arg-type]
+        assert not {*left_out} & {one.item for one in found.items}
+    assert recommender.recommend(["k00"], 5, exclude=np.array([])) == recommender.recommend(["k00"], 5)
+    first = recommender.content.interactions.slice(0, 3)  # of one user, whose own pairs do not count for him
+    name = str(first["user_id"][0].as_py())
+    history = [recommender.items.ids[number - 1] for number in first["item"].to_pylist()]
+    wanted = recommender.scores([history], users=[name])
+    assert not np.array_equal(wanted, recommender.scores([history]))
+    for user in (name, [name], (name,), np.array([name])):
+        assert np.array_equal(recommender.scores(history, users=user), wanted)  # type: ignore[arg-type]

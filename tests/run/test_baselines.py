@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pattern_shop import NAME, pattern_settings, write_pattern_shop
@@ -55,3 +56,44 @@ def test_a_general_model_beside_all_items_is_refused(tmp_path: Path) -> None:
     check_comparable(["SASRec"], config)
     with pytest.raises(UserError, match="Pop: it ranks items with interactions alone"):
         check_comparable(["SASRec", "Pop"], config)
+
+
+def test_an_open_interval_is_the_same_for_all(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    settings = pattern_settings(tmp_path, user_inter_num_interval=(4, 8))
+    ours = build(make_config("MMM4Rec", NAME, config_dict=dict(settings)), count_flops=False)
+    told: list[dict[str, Any]] = []
+
+    def noted(name: str, dataset: str, config_dict: dict[str, Any]) -> dict[str, Any]:
+        told.append(config_dict)
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recbole_mmm4rec.run.quick_start.run_recbole", noted)
+        run_baselines(["SASRec"], "MMM4Rec", NAME, [], settings)
+    theirs = build(make_config("SASRec", NAME, config_dict=told[0]), count_flops=False)
+    assert set(ours.dataset.field2id_token["user_id"]) == set(theirs.dataset.field2id_token["user_id"])
+    assert ours.dataset.user_num < 41  # those of four and of eight are gone
+
+
+@pytest.mark.parametrize("split", ["RS", "TS"])
+def test_targets_that_are_ranked_together_are_refused(tmp_path: Path, split: str) -> None:
+    write_pattern_shop(tmp_path)
+    split_by = {"eval_args": {"split": {split: [8, 1, 1]}, "order": "TO", "mode": "full"}}
+    config = make_config("MMM4Rec", NAME, config_dict=pattern_settings(tmp_path, **split_by))
+    check_comparable(["SASRec"], config)
+    with pytest.raises(UserError, match=r"Pop: under split .* all targets of a user together, and MMM4Rec one"):
+        check_comparable(["SASRec", "Pop"], config)
+
+
+def test_users_whom_only_some_models_are_tested_on_are_told(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    file = tmp_path / NAME / f"{NAME}.inter"
+    rows = [f"few{user}\ts0c0\t1\nfew{user}\ts1c1\t2\n" for user in range(3)]
+    file.write_text(file.read_text() + "".join(rows))
+    settings = pattern_settings(tmp_path)
+    results = run_baselines(["Pop", "SASRec"], "MMM4Rec", NAME, [], {**settings, "epochs": 1})
+    said = table({"MMM4Rec": results["Pop"], **results}).splitlines()[-1]
+    assert said.startswith("Pop: 3 users have two or three interactions, which sequential models divide otherwise")
+    results = run_baselines(["Pop"], "MMM4Rec", NAME, [], {**settings, "user_inter_num_interval": "[4,inf)"})
+    assert not results["Pop"]["note"]

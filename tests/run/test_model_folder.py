@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from model_shop import NAME
 from pattern_shop import NAME as PATTERN
@@ -15,8 +16,9 @@ from pattern_shop import pattern_settings, write_pattern_shop
 from tiny_data import ITEMS, make_dataset, six_users, write_inter, write_vectors
 
 from recbole_mmm4rec.model_folder import layout
+from recbole_mmm4rec.model_folder.checks import check_interactions
 from recbole_mmm4rec.recommend.recommender import Recommender
-from recbole_mmm4rec.run.build import make_config
+from recbole_mmm4rec.run.build import build, make_config
 from recbole_mmm4rec.run.cli import parse_arguments, parse_value, summary
 from recbole_mmm4rec.run.folder import command_of, interactions_of, items_of, plain_settings, wants_folder
 from recbole_mmm4rec.run.quick_start import run_recbole
@@ -164,3 +166,38 @@ def test_the_command_names_what_differs_from_the_defaults(kiosk: Path, model_fol
     assert words[:3] == ["mmm4rec", "train", f"--dataset={NAME}"]
     assert {"--hidden_size=16", "--epochs=12", "--neighbour_weight=0.3", "--seed=2020"} <= set(words)
     assert not [word for word in words if word.split("=")[0] in ("--checkpoint_dir", "--show_progress", "--d_conv")]
+
+
+@pytest.mark.parametrize("split", ["cold_users", "cold_items", "global_time"])
+def test_what_is_held_out_of_training_counts_as_no_training(tmp_path: Path, split: str) -> None:
+    write_pattern_shop(tmp_path)
+    changes = {"eval_args": {"split": {split: [2, 1, 1]}, "order": "TO", "mode": "full"}}
+    run = build(make_config("MMM4Rec", PATTERN, config_dict=pattern_settings(tmp_path, **changes)), count_flops=False)
+    table = interactions_of(run)
+    items, part = table["item"].to_numpy(), table["part"].to_numpy()
+    assert set(part) == ({0, 1, 2, 3} if split == "cold_users" else {0, 1, 2})
+    counted = np.bincount(items[part == 0], minlength=run.dataset.item_num)
+    assert counted.tolist() == run.train._dataset.popularity.tolist()
+    check_interactions(table, run.dataset.item_num - 1)
+    users = table["user_id"].cast("string").to_numpy()
+    if split == "cold_users":
+        held_out = set(users[part != 0])
+        assert not held_out & set(users[part == 0])
+        assert sum(part == 3) > len(held_out)  # all of their interactions but the last
+
+
+def test_columns_of_an_item_file_whose_ids_have_another_name(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    home = tmp_path / PATTERN
+    inter = home / f"{PATTERN}.inter"
+    inter.write_text(inter.read_text().replace("item_id:token", "asin:token"))
+    (home / f"{PATTERN}.item").write_text("asin:token\ttext:token_seq\titem_id:float\ns0c0\tfirst shape\t7\n")
+    names = {"ITEM_ID_FIELD": "asin", "load_col": {"inter": ["user_id", "asin", "timestamp"]}}
+    config = make_config("MMM4Rec", PATTERN, config_dict=pattern_settings(tmp_path, **names))
+    dataset = build(config, count_flops=False).dataset
+    tokens = [str(token) for token in dataset.field2id_token["asin"][1:]]
+    count = len(tokens)
+    ours = {"popularity": np.zeros(count, int), "has_text": np.ones(count, bool), "has_image": np.ones(count, bool)}
+    found = items_of(dataset, tokens, ours)
+    assert found["item_id"].to_pylist() == tokens
+    assert found["text"][tokens.index("s0c0")].as_py() == "first shape"

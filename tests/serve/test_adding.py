@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from served import served
 
 from recbole_mmm4rec.base.errors import UserError
+from recbole_mmm4rec.serve.limits import CHANGED
+from recbole_mmm4rec.serve.schemas import AddAsked, NewItem
 
 HISTORY = ["k01", "k02"]
 
@@ -61,3 +64,41 @@ def test_nothing_is_added_unless_allowed(model_folder: Path) -> None:
     with served(model_folder) as shop:
         line = "items are added only where the service was started with --allow-adding"
         assert shop.said("/items", items=[{"item_id": "new1", "text": "x"}]) == (403, line)
+
+
+def test_vectors_of_another_models_encoders_are_not_added(model_folder: Path) -> None:
+    """The model is changed while a new item's text is encoded."""
+    made = {"text": {"encoder": "drawn"}, "image": None}
+    with served(model_folder, allow_adding=True) as shop:
+        desk = shop.desks[-1]
+        asked = AddAsked(items=[NewItem(item_id="new1", text="ring", text_vector=[1.0] * 12)])
+        assert desk.ask([("add", (asked, made))]) == [(503, CHANGED.encode())]
+        assert desk.ask([("add", (asked, desk.shop.made))])[0][0] == 200
+        assert shop.service.current.ask([("titles", ("ring", 1))])[0][0] == 200
+        assert shop.client.get("/healthz").json()["items"] == 36  # nobody has asked the service for it
+        more = AddAsked(items=[NewItem(item_id="new2", text="ring", text_vector=[1.0] * 12)])
+        assert shop.service.current.ask([("add", (more, desk.shop.made))])[0][0] == 200
+        assert shop.client.get("/healthz").json()["items"] == 38
+
+
+def test_an_added_item_shows_however_many_wait(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the service says of itself is not one more request, which might be refused."""
+    with served(model_folder, allow_adding=True) as shop:
+        ask, asked = shop.service.model.ask, []
+
+        async def noted(job: Any) -> Any:
+            asked.append(job[0])
+            return await ask(job)
+
+        monkeypatch.setattr(shop.service.model, "ask", noted)
+        new = {"item_id": "new1", "text": "ring", "text_vector": [1.0] * 12}
+        assert shop.post("/items", items=[new]).json()["added"] == ["new1"]
+        assert asked == ["add"]
+        assert shop.client.get("/healthz").json()["items"] == 37
+
+
+def test_a_number_without_end_is_a_mistake_of_what_is_asked(model_folder: Path) -> None:
+    with served(model_folder, allow_adding=True) as shop:
+        new = {"item_id": "new1", "text_vector": [1.0] * 12, "columns": {"price": 10**400}}
+        line = "items[0]: price: a number of more than 300 digits; leave it out"
+        assert shop.said("/items", items=[new]) == (422, line)

@@ -96,6 +96,23 @@ def test_a_folder_that_cannot_be_read_changes_nothing(link: Path, caplog: pytest
         until(lambda: 'result="done"} 1.0' in shop.client.get("/metrics").text)
 
 
+def test_a_machine_without_room_for_a_second_process_keeps_the_first(
+    model_folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(model_folder) as shop:
+
+        def start() -> Desk:
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr(shop.service.current, "_start", start)
+        shop.on_loop(shop.service.change)
+        until(lambda: 'result="failed"} 1.0' in shop.client.get("/metrics").text)
+        assert shop.post("/recommend", history=HISTORY).status_code == 200
+        assert caplog.records[-1].message == f"the model stays {model_of(shop)}: [Errno 24] Too many open files"
+        lose(shop.desks[-1])
+        assert shop.said("/recommend", history=HISTORY) == (503, "there is no model at present; the log says why")
+
+
 def test_a_lost_process_is_started_again_and_asked_once_more(
     model_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

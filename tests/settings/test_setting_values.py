@@ -55,6 +55,7 @@ from recbole_mmm4rec.settings.values import check_eval_args, check_values
         ("eval_args", {"split": {"RS": [0.8, 0.2]}}, r"split RS: \[0.8, 0.2\] must be three shares"),
         ("eval_args", {"split": {"RS": ["a", 0.1, 0.1]}}, "split RS"),
         ("eval_args", {"split": {"TS": [0, 0, 0]}}, "split TS"),
+        ("eval_args", {"split": {"TS": [0, 0, 1]}}, "split TS"),
         ("eval_args", {"split": {"RS": [0.8, 0.1, 0.1], "LS": "test_only"}}, "split="),
         ("eval_args", {"order": "time"}, "order='time': it must be TO"),
         ("eval_args", {"group_by": "item"}, "group_by='item'"),

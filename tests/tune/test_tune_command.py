@@ -17,6 +17,7 @@ import yaml
 from pattern_shop import NAME, write_pattern_shop
 from shop import settings, write_shop
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.json_lines import JsonLines
 from recbole_mmm4rec.base.locks import alone
 from recbole_mmm4rec.run.cli import main as run_recbole
@@ -291,3 +292,23 @@ def test_two_commands_do_not_share_a_folder(folder: Path, capsys: pytest.Capture
     with alone(folder / "out", "search"):
         assert main(command()) == 2
     assert "another search is running there" in capsys.readouterr().err
+
+
+def test_an_open_interval_stays_open(folder: Path) -> None:
+    main(command("--user_inter_num_interval=(4,20)", "--item_inter_num_interval=[1,99]", "--max-evals=1"))
+    told = json.loads((folder / "out/study.json").read_text())["fixed settings"]
+    assert (told["user_inter_num_interval"], told["item_inter_num_interval"]) == ("(4, 20)", [1, 99])
+
+
+def test_settings_that_need_each_other_may_be_searched(tmp_path: Path) -> None:
+    """One fixed and the other searched, and both searched, of which some combinations are none."""
+    write_pattern_shop(tmp_path)
+
+    def study(fixed: dict[str, Any], **searched: list[Any]) -> Any:
+        space = [Parameter(key, "choice", tuple(values), 0.0, 0.0, key) for key, values in searched.items()]
+        return make_study("MMM4Rec", NAME, [], {"data_path": str(tmp_path), **fixed}, space)
+
+    assert study({"unfreeze_after": 3}, frozen=[["adapter"], ["layers"]]).fixed["unfreeze_after"] == 3
+    study({}, frozen=[None, ["adapter"]], unfreeze_after=[0, 5])
+    with pytest.raises(UserError, match=r"unfreeze_after: unfreeze_after=5: .*frozen"):
+        study({}, unfreeze_after=[0, 5], learning_rate=[0.1, 0.2])

@@ -93,6 +93,7 @@ def test_recboles_dictionary_by_kind(tmp_path: Path) -> None:
         ("s.hyper", "\na choice open('x')\n", "line 2: \"open('x')\" are no values that choice takes"),
         ("s.hyper", "a uniform 1\n", "line 1: a is uniform, which takes [low, high]"),
         ("s.hyper", "a choice [1]\na choice [2]\n", "line 2: a stands there twice"),
+        ("s.hyper", "a loguniform 512,2048\n", "line 1: a goes up to exp(2048); in RecBole's form the ends are"),
     ],
 )
 def test_mistakes_are_told_in_one_line_with_its_number(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -64,7 +64,9 @@ class ReviewTable:
         """
         item = "coalesce(" + ", ".join(f"nullif({_name(key)}, '')" for key in layout.items) + ")"
         rating = _name(layout.rating) if self._with_rating else "NULL"
-        time = f"floor({_name(layout.time)} * {MICROSECONDS} / {PER_SECOND[unit]})::BIGINT"
+        # one whole number, so that a double holds the product exactly
+        scale = f"* {MICROSECONDS // PER_SECOND[unit]}" if unit != "ns" else f"/ {PER_SECOND[unit] // MICROSECONDS}"
+        time = f"floor({_name(layout.time)} {scale})::BIGINT"
         columns = f"{number}, {_name(layout.user)}, {item}, {time}, {rating}"
         too_long = threading.Event()
         with _readable(path, too_long) as place:

@@ -132,27 +132,29 @@ def perfect_hits(shop: Shop, k: int = 10) -> dict[str, float]:
         Expected Hit@k by what is read: "text", "image", "both".
     """
     last, last_but_one = shop.before_the_last
-    shapes = _chances((shop.shape[shop.item[last]] + 1) % len(SHAPES), len(SHAPES))
-    uses = _chances(shop.use[shop.item[last_but_one]], len(USES))
+    next_shape, next_use = (shop.shape[shop.item[last]] + 1) % len(SHAPES), shop.use[shop.item[last_but_one]]
+    shape_of, use_of = np.divmod(np.arange(len(SHAPES) * len(USES)), len(USES))  # what may be expected, once each
+    share = np.bincount(next_shape * len(USES) + next_use, minlength=len(shape_of)) / len(last)
+    shapes, uses = _chances(shape_of, len(SHAPES)), _chances(use_of, len(USES))
     pairs = (shapes[:, :, None] * uses[:, None, :]).reshape(len(shapes), -1)
     pair_of_item = shop.shape * len(USES) + shop.use
     return {
-        "text": _expected_hits(uses, np.bincount(shop.use, minlength=len(USES)), k),
-        "image": _expected_hits(shapes, np.bincount(shop.shape, minlength=len(SHAPES)), k),
-        "both": _expected_hits(pairs, np.bincount(pair_of_item, minlength=pairs.shape[1]), k),
+        "text": _expected_hits(uses, np.bincount(shop.use, minlength=len(USES)), k, share),
+        "image": _expected_hits(shapes, np.bincount(shop.shape, minlength=len(SHAPES)), k, share),
+        "both": _expected_hits(pairs, np.bincount(pair_of_item, minlength=pairs.shape[1]), k, share),
     }
 
 
 def _chances(expected: np.ndarray, kinds: int) -> np.ndarray:
-    """(users, kinds) probabilities of the next value when the rule says ``expected``."""
+    """(n, kinds) probabilities of the next value when the rule says ``expected``, (n,)."""
     chances = np.full((len(expected), kinds), (1 - KEEP) / kinds)
     chances[np.arange(len(expected)), expected] += KEEP
     return chances
 
 
-def _expected_hits(chances: np.ndarray, sizes: np.ndarray, k: int) -> float:
-    """Mean over users of the formula of :func:`perfect_hits`; chances (users, groups), sizes (groups,)."""
+def _expected_hits(chances: np.ndarray, sizes: np.ndarray, k: int, share: np.ndarray) -> float:
+    """Mean of the formula of :func:`perfect_hits`; chances (n, groups), sizes (groups,), share (n,) of the users."""
     order = np.argsort(-chances / sizes, axis=1, kind="stable")
     ranked, size = np.take_along_axis(chances, order, axis=1), sizes[order]
     places = np.clip(k - (np.cumsum(size, axis=1) - size), 0, size)
-    return float((ranked * places / size).sum(axis=1).mean())
+    return float((ranked * places / size).sum(axis=1) @ share)

@@ -66,6 +66,6 @@ def test_recbole_loads_the_rows_of_the_store(tmp_path: Path, dtype: str) -> None
 def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
     make_set(tmp_path, "float32")
     (store_path(tmp_path / "shop", "image") / "table.npy").unlink()
-    with pytest.raises(UserError, match=r"table\.npy: missing; make it again with .*--image-encoder"):
+    with pytest.raises(UserError, match=r"table\.npy: missing; bring its vectors again with .* --image FILE'"):
         export_atomic("shop", tmp_path, ["image"])
     assert not (tmp_path / "shop/shop.imagefeat").exists()

@@ -23,7 +23,7 @@ from dataset_prep.images.files import picture_stem, save_picture
 from dataset_prep.images.report import read_report
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.encoders.load import load_encoder
-from recbole_mmm4rec.encoders.pictures import BadPictureError
+from recbole_mmm4rec.encoders.pictures import BadPictureError, UnreadPictureError
 from recbole_mmm4rec.encoders.spec import Encoder, EncoderSpec
 from recbole_mmm4rec.encoders.torch_tools import choose_device, hash_state, read_checkpoint
 from recbole_mmm4rec.features.store import FeatureStore
@@ -122,6 +122,35 @@ def test_a_timm_checkpoint_with_or_without_its_classifier(tmp_path: Path) -> Non
     np.testing.assert_allclose(encode(found[1], source), expected, atol=1e-6)
 
 
+def test_a_checkpoint_of_another_size_is_one_line(tmp_path: Path) -> None:
+    state = timm.create_model("test_efficientnet", pretrained=False).state_dict()
+    state["conv_stem.weight"] = state["conv_stem.weight"][:, :, :2]
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth belongs to another architecture or size .*\(size mismatch") as told:
+        load("image", f"timm:test_efficientnet@{tmp_path}/a.pth")
+    assert "\n" not in str(told.value)
+
+
+def test_a_picture_that_cannot_be_read_now_is_not_remembered(
+    tmp_path: Path, lite0: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "shop/images"
+    folder.mkdir(parents=True)
+    (tmp_path / "shop/shop.item").write_text("item_id:token\na\n")
+    save_picture(folder, "a", picture(), "png")
+    options = EmbedOptions(image_encoder="efficientnet-lite0", device="cpu")
+
+    def failing(source: Any) -> Any:
+        raise UnreadPictureError("cannot be read (Input/output error)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lite0, "prepare", failing)
+        with pytest.raises(UserError, match=r"item 'a': cannot be read \(Input/output error\); give the same command"):
+            embed("shop", tmp_path, options, lambda spec: lite0)
+    embed("shop", tmp_path, options, lambda spec: lite0)
+    assert FeatureStore.open(tmp_path / "shop/features/image").present.tolist() == [True]
+
+
 def test_half_precision_is_near_and_told(clip: Path) -> None:
     name = f"open_clip:tiny-clip@{clip}/weights.pt"
     whole, half = load("image", name), load("image", name, precision="bf16")
@@ -207,6 +236,7 @@ def test_the_hash_of_weights_sees_names_types_and_shapes() -> None:
         ("--image-encoder open_clip:BARE", "cannot be loaded"),
         ("--image-encoder open_clip:EMPTY", "the folder has no open_clip_config.json"),
         ("--image-encoder --device abacus", "--device abacus: no such device"),
+        ("--image-encoder --device meta", "--device meta: cannot be used here ("),
         ("--image-encoder --num-workers 0", "--num-workers 0: must be at least 1"),
         ("--image-encoder", "no picture of any item; bring them with 'python -m dataset_prep images shop --out "),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from picture_server import bomb_png, picture
 from PIL import Image
 
-from recbole_mmm4rec.encoders.pictures import FORMATS, BadPictureError, check_picture, read_picture
+from recbole_mmm4rec.encoders.pictures import FORMATS, BadPictureError, UnreadPictureError, check_picture, read_picture
 
 
 @given(st.binary(max_size=200), st.integers(0, 200), st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP"]))
@@ -41,3 +42,21 @@ def test_a_picture_is_turned_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # a quarter turn
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
     assert read_picture(tmp_path / "a.jpg").size == (20, 40)
+
+
+def test_a_camera_picture_of_several_is_a_jpeg() -> None:
+    first, second = (Image.new("RGB", (8, 6), colour) for colour in ("red", "blue"))
+    content = io.BytesIO()
+    first.save(content, "MPO", save_all=True, append_images=[second])
+    assert check_picture(content.getvalue(), 100) == "jpg"
+    assert read_picture(content.getvalue()).getpixel((3, 3)) == pytest.approx((254, 0, 0), abs=3)
+
+
+def test_too_little_memory_says_nothing_of_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(self: Image.Image) -> None:
+        raise MemoryError
+
+    data = picture()
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(UnreadPictureError, match="too little memory"):
+        read_picture(data)

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from dataset_prep.cli import main
 from dataset_prep.embed.export import export_atomic
 from dataset_prep.vectors.files import read_vectors
+from dataset_prep.vectors.order import read_order
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.features.store import FeatureStore
 from recbole_mmm4rec.features.tables import FeatureSource
@@ -144,6 +145,23 @@ def test_rows_in_the_order_of_a_list(folder: Path, kind: str, order: str) -> Non
     Path(order).write_text(ORDERS[order])
     assert run(f"vectors shop --image {file} --ids {order}") == 0
     assert stored("image") == EXPECTED
+
+
+def test_columns_that_could_both_be_row_numbers(tmp_path: Path) -> None:
+    """A line that names them decides; where there is none and it matters, nobody is asked to guess."""
+    file = tmp_path / "ids.csv"
+    for text, wanted in {
+        "row,item_id\n0,2\n1,0\n2,1\n": ["2", "0", "1"],
+        "item_id,row\n2,0\n0,1\n1,2\n": ["2", "0", "1"],
+        "0,0\n2,2\n1,1\n": ["0", "1", "2"],
+        "0,1\n1,0\n2,2\n": ["1", "0", "2"],
+    }.items():
+        file.write_text(text)
+        assert read_order(file) == wanted
+    for text in ("0,2\n1,0\n2,1\n", "x,y\n0,2\n1,0\n2,1\n"):
+        file.write_text(text)
+        with pytest.raises(UserError, match="either column may hold the numbers of rows; begin the file with a line"):
+            read_order(file)
 
 
 def test_rows_are_items_by_number_or_stand_in_the_order_of_the_item_file(
