@@ -87,15 +87,20 @@ def test_a_torchvision_for_another_torch_is_named(monkeypatch: pytest.MonkeyPatc
     assert "built for torch 2.14.1, and torch is 2.13.0" in problem.what
 
 
-def test_a_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse(monkeypatch: pytest.MonkeyPatch, module: str, error: Exception) -> None:
+    """Let a module that is there not be imported."""
     real = machine.importlib.import_module
 
-    def fail(name: str) -> Any:
-        if name == "numba":
-            raise ImportError("Numba needs NumPy 2.4 or less")
+    def imported(name: str) -> Any:
+        if name == module:
+            raise error
         return real(name)
 
-    monkeypatch.setattr(machine.importlib, "import_module", fail)
+    monkeypatch.setattr(machine.importlib, "import_module", imported)
+
+
+def test_a_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, "numba", ImportError("Numba needs NumPy 2.4 or less"))
     (problem,) = machine.known_problems({**GOOD, "numba": "0.61.0"})
     assert problem.what.endswith("numba 0.61.0 cannot be imported (ImportError: Numba needs NumPy 2.4 or less)")
     assert not problem.fatal
@@ -104,14 +109,8 @@ def test_a_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPa
 def test_a_pytorch_that_cannot_be_imported_is_told_and_nothing_of_it_is_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = machine.importlib.import_module
-
-    def fail(name: str) -> Any:
-        if name == "torch":
-            raise OSError("libcudart.so.12: cannot open shared object file: No such file or directory")
-        return real(name)
-
-    monkeypatch.setattr(machine.importlib, "import_module", fail)
+    missing = OSError("libcudart.so.12: cannot open shared object file: No such file or directory")
+    refuse(monkeypatch, "torch", missing)
     assert doctor.main(["--no-self-test"]) == 1
     told = capsys.readouterr().out
     assert "cannot be imported (OSError: libcudart.so.12: cannot open shared object file" in told
