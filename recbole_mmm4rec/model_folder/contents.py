@@ -30,8 +30,7 @@ class Contents:
         side: what scoring needs of the items.
         items: I rows in the order of item numbers: ``item_id``, ``text``, columns of the item file, :data:`OURS`.
         interactions: ``user_id``, ``item`` (number), ``timestamp``, ``part`` (0 training, 1 validation, 2 test,
-            :data:`NO_PART`), by
-            user and time.
+            :data:`NO_PART`), by user and time.
         run: plain settings of the training.
         encoders: modality to what its feature store says about itself.
         counts: the neighbours; None where they are off.

@@ -157,7 +157,7 @@ def _checked(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> S
         (parts,) = split.values()
         if parts == "test_only" or (isinstance(parts, list) and not parts[1]):
             raise UserError(f"eval_args: split {split}: there is no validation to choose by; leave a part for it")
-        source, searched = config["pretrained"], _searched_files(model, dataset, fixed, space)
+        source, searched = config["pretrained"], _searched_files(model, dataset, {**fixed, **first}, space)
         if config["eval_step"] < 1:
             raise UserError(f"eval_step={config['eval_step']}: there is no validation to choose by; write 1 or more")
     return Study(
@@ -194,14 +194,14 @@ def _tried(model: str, dataset: str, settings: Mapping[str, Any], space: Space, 
     raise UserError(f"{one.where}: {one.key}={value!r}: {refused}")
 
 
-def _searched_files(model: str, dataset: str, fixed: dict[str, Any], space: Space) -> dict[str, Any]:
+def _searched_files(model: str, dataset: str, settings: Mapping[str, Any], space: Space) -> dict[str, Any]:
     """What the values of a searched ``pretrained`` or ``feature_path`` hold: another content is another search."""
     found: dict[str, Any] = {}
     for one in space:
         if one.key == "pretrained":
             found["searched pretrained"] = [value and file_hash(value) for value in one.examples]
         elif one.key == "feature_path":
-            configs = [_config(model, dataset, {**fixed, one.key: value}) for value in one.examples]
+            configs = [_tried(model, dataset, settings, space, one, value) for value in one.examples]
             found["searched feature_path"] = [data_mark(config) for config in configs]
     return found
 

@@ -309,6 +309,8 @@ def test_settings_that_need_each_other_may_be_searched(tmp_path: Path) -> None:
         return make_study("MMM4Rec", NAME, [], {"data_path": str(tmp_path), **fixed}, space)
 
     assert study({"unfreeze_after": 3}, frozen=[["adapters"], ["ssd"]]).fixed["unfreeze_after"] == 3
+    stores = str(tmp_path / NAME / "features")
+    study({"unfreeze_after": 3}, frozen=[["adapters"], ["ssd"]], feature_path=[stores, f"{stores}/."])
     study({}, frozen=[None, ["adapters"]], unfreeze_after=[0, 5])
     with pytest.raises(UserError, match=r"unfreeze_after: unfreeze_after=5: .*frozen"):
         study({}, unfreeze_after=[0, 5], learning_rate=[0.1, 0.2])
