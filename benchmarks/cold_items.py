@@ -5,10 +5,9 @@
 A tenth of a set's items, drawn with a seed, is left out: no training, no history has them. Then they are added by their
 features alone, and the users whose last item is among them are asked for: Hit@10 among all items and among the new ones
 alone, beside chance, popularity, and a model of the same settings that was trained on everything ("warm"). Trainings of
-a set: warm, and without the items: no ID tables; with them; with `id_dropout` of each --dropout. What stands in for the
-ID row of a new item: nothing (zeros), the mean of the trained rows, that of the items with the nearest features, the
-vector that `id_dropout` has learned. The price is Hit@10 of the users whose next item was trained, before and after the
-new ones are added.
+a set: warm, and without the items: no ID tables; with them. What stands in for the ID row of a new item: nothing
+(zeros), the mean of the trained rows, that of the items with the nearest features. The price is Hit@10 of the users
+whose next item was trained, before and after the new ones are added.
 
 OUT/NAME.jsonl has a line a finished training, on disk before the next one begins; the same command goes on after a
 kill. --report writes OUT/NAME.md of what is there. Set OMP_NUM_THREADS=1 for one thread.
@@ -57,10 +56,8 @@ BEFORE = "before"
 """The new items are not there yet."""
 
 
-def arms_of(dropouts: Sequence[float]) -> dict[str, dict[str, Any]]:
-    """The trainings of a set by name, with what is particular to each."""
-    made: dict[str, dict[str, Any]] = {"warm": {}, "no ID": {"is_modality_bias": False}, "ID": {}}
-    return made | {f"ID, dropout {p:g}": {"id_dropout": p} for p in dropouts}
+ARMS: dict[str, dict[str, Any]] = {"warm": {}, "no ID": {"is_modality_bias": False}, "ID": {}}
+"""The trainings of a set by name, with what is particular to each."""
 
 
 class Judge:
@@ -122,14 +119,14 @@ class Judge:
         return {name: count / len(targets) for name, count in found.items()}
 
     def stand_ins(self) -> dict[str, Mapping[str, Tensor] | None]:
-        """By name what can take the place of an ID row: per modality (D,) or (J, D); None for the default."""
+        """By name what can take the place of an ID row: per modality (D,) or (J, D); None for nothing."""
         items = self.network.items
         if not items.bias or not self.added:
             return {"": None}
         mean = {name: table[1:].detach().mean(0) for name, table in items.bias.items()}
         made: dict[str, Any] = {"zeros": {name: torch.zeros_like(row) for name, row in mean.items()}, "mean": mean}
         made["nearest"] = rows_of_nearest(items, self.features, self.present)
-        return made | ({"learned": None} if items.stand_in else {})
+        return made
 
 
 def carry_out(arm: str, name: str, plan: dict[str, Any], options: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -137,7 +134,7 @@ def carry_out(arm: str, name: str, plan: dict[str, Any], options: dict[str, Any]
     now = out / "saved" / "now"
     shutil.rmtree(now, ignore_errors=True)
     files: SetFiles = plan["files"]
-    settings = {**COMMON, **options, **plan["arms"][arm], "checkpoint_dir": str(now)}
+    settings = {**COMMON, **options, **ARMS[arm], "checkpoint_dir": str(now)}
     settings["data_path"] = str(files.folder.parent)
     if arm != "warm":
         write_without(files, plan["new"], out / "sets" / name)
@@ -171,8 +168,8 @@ def carry_out(arm: str, name: str, plan: dict[str, Any], options: dict[str, Any]
     return result
 
 
-def plan_of(files: SetFiles, share: float, dropouts: Sequence[float], seed: int) -> dict[str, Any]:
-    """What is left out of a set and who is asked: ``new``, ``targets``, ``others``, ``arms``, ``chance``."""
+def plan_of(files: SetFiles, share: float, seed: int) -> dict[str, Any]:
+    """What is left out of a set and who is asked: ``new``, ``targets``, ``others``, ``chance``."""
     new = draw_items(files, share, seed)
     asked = [one for one in histories_of(files).values() if one.without(new).items]
     cold, others = [one for one in asked if one.target in new], [one for one in asked if one.target not in new]
@@ -190,7 +187,6 @@ def plan_of(files: SetFiles, share: float, dropouts: Sequence[float], seed: int)
         "new": new,
         "targets": cold,
         "others": others,
-        "arms": arms_of(dropouts),
         "chance": chance,
         "sizes": sizes,
     }
@@ -209,7 +205,7 @@ def report(name: str, plan: dict[str, Any], found: Mapping[str, dict[str, Any]])
     ]
     for row, hits in plan["chance"].items():
         lines.append(f"| {row} | | {_at(hits['all'])} | {_share(hits['all'], warm)} | {_at(hits['new'])} | | | |")
-    for arm in plan["arms"]:
+    for arm in ARMS:
         result = found.get(arm)
         for ids, hits in (result or {}).get("cold", {}).items():
             known, best = result["known"].get(ids), result["best_epoch"]  # type: ignore[index]
@@ -244,10 +240,10 @@ def _run(arguments: argparse.Namespace) -> int:
         files.require()
         if arguments.latest or arguments.users:
             files = write_part(files, arguments.users, arguments.latest, out / "parts" / name)
-        plan = plan_of(files, arguments.share, arguments.dropout, arguments.seed)
+        plan = plan_of(files, arguments.share, arguments.seed)
         run = {"hardware": where["hardware"], "settings": options, "share": arguments.share} | set_hashes([files])
         log = RunLog(out / f"{name}.jsonl", run)
-        for arm in plan["arms"]:
+        for arm in ARMS:
             if not arguments.report and ("cold_items", arm) not in log.found:
                 say(f"{name}: {arm}")
                 log.add("cold_items", arm, where, carry_out(arm, name, plan, options, out))
@@ -266,7 +262,6 @@ def _parser() -> Parser:
     add("--users", type=int, metavar="N", help="of a set, the first N by the hash of their ids (all)")
     add("--latest", type=int, metavar="N", help="of a user's interactions (all)")
     add("--share", type=float, default=0.1, help="of the items (%(default)s)")
-    add("--dropout", type=float, nargs="*", default=[0.2, 0.5], metavar="P", help="values of id_dropout (%(default)s)")
     add("--seed", type=int, default=2020, metavar="N", help="of the draw and the trainings (%(default)s)")
     add("--settings", type=Path, metavar="FILE", help="further settings of all runs (YAML)")
     add("--report", action="store_true", help="run nothing, write the table of what is there")

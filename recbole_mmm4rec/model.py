@@ -73,7 +73,6 @@ class MMM4Rec(SequentialRecommender):
         def encode(tables: Mapping[str, Tensor] | None) -> Tensor:
             return self.forward(interaction, tables, padded_to=padded_to)
 
-        self.network.items.hide_ids()
         loss: Tensor = self.objective(self.network.items, encode, interaction[self.POS_ITEM_ID])
         return loss
 

@@ -73,19 +73,6 @@ def test_the_cached_item_side_follows_the_weights(tmp_path: Path) -> None:
     assert (after[:, 1:] - before[:, 1:]).abs().max() > 0.1
 
 
-def test_each_training_loss_hides_other_ids(tmp_path: Path) -> None:
-    run = prepared(tmp_path, id_dropout=0.5)
-    items, batch, drawn = run.model.network.items, next(iter(run.train)), []
-    for _ in range(2):
-        run.model.train().calculate_loss(batch).backward()
-        drawn.append(items.hidden)
-    assert not torch.equal(drawn[0], drawn[1])
-    assert all(row.grad.any() for row in items.stand_in.values())
-    run.model.eval()
-    with torch.no_grad():
-        assert torch.equal(run.model.calculate_loss(batch), run.model.calculate_loss(batch))
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

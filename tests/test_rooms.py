@@ -47,7 +47,7 @@ ROOMS: dict[str, str] = {
     "prep.sources": "base features encoders prep.files prep.filters prep.images",
     "prep.cli": "base",
 }
-ENTRIES = ("__init__", "__main__", "benchmark", "published", "quick_start")
+ENTRIES = ("__init__", "__main__", "published", "quick_start")
 """Of the packages themselves: where programs come in, and former addresses; they may import any room."""
 
 
@@ -158,7 +158,7 @@ def test_the_page_of_rooms_names_every_module_once_at_its_address() -> None:
         elif package and len(cells) == 3 and not cells[0].startswith("---"):
             place = cells[0].strip("`").rstrip("/").replace("/", ".") if cells[0].startswith("`") else ""
             named += [".".join(filter(None, (package, place, name))) for name in cells[2].replace("`", "").split()]
-    hidden = ("__main__", "benchmark")
+    hidden = ("__main__",)
     modules = {
         name for name, file in FILES.items() if file.name != "__init__.py" and not set(hidden) & set(name.split("."))
     }

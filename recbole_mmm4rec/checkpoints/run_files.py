@@ -79,6 +79,12 @@ class RunFiles:
                 epochs[Path(name)] = int(number[1]) - 1
         return max(epochs, key=lambda file: epochs[file], default=None)
 
+    def of_others(self) -> list[str]:
+        """The newest states of other runs of the same model on the same data set, the latest first."""
+        name = self.stem.rpartition("-")[0]
+        files = self.folder.glob(f"{glob.escape(name)}-{'?' * 8}-last{ENDING}")
+        return [str(file) for file in sorted(files, key=lambda file: -file.stat().st_mtime) if file != self.last]
+
     def begin_anew(self) -> None:
         """Remove what an earlier training of the same run has left: it would be gone on with after a kill."""
         self.last.unlink(missing_ok=True)

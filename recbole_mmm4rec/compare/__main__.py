@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recbole_mmm4rec.base.command_line import Parser, ended, whole
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.installed import check_installed
 from recbole_mmm4rec.base.locks import alone
 
@@ -47,8 +48,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", help="folder of everything that comes out (default: comparison/NAME)")
     add("--data", type=Path, default=Path("dataset"), metavar="PATH", help="folder of the data sets (%(default)s)")
     add("--jobs", type=whole, default=1, metavar="N", help="runs at a time, which share the cores (%(default)s)")
-    add("--only", nargs="+", default=[], metavar="MODEL", help="names of the models to run and to show")
-    add("--on", nargs="+", default=[], metavar="SET", help="names of the data sets to run and to show")
+    add(
+        "--only", nargs="+", action="extend", default=[], metavar="MODEL", help="names of the models to run and to show"
+    )
+    add("--on", nargs="+", action="extend", default=[], metavar="SET", help="names of the data sets to run and to show")
     add("--seeds", type=whole, metavar="N", help="run and show the first N of the seeds alone")
     add("--retry-failed", action="store_true", help="run again what failed before")
     add("--no-run", action="store_true", help="only write tables and report of what is there")
@@ -77,6 +80,8 @@ def _run(chosen: argparse.Namespace, command: str) -> int:
     shown = {of.entry for of in comparison.datasets}
     quoted = rows_for(comparison.published, plan.shops, {of.entry for of in comparison.all_datasets} - shown)
     out = (chosen.out or Path("comparison") / Path(chosen.config).stem).resolve()
+    if chosen.no_run and not (out / "runs.jsonl").is_file():
+        raise UserError(f"--no-run: {out} has no runs (runs.jsonl); leave it out, or name another folder by --out")
     with alone(out, "comparison") as claimed:
         records = Records(out / "runs.jsonl")
         if not chosen.no_run:

@@ -17,13 +17,16 @@ from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 from recbole_mmm4rec.transfer.loading import made_otherwise
 
+_WITH_USERS = ("Caser", "DIEN", "DIN", "FOSSIL", "FPMC", "HGN", "HRM", "NPE", "SHAN", "TransRec")
+"""RecBole's sequential models that read the user's id."""
+
 
 def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
     """Refuse users whom only some of the models can be tested on.
 
     Under leave-one-out these are the ones of :func:`~recbole_mmm4rec.data.protocols.short_histories`.
-    Where users are held out of training, a model without histories knows nothing of those that it is asked about; Pop
-    asks nothing of a user.
+    Where users are held out of training, a model without histories, or with a vector for each user, knows nothing of
+    those that it is asked about; Pop asks nothing of a user.
 
     Args:
         dataset: RecBole's data set, after its filters; name: its name.
@@ -35,10 +38,12 @@ def check_users(dataset: Any, name: str, models: Mapping[str, str]) -> None:
     others = [row for row, model in models.items() if get_model(model).type != ModelType.SEQUENTIAL]
     split = (split_of(dataset.config) or ("leave_one_out", ()))[0]
     unknowing = [row for row in others if models[row] not in ("Pop", "Random")]
+    unknowing += [row for row, model in models.items() if model in _WITH_USERS]
     if split == "cold_users" and unknowing:
+        knows = "knows users by their ids" if models[unknowing[0]] in _WITH_USERS else "has no history to know them by"
         raise UserError(
-            f"model {unknowing[0]!r} on {name!r}: users are held out of training, and {models[unknowing[0]]} has no "
-            "history to know them by; leave the row out there (`only:`), or take sequential models and Pop"
+            f"model {unknowing[0]!r} on {name!r}: users are held out of training, and {models[unknowing[0]]} {knows}; "
+            "leave the row out there (`only:`), or take Pop and sequential models that know histories alone"
         )
     if split != "leave_one_out":
         return
@@ -108,14 +113,14 @@ def check_protocol(config: Any, dataset: str) -> None:
         UserError: another split, order, candidates or metrics.
     """
     given = config["eval_args"]
-    split, modes = given["split"], given["mode"]
+    split, modes = given["split"] or {}, given["mode"]
     if "TS" in split:
         raise UserError(
             f"eval_args on {dataset!r}: split={split}: RecBole's TS has one moment, where the test begins, and "
             f"validates on each user's latest before it; for points in time that are the same for all write "
             f"{{global_time: {split['TS']}}}"
         )
-    other = split != {"LS": "valid_and_test"} and not set(split) <= set(SPLITS)
+    other = split != {"LS": "valid_and_test"} and not (split and set(split) <= set(SPLITS))
     if other or set(modes.values() if isinstance(modes, dict) else [modes]) != {"full"}:
         raise UserError(
             f"eval_args on {dataset!r}: split={split}, mode={modes}: a comparison leaves one item out and ranks all: "

@@ -14,6 +14,7 @@ from recbole_mmm4rec.compare.located import Located, Place
 from recbole_mmm4rec.scoring.beside import named
 from recbole_mmm4rec.settings.homes import PRETRAINED
 from recbole_mmm4rec.settings.keys import check_setting
+from recbole_mmm4rec.settings.kinds import shown
 from recbole_mmm4rec.settings.models import model_names
 
 _NEEDED = ("datasets", "models", "seeds")
@@ -190,19 +191,25 @@ def read_comparison(
         _check_twice(file, "datasets", [dataset.name for dataset in datasets], len(protocols))
     check_protocol(file, protocol, ("protocol",))
     kept = set(on) or set(names)
+    chosen = tuple(row for row in rows if (not set(only) or row.name in set(only)) and kept & set(row.datasets))
+    if not chosen:
+        raise UserError(f"--only, --on: no model of {', '.join(only) or 'the file'} runs on {', '.join(on) or 'a set'}")
+    kept &= {name for row in chosen for name in row.datasets}  # others have no row here, as what is pre-trained on
+    compare = tuple(str(name).lower() for name in file.sequence(("compare",), top.get("compare")))
+    _check_twice(file, "compare", list(compare))
     return ComparisonFile(
         title=str(top.get("title") or Path(path).stem),
         datasets=tuple(dataset for dataset in datasets if dataset.entry in kept),
         all_datasets=datasets,
         all_rows=rows,
-        rows=tuple(row for row in rows if (not set(only) or row.name in set(only)) and kept & set(row.datasets)),
+        rows=chosen,
         seeds=seeds[:first_seeds],
         protocol=protocol,
         published=tuple(
             file.name(("published", at), name)
             for at, name in enumerate(file.sequence(("published",), top.get("published")))
         ),
-        compare=tuple(str(name).lower() for name in file.sequence(("compare",), top.get("compare"))),
+        compare=compare,
         permutations=file.number(("permutations",), top.get("permutations", 10_000), 10_000),
         beyond=beyond_of(file, ("beyond",), top.get("beyond")),
         text=file.text,
@@ -242,19 +249,27 @@ def _row(file: Located, place: Place, value: Any, datasets: list[str], seed: int
     part = {"model": value} if isinstance(value, str) else file.mapping(place, value, _MODEL_KEYS)
     model = file.name((*place, "model"), part.get("model"), model_names())
     by_dataset = file.mapping((*place, "datasets"), part.get("datasets"), datasets)
-    only = file.sequence((*place, "only"), part.get("only")) or datasets
+    only = file.sequence((*place, "only"), part.get("only", datasets))
+    if not only:
+        file.fail((*place, "only"), "only: it names no data set; leave it out for all of them")
     settings = model_settings(file, (*place, "settings"), part.get("settings"), model)
+    changed = {
+        name: model_settings(file, (*place, "datasets", name), changes, model) for name, changes in by_dataset.items()
+    }
+    trials = _trials(file, (*place, "search"), part.get("search"), model)
+    for name, changes in changed.items():
+        for key in (key for key in changes if any(key in trial for trial in trials)):
+            file.fail(
+                (*place, "datasets", name, key), f"{key}: `search` sets it, too, and this would count for nothing"
+            )
     return Row(
         name=file.name((*place, "name"), part.get("name", named(model, settings))),
         model=model,
         settings=settings,
-        by_dataset={
-            name: model_settings(file, (*place, "datasets", name), changes, model)
-            for name, changes in by_dataset.items()
-        },
+        by_dataset=changed,
         datasets=tuple(file.name((*place, "only", at), name, datasets) for at, name in enumerate(only)),
         pretrained=_pretraining(file, (*place, "pretrained"), part.get("pretrained"), model, seed, limit),
-        trials=_trials(file, (*place, "search"), part.get("search"), model),
+        trials=trials,
     )
 
 
@@ -278,6 +293,16 @@ def _trials(file: Located, place: Place, value: Any, model: str) -> tuple[Mappin
     """A list of settings as it is, or every combination of a mapping from keys to lists of values."""
     if value is None or value == "none":
         return ()
+    trials = _all_trials(file, place, value, model)
+    if not trials:
+        file.fail(place, "search: there is nothing to try; write `search: none`, or leave it out")
+    for at, trial in enumerate(trials):
+        if trial in trials[:at]:
+            file.fail(place, f"search: {shown(trial)} stands there twice, and would be one run")
+    return trials
+
+
+def _all_trials(file: Located, place: Place, value: Any, model: str) -> tuple[Mapping[str, Any], ...]:
     if isinstance(value, dict):
         grid = {key: file.sequence((*place, key), values) for key, values in file.mapping(place, value).items()}
         trials = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

@@ -21,6 +21,8 @@ from recbole_mmm4rec.settings.homes import DATASETS
 from recbole_mmm4rec.settings.reading import name_list
 
 _TABLES = ("inter", "item", "user", "kg", "link", "net")
+BEGUN_WITH = ("mf_pretrain_path", "mlp_pretrain_path", "pretrain_path", "pre_model_path")
+"""Settings of RecBole's models (NeuMF, NAIS, RaCT, ConvNCF, S3Rec) that name a file of another training."""
 _OF_A_STORE = ("manifest.json", "items.txt", "present.npy", "table.npy")
 
 
@@ -70,7 +72,7 @@ def files_of(config: Any) -> dict[str, Path]:
     """The files that decide what a run learns from, by names that are the same wherever the data lie.
 
     Interactions; of the other tables those of which columns are loaded, and the items' where all of them are ranked;
-    of the feature stores those that the model reads.
+    of the feature stores those that the model reads; the files of :data:`BEGUN_WITH`.
 
     Args:
         config: RecBole's configuration of the run.
@@ -89,7 +91,7 @@ def files_of(config: Any) -> dict[str, Path]:
         store = source.folder / modality
         store = store if store.exists() else aside(store)  # as it is opened
         found |= {f"features/{modality}/{name}": store / name for name in _OF_A_STORE if (store / name).is_file()}
-    return found
+    return found | {key: Path(config[key]) for key in BEGUN_WITH if config[key]}
 
 
 def state_of(files: Iterable[Path]) -> dict[str, list[int]]:

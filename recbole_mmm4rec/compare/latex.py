@@ -23,7 +23,7 @@ from recbole_mmm4rec.compare.tables import (
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "†": r"$\dagger$", "–": "--", "−": "$-$",
-    "…": r"\dots{}", "√": r"$\sqrt{}$", "§": r"\S{}", "‡": r"$\ddagger$",
+    "…": r"\dots{}", "√": r"$\sqrt{}$", "§": r"\S{}", "‡": r"$\ddagger$", "¶": r"\P{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
 

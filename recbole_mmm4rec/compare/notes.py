@@ -24,7 +24,7 @@ def notes(table: Table) -> list[str]:
 
 
 def _signs(table: Table) -> list[str]:
-    """What †, § and ‡ behind the names of rows mean."""
+    """What †, §, ‡ and ¶ behind the names of rows mean."""
     found = []
     if any(cell.time_up for cell in table.cells):
         limits = sorted({record["max_seconds"] for cell in table.cells for record in cell.records if record["time_up"]})
@@ -40,6 +40,11 @@ def _signs(table: Table) -> list[str]:
         found.append(
             "‡ Pre-trained on a source whose last interactions may be later than the moment up to which this table's "
             "rows are trained: it may know of times that it is asked about."
+        )
+    if any(cell.no_history for cell in table.cells):
+        found.append(
+            "¶ No sequential model: it knows the interactions it was trained on, and none of those between them and "
+            "the target, which the others read."
         )
     return found
 

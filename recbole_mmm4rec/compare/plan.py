@@ -16,7 +16,7 @@ from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.origins import origins_of
 from recbole_mmm4rec.compare.checks import check_features, check_protocol, check_start, check_users
 from recbole_mmm4rec.compare.config import ComparisonFile, Pretraining, Row
-from recbole_mmm4rec.compare.data_files import check_stores, files_of, hash_of, state_of, stores_of
+from recbole_mmm4rec.compare.data_files import BEGUN_WITH, check_stores, files_of, hash_of, state_of, stores_of
 from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.records import Record, Records
 from recbole_mmm4rec.compare.targets import targets_of
@@ -24,9 +24,11 @@ from recbole_mmm4rec.run.baselines import PROTOCOL, check_comparable, protocol
 from recbole_mmm4rec.run.build import check_cut_offs, check_data_files, make_config, refused, same_devices
 from recbole_mmm4rec.run.identity import NOT_RESOLVED, OF_THE_MACHINE, resolved
 from recbole_mmm4rec.settings.kinds import shown
-from recbole_mmm4rec.settings.registry import setting
+from recbole_mmm4rec.settings.registry import setting, settings_of
 from recbole_mmm4rec.settings.results import results_of
 from recbole_mmm4rec.settings.setting import RECBOLE
+
+_SPLIT: dict[str, Any] = {"eval_args": None}
 
 
 class Plan:
@@ -65,7 +67,15 @@ class Plan:
     def _given(self, dataset: str) -> dict[str, Any]:
         given = {"data_path": str(self.data_path), "metric_decimal_place": 15}
         listed = sorted(self.comparison.all_datasets, key=lambda found: found.name != dataset)  # the very one first
-        own = next((found.settings for found in listed if dataset in (found.name, found.entry, found.folder)), {})
+        meant = [found.settings for found in listed if dataset in (found.name, found.entry, found.folder)]
+        own = meant[0] if meant else {}
+        if dataset not in {found for one in listed for found in (one.name, one.entry)} and any(
+            plain(other) | _SPLIT != plain(own) | _SPLIT for other in meant
+        ):
+            raise UserError(
+                f"pre-training on {dataset!r}: several entries of `datasets` have that folder, with different "
+                "settings; give one of them no `folder`, so that its settings are meant"
+            )
         settings = plain({**given, **self.comparison.protocol, **own})
         if settings.get("feature_path"):
             settings["feature_path"] = str(Path(settings["feature_path"]).resolve())  # runs start in other folders
@@ -119,11 +129,16 @@ class Plan:
         shared = plain({**self.shops[dataset].protocol, "data_path": str(self.data_path)})
         given = self.comparison.dataset(dataset)
         for trial in row.trials or ({},):
-            settings = plain({**row.settings_on(given.entry), **trial})
-            of_start = {key: settings.pop(key) for key in ("pretrained_layers",) if row.pretrained and key in settings}
+            settings = _found({**row.settings_on(given.entry), **trial})
+            missing = [key for key in BEGUN_WITH if settings.get(key) and not Path(settings[key]).is_file()]
+            if missing:
+                raise UserError(f"model {row.name!r}: {missing[0]}: there is no file {settings[missing[0]]}")
+            of_start = {}
+            if row.pretrained and "pretrained_layers" in settings_of(row.model):  # it counts beside `pretrained` alone
+                of_start = {key: settings.pop(key) for key in ("pretrained_layers",) if key in settings}
             try:
                 config = make_config(row.model, given.folder, config_dict={**shared, **settings})
-                check_comparable([row.model], config)
+                check_comparable([row.model], config, "")
                 if row.pretrained:
                     first = self._firsts[row.name]
                     check_start(first.final_config_dict, {**config.final_config_dict, **of_start})
@@ -159,7 +174,8 @@ class Plan:
 
     def _source_protocol(self, first: Pretraining) -> dict[str, Any]:
         own = self._given(first.dataset)
-        return {key: value for key, value in own.items() if key not in OF_THE_MACHINE}
+        left_out = (*OF_THE_MACHINE, "eval_args")  # a pre-training splits by `pretrain_on`
+        return {key: value for key, value in own.items() if key not in left_out}
 
     def run(self, row: Row, dataset: str, seed: int, trial: Mapping[str, Any]) -> Job:
         """One run of a row.
@@ -174,7 +190,7 @@ class Plan:
             kind="run",
             dataset=given.folder,
             model=row.model,
-            settings=plain({**row.settings_on(given.entry), **trial}),
+            settings=_found({**row.settings_on(given.entry), **trial}),
             seed=seed,
             max_seconds=given.max_seconds,
             protocol=shop.protocol,
@@ -277,6 +293,12 @@ def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     except TypeError as error:
         raise UserError(f"{shown(dict(settings))}: {error}; write a date in quotation marks") from error
     return copied
+
+
+def _found(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings whose files are found from anywhere: runs start in folders of their own."""
+    made = plain(settings)
+    return made | {key: str(Path(made[key]).resolve()) for key in BEGUN_WITH if made.get(key)}
 
 
 def _shared_defaults() -> dict[str, Any]:

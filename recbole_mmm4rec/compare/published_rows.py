@@ -13,7 +13,7 @@ from recbole_mmm4rec.compare.located import Located, Place
 from recbole_mmm4rec.settings.defaults import properties_dir
 from recbole_mmm4rec.training.user_ranks import METRIC
 
-_KEYS = ("name", "dataset", "users", "items", "interactions", "inputs", "metrics", "source", "page", "note")
+_KEYS = ("name", "dataset", "users", "items", "interactions", "inputs", "metrics", "source", "page")
 _ALWAYS = ("users", "items")
 _COUNTS = (*_ALWAYS, "interactions")
 FEW = 0.001

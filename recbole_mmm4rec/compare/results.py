@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from recbole.utils import ModelType, get_model
 
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.parquet_files import arrow_mistakes
 from recbole_mmm4rec.compare.config import Row
+from recbole_mmm4rec.compare.file_settings import LEAVE_ONE_OUT
 from recbole_mmm4rec.compare.job import Job, Shop
 from recbole_mmm4rec.compare.moments import is_late, last_moment
 from recbole_mmm4rec.compare.plan import Plan
@@ -41,6 +43,7 @@ class Cell:
         pretraining: the record of the training that came first, or None.
         failed_trials: how many of the row's trials failed, so that validation chose among the others.
         late_source: whether its pre-training may have seen later moments than the split lets a row train on.
+        no_history: whether it is asked after what it does not see, as other rows do: no sequential model, beside some.
     """
 
     row: Row
@@ -52,6 +55,7 @@ class Cell:
     pretraining: Record | None
     failed_trials: int = 0
     late_source: bool = False
+    no_history: bool = False
 
     @property
     def complete(self) -> bool:
@@ -62,7 +66,7 @@ class Cell:
     def marks(self) -> str:
         """What a reader must know wherever the row stands, behind its name or place; empty where there is nothing."""
         missing = "" if self.complete else f" ({len(self.records)} of {self.wanted} seeds)"
-        signs = {"†": self.time_up, "§": self.epochs_up, "‡": self.late_source}
+        signs = {"†": self.time_up, "§": self.epochs_up, "‡": self.late_source, "¶": self.no_history}
         return missing + "".join(f" {sign}" for sign, holds in signs.items() if holds)
 
     @property
@@ -177,10 +181,19 @@ def collect(plan: Plan, records: Records, out: Path) -> list[Table]:
     last = cache(last_moment)
     for name, shop in plan.shops.items():
         cells = tuple(_cell(plan, row, dataset, records, last) for row, dataset in plan.cells() if dataset == name)
+        cells = _marked(cells, shop)
         _check_same_targets(name, cells)
         beyond = tuple(f"{metric.lower()}@{k}" for metric in plan.comparison.beyond for k in shop.protocol["topk"])
         tables.append(Table(shop, cells, tuple(_compare_all(plan, shop, cells, out)), beyond))
     return tables
+
+
+def _marked(cells: tuple[Cell, ...], shop: Shop) -> tuple[Cell, ...]:
+    """The same, where some know less of the history before a target than the others do."""
+    sequential = [get_model(cell.row.model).type == ModelType.SEQUENTIAL for cell in cells]
+    if not any(sequential) or shop.split[0] not in (LEAVE_ONE_OUT, "global_time"):
+        return cells
+    return tuple(replace(cell, no_history=not has) for cell, has in zip(cells, sequential, strict=True))
 
 
 def chosen_jobs(plan: Plan, row: Row, dataset: str, records: Records) -> list[Job]:

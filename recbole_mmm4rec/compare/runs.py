@@ -61,7 +61,7 @@ class Runner:
         self.work = out / "work" / f"{platform.node()}-{os.getpid()}"
         self.cards = visible_cards(os.environ, torch.cuda.device_count) if jobs > 1 else []
         self.running: dict[str, _Running] = {}
-        self.tried: set[str] = set()
+        self.tried: set[tuple[str, float | None]] = set()  # with the limit, which is no part of a run's identity
 
     def run(self) -> None:
         """Run everything that is missing; end every process when interrupted."""
@@ -101,7 +101,7 @@ class Runner:
             ready = [job for job in self.plan.waiting(self.records, self._is_lost, self._again) if self._may_start(job)]
             for job in ready[: self.jobs - len(self.running)]:
                 self.running[job.id] = self._start(job)
-                self.tried.add(job.id)
+                self.tried.add((job.id, job.max_seconds))
             bar.set_description_str("; ".join(held.job.label for held in self.running.values()))
             if not self.running:
                 return
@@ -113,7 +113,7 @@ class Runner:
                     bar.write(f"failed: {held.job.label}: {record['error']} (log: {self._log(held.job)})", sys.stderr)
 
     def _may_start(self, job: Job) -> bool:
-        if job.id in self.tried:
+        if (job.id, job.max_seconds) in self.tried or job.id in self.running:
             return False
         return self.retry_failed or self.records.failed(job) is None
 
@@ -154,7 +154,8 @@ class Runner:
 
     def _again(self, identity: str) -> bool:
         """Whether a run that failed is tried again by this call, and has not ended yet."""
-        return self.retry_failed and (identity not in self.tried or identity in self.running)
+        tried = identity in {known for known, _ in self.tried}
+        return self.retry_failed and (not tried or identity in self.running)
 
     def _is_lost(self, identity: str) -> bool:
         return not self.checkpoint(identity).is_file()

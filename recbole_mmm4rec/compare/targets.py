@@ -64,7 +64,10 @@ def targets_of(dataset: Any, models: Iterable[str] = ()) -> Targets:
     items = frame[dataset.iid_field].to_numpy()[found.rows]
     begins = np.flatnonzero(np.append(True, found.users[1:] != found.users[:-1]))
     place = np.arange(len(items)) - np.repeat(begins, np.diff(np.append(begins, len(items))))
-    popularity = np.bincount(items[found.part == TRAIN], minlength=dataset.item_num)
+    counted = found.part == TRAIN
+    if name in (LEAVE_ONE_OUT, LEAVE_ONE_OUT_OF_TWO):
+        counted &= np.bincount(found.users)[found.users] > 1  # as :func:`.training_popularity` counts
+    popularity = np.bincount(items[counted], minlength=dataset.item_num)
     asked = np.flatnonzero(found.targets == TEST)
     users = dataset.id2token(dataset.uid_field, found.users[asked]).astype(str)
     order = np.argsort(users, kind="stable")

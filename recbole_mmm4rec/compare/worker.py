@@ -148,7 +148,8 @@ def _test(run: Any, users_file: Path) -> dict[str, Any]:
         pq.write_table(table, file)
     told: dict[str, Any] = {"test": metrics, "targets": mark_of(users[order], targets[order])}
     if watch.items is not None:
-        popularity, config = training_popularity(run.train.dataset), run.config
+        popularity = training_popularity(run.train.dataset, (run.valid._dataset, run.test._dataset))
+        config = run.config
         told["beyond"] = beyond_accuracy(watch.items, popularity, config["topk"], config["tail_ratio"])
     return told
 

@@ -84,6 +84,10 @@ def write_report(
     by_group = {
         table.shop.name: drawn for table, groups in tables if (drawn := by_groups(table, groups, out / "plots"))
     }
+    named = {*(f"convergence-{name}" for name in plots), *(f"groups-{name}" for name in by_group)}
+    for file in (out / "plots").glob("*.*"):  # of data sets and groups that this call does not show
+        if file.stem not in named and file.stem.startswith(("convergence-", "groups-")):
+            file.unlink()
     made = {"made": _spelt(datetime.datetime.now(datetime.timezone.utc)), "command": command}
     facts = {**made, **_machines([table for table, _ in tables])}
     sections = [

@@ -105,11 +105,12 @@ def save_datasets_whole(module: ModuleType) -> None:
     """Write a cached data set under its name only when it is complete.
 
     Broken: ``Dataset.save`` (data/dataset/dataset.py:1883) writes in place; after an interruption every later run fails
-    on the cut-off file.
+    on the cut-off file. It writes into ``checkpoint_dir`` whatever ``dataset_save_path`` is, where it is read.
     """
 
     def save(self: Any) -> None:
-        path = Path(self.config["checkpoint_dir"]) / f"{self.config['dataset']}-{type(self).__name__}.pth"
+        default = f"{self.config['checkpoint_dir']}/{self.config['dataset']}-{type(self).__name__}.pth"
+        path = Path(self.config["dataset_save_path"] or default)
         logger.info("Saving filtered dataset into [%s]", path)
         _write(path, self, self.config)
 
@@ -145,7 +146,8 @@ def save_dataloaders_whole(module: ModuleType) -> None:
     """Save loaders without changing the run that saves them, and under their name only when complete.
 
     Broken: ``save_split_dataloaders`` (data/utils.py:84) takes the random generators out of the loaders and leaves them
-    out, so that a run that saves its loaders shuffles differently from one that does not; and it writes in place.
+    out, so that a run that saves its loaders shuffles differently from one that does not; it writes in place; and not
+    to ``dataloaders_save_path``, where they are read.
     """
 
     def save_split_dataloaders(config: Any, dataloaders: Sequence[Any]) -> None:
@@ -179,7 +181,7 @@ def load_dataloaders_of_any_model(module: ModuleType) -> None:
     from recbole.data.transform import construct_transform
 
     def load_split_dataloaders(config: Any) -> tuple[Any, ...] | None:
-        path = Path(config["dataloaders_save_path"] or _dataloaders_file(config))
+        path = _dataloaders_file(config)
         if group.active() or not path.exists():
             return None
         with path.open("rb") as file:
@@ -230,7 +232,8 @@ def _results(config: Any) -> int:
 
 
 def _dataloaders_file(config: Any) -> Path:
-    return Path(config["checkpoint_dir"]) / f"{config['dataset']}-for-{config['model']}-dataloader.pth"
+    default = f"{config['checkpoint_dir']}/{config['dataset']}-for-{config['model']}-dataloader.pth"
+    return Path(config["dataloaders_save_path"] or default)
 
 
 def loaders_of(loader: Any) -> list[Any]:

@@ -32,6 +32,8 @@ INSIDE = 64 * 2**20
 """Most bytes of item tables inside the graph's own file."""
 OPSET = 18
 """What PyTorch's exporter is written for, and what ONNX Runtime 1.14 and newer read."""
+_MOST_PAIRS = 2**25
+"""Elements of a tensor (B, H, L, L) while the files are compared."""
 _PAGE = 4096
 
 
@@ -52,7 +54,7 @@ class Histories(NamedTuple):
         """What the user tower is fed with."""
         return {name: part.numpy() for name, part in self._asdict().items() if part is not None}
 
-    def parts(self, size: int = 256) -> Iterator[Histories]:
+    def parts(self, size: int) -> Iterator[Histories]:
         """The same, some at a time."""
         for start in range(0, len(self.items), size):
             place = slice(start, start + size)
@@ -77,6 +79,7 @@ def write_user_tower(network: MMM4RecNetwork, tables: Mapping[str, Tensor], hist
         UserError: it is above :data:`TOLERANCE`; there is no file then.
     """
     tower = UserTower(network).eval()
+    size = max(1, min(256, _MOST_PAIRS // (network.config.n_heads * network.config.max_len**2)))
     few = [None if part is None else part[:1].repeat(2, *[1] * (part.dim() - 1)) for part in histories]
     blank = [torch.zeros(3, table.shape[1]) for table in tables.values()]
     batch, rows = torch.export.Dim("batch"), torch.export.Dim("rows")
@@ -84,7 +87,7 @@ def write_user_tower(network: MMM4RecNetwork, tables: Mapping[str, Tensor], hist
     model = _exported(tower, (*few, *blank), shapes, [*histories.named(), *tables], ["user_vector"])
 
     def differences(session: Any) -> Iterator[float]:
-        for part in histories.parts():
+        for part in histories.parts(size):
             wanted = network.user_vectors(part.items, part.lengths, part.timestamps, tables)
             yield _difference(session.run(None, part.named())[0], wanted)
 
@@ -128,7 +131,8 @@ def write_item_tower(
     model = _exported(tower, (few, blank), shapes, [*given, *tables], outputs)
 
     def differences(session: Any) -> Iterator[float]:
-        fewer = {name: mask & mask.flip(0) for name, mask in present.items()}
+        number = torch.arange(len(features[names[0]]))  # of four items in a row one has all, and one has nothing
+        fewer = {name: present[name] & ((number >> place) % 2 == 0) for place, name in enumerate(names)}
         alone = {name: table[:1] for name, table in features.items()}
         for values, masks in ((features, present), (features, fewer), (alone, {m: present[m][:1] for m in names})):
             fed = {**values, **{f"has_{name}": mask for name, mask in masks.items()}}

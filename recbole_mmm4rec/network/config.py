@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.settings.other_names import without_removed
 from recbole_mmm4rec.settings.registry import setting
 from recbole_mmm4rec.settings.setting import Setting
 
@@ -50,7 +51,6 @@ class NetworkConfig:
     d_skip: str = _setting("d_skip")
     ablation: str = _setting("ablation")
     is_modality_bias: bool = _setting("is_modality_bias")
-    id_dropout: float = _setting("id_dropout")
     item_mm_fusion: str = _setting("item_mm_fusion")
     temperature: float = _setting("temperature")
     ssd_backend: str = _setting("ssd_backend")
@@ -103,12 +103,14 @@ class NetworkConfig:
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> NetworkConfig:
-        """Build from a mapping in which every key must be known; RecBole's MAX_ITEM_LIST_LENGTH stands for ``max_len``.
+        """Build from a mapping in which every key must be known; RecBole's MAX_ITEM_LIST_LENGTH stands for ``max_len``,
+        and a setting that is gone (:data:`~recbole_mmm4rec.settings.other_names.REMOVED`) may be there if it is off.
 
         Raises:
             UserError: an unknown key, with the nearest right one.
         """
-        return cls(**{"max_len" if key == "MAX_ITEM_LIST_LENGTH" else key: value for key, value in settings.items()})
+        kept = without_removed(settings)
+        return cls(**{"max_len" if key == "MAX_ITEM_LIST_LENGTH" else key: value for key, value in kept.items()})
 
 
 def _checked(entry: dataclasses.Field[Any], value: Any) -> Any:

@@ -39,8 +39,7 @@ class ItemTables(nn.Module):
     """The item side of the network: one table of D-wide vectors per modality.
 
     ``table_m = adapter_m(features_m) + bias_m``; an item without modality m has a learned vector in place of
-    ``adapter_m(features_m)``, and with ``id_dropout`` an item whose ID is left out one in place of ``bias_m``. Row 0 is
-    padding.
+    ``adapter_m(features_m)``. Row 0 is padding.
     """
 
     def __init__(
@@ -71,10 +70,6 @@ class ItemTables(nn.Module):
         self.bias = nn.ParameterDict()
         if config.is_modality_bias:
             self.bias.update({m: nn.Parameter(torch.zeros(self.rows, D)) for m in self.modalities})
-        self.stand_in = nn.ParameterDict()
-        if config.is_modality_bias and config.id_dropout:
-            self.stand_in.update({m: nn.Parameter(torch.zeros(D)) for m in self.modalities})
-        self.hidden: Tensor | None = None
         self._stands_for: dict[str, Callable[[], Tensor]] = {}
         masks = []
         for name in self.modalities:
@@ -95,8 +90,6 @@ class ItemTables(nn.Module):
 
     present: Tensor
     scored: Tensor
-    hidden: Tensor | None
-    """(I+1,) bool, the items whose ID this training step leaves out; None: of no item."""
     row_wise: bool
     """Whether chosen rows of the parameters with a row an item (ID tables, fusion weights) get sparse gradients."""
 
@@ -152,25 +145,8 @@ class ItemTables(nn.Module):
                 here = self.present[rows, column].unsqueeze(1)  # (n, 1)
                 instead = self._stands_for[name]() if name in self._stands_for else self.missing[name]
                 vectors = torch.where(here, vectors, instead.to(vectors.dtype))  # (n, D)
-            made[name] = vectors + self._ids(name, rows) if name in self.bias else vectors  # (n, D)
+            made[name] = vectors + self._own(self.bias[name], rows) if name in self.bias else vectors  # (n, D)
         return made
-
-    def hide_ids(self) -> None:
-        """Draw the items whose ID the coming training step leaves out, each with probability ``id_dropout``.
-
-        One draw for all that a step asks of the tables: an item is known by its ID in all of them or in none. It holds
-        until the next one, so that a backward pass that projects again finds the same.
-        """
-        self.hidden = None
-        if self.training and self.stand_in:
-            self.hidden = torch.rand(self.rows, device=self.present.device) < self.config.id_dropout
-
-    def _ids(self, name: str, rows: Rows) -> Tensor:
-        """(n, D), the ID table's ``rows`` of a modality, and what stands in for those that are hidden."""
-        table = self._own(self.bias[name], rows)
-        if self.hidden is None or not self.training:
-            return table
-        return torch.where(self.hidden[rows].unsqueeze(1), self.stand_in[name].to(table.dtype), table)
 
     @contextmanager
     def sparse_lookups(self) -> Iterator[None]:

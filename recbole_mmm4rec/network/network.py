@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network.config import NetworkConfig
 from recbole_mmm4rec.network.items import ItemTables
 from recbole_mmm4rec.network.layers import CrossLayer, TiSSDLayer
@@ -44,11 +45,16 @@ class MMM4RecNetwork(nn.Module):
             present: masks (I+1,) bool of the items that have the modality; None where all have it.
 
         Raises:
-            UserError: features that do not fit.
+            UserError: features that do not fit, or a part of the cross layers is left out where there are none.
         """
         super().__init__()
         self.config = config
         self.items = ItemTables(config, features, present)
+        if config.ablation != "none" and len(self.items.modalities) == 1:
+            raise UserError(
+                f"ablation: {config.ablation}: it leaves out a part of the cross layers, which a model of "
+                f"{self.items.modalities[0]} alone does not have"
+            )
         self.input_norm = nn.ModuleDict(
             {m: nn.LayerNorm(config.hidden_size, eps=config.norm_eps) for m in self.items.modalities}
         )

@@ -15,17 +15,6 @@ NEAREST = 10
 """Trained items whose ID rows are averaged for a new item."""
 
 
-def stand_ins(items: ItemTables) -> dict[str, Tensor]:
-    """For each modality with an ID table the (D,) vector that takes the place of a row of it.
-
-    The one that ``id_dropout`` has trained, or zeros, which an ID row is before its training.
-    """
-    return {
-        name: items.stand_in[name].detach() if name in items.stand_in else torch.zeros_like(table[0].detach())
-        for name, table in items.bias.items()
-    }
-
-
 @torch.no_grad()
 def rows_of_nearest(
     items: ItemTables, features: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None
@@ -82,7 +71,8 @@ def side_of_new_items(
         features: for each of its modalities (J, F), of the new items.
         present: for each modality (J,) bool, False where an item has none; None where all have it.
         ids: for each modality with an ID table what is added in place of a row of it, (J, D) or (D,);
-            by default :func:`stand_ins`. Weights of the fusion that belong to an item are the mean of the trained ones.
+            by default nothing, which an ID row is before its training. Weights of the fusion that belong to an item are
+            the mean of the trained ones.
 
     Returns:
         tables (J, D) by modality and fused (J, D); without a padding row.
@@ -95,10 +85,9 @@ def side_of_new_items(
     masks = {name: _padded(mask.detach().cpu().bool()) for name, mask in (present or {}).items()}
     made = ItemTables(items.config, padded, masks).to(device, next(items.parameters()).dtype).eval()
     own = dict(items.named_parameters()) | {f"missing.{name}": items.unseen(name) for name in items.modalities}
-    rows = dict(stand_ins(items), **(ids or {}))
     for name, value in made.named_parameters():
         if name.startswith("bias."):
-            value[1:] = rows[name.removeprefix("bias.")].to(value)
+            value[1:] = (ids or {})[name.removeprefix("bias.")].to(value) if ids else 0
         elif name == "fusion" and value.dim() == 2:  # weights of each item
             value.copy_(own[name][1:].mean(0).expand_as(value))
         else:

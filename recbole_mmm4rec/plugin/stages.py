@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError
-from recbole_mmm4rec.settings.defaults import properties_dir
+from recbole_mmm4rec.settings.defaults import default_settings, properties_dir
 from recbole_mmm4rec.settings.homes import PRETRAINED, STARTS
 from recbole_mmm4rec.settings.parts import check_names
 from recbole_mmm4rec.settings.registry import settings_of
@@ -62,6 +62,9 @@ def _refuse(model: str, settings: dict[str, Any]) -> None:
             raise UserError(
                 f"{key}={settings[key]!r}: {model} has no such thing, only {', '.join(having)}; leave it out"
             )
+    for key in ("pretrain_on", "pretrain_checkpoint_every") if model in PRETRAINED and not pretraining else ():
+        if settings.get(key) not in (None, default_settings(model).get(key)):
+            raise UserError(f"{key}={settings[key]!r}: it needs stage=pretrain, which is not set")
     source = settings.get("pretrained")
     if isinstance(source, str) and source and not Path(source).is_file():  # told before data are read for minutes
         raise UserError(f"pretrained={source!r}: there is no such file")

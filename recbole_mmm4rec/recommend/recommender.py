@@ -95,7 +95,8 @@ class Recommender(Scorer):
             histories: item ids, oldest first, or a list of such lists.
             k: items of a list.
             timestamps: whole seconds, one an item, in the same order; None of a user: all gaps count as 0.
-            exclude_seen: leave out the items of the history. False: lists and scores are the training's evaluation's.
+            exclude_seen: leave out the items of the history. False: lists and scores are the evaluation's of a training
+                without ``enable_amp``.
             only, exclude: ids of the items to choose from, and to leave out.
             where: column of the item table to a value or a list of values.
             modalities: text, image or both; items then count as if they had no other. None: all of the model's.

@@ -277,6 +277,7 @@ class _Begin:
         with torch.no_grad():
             for name, value in model.network.named_parameters():
                 value.copy_(_by_item(name, self.state[name], rows))
+        model.has_trained = True  # of this shop, so that neighbours count in the first validation, too
         chosen = self._samples(dataset, int(train.config["seed"]))
         self.samples = len(chosen)
         if not self.samples:  # all that is new is held out: the weights stay

@@ -41,6 +41,10 @@ PARTS, ROWS = 8, 64
 NOISE = 1e-2
 """What the deviation of the gates' noise has at least."""
 
+_SIZES = ("hidden_size", "inner_size", "n_layers", "n_heads", "n_exps", "MAX_ITEM_LIST_LENGTH")
+_SIZES += ("hidden_act", "layer_norm_eps")
+"""Settings that give the weights their shapes, and those under which they mean the same."""
+
 
 class UniSRec(Rival):
     """UniSRec: transductive with ``is_modality_bias`` (its authors' word for "with ID"), inductive without."""
@@ -202,26 +206,25 @@ class UniSRec(Rival):
         wrong = [complaint for name in now for complaint in made_otherwise(name, then.get(name), now[name])]
         if then and now and then.keys() != now.keys():
             wrong.append(f"modalities={list(then)} there, {list(now)} here")
-        wrong += [f"{name} is there alone" for name in taken if name not in own]
-        wrong += [f"{name} is missing" for name in own if name not in taken]
-        wrong += [
-            f"{name} is {tuple(taken[name].shape)}, not {tuple(weight.shape)}"
-            for name, weight in own.items()
-            if name in taken and taken[name].shape != weight.shape
-        ]
         wrong += [
             f"{key}={settings[key]} there, {config[key]} here"
-            for key in ("n_heads", "hidden_act", "layer_norm_eps")  # every weight fits, and means something else
+            for key in _SIZES
             if key in settings and settings[key] != config[key]
         ]
+        if not wrong:
+            wrong += [f"{name} is there alone" for name in taken if name not in own]
+            wrong += [f"{name} is missing" for name in own if name not in taken]
+            wrong += [
+                f"{name} is {tuple(taken[name].shape)}, not {tuple(weight.shape)}"
+                for name, weight in own.items()
+                if name in taken and taken[name].shape != weight.shape
+            ]
         wrong += [
             f"{name} holds NaN or infinite values" for name in own if name in taken and not taken[name].isfinite().all()
         ]
         if wrong:
-            raise UserError(
-                f"pretrained={path!r} does not fit, set sizes and features as there: {'; '.join(wrong[:3])}"
-            )
-        warn_of_meaning(path, settings, config)
+            raise UserError(f"pretrained={path!r} does not fit, set sizes and features as there: {'; '.join(wrong)}")
+        warn_of_meaning(path, settings, then, config)
         note_origins(path, settings, config)
         for name, weight in own.items():
             weight.copy_(taken[name])

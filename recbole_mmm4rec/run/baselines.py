@@ -24,12 +24,13 @@ PROTOCOL = names(Counts.PROTOCOL | Counts.COMMAND)
 logger = logging.getLogger(__name__)
 
 
-def check_comparable(names: Sequence[str], config: Any) -> None:
+def check_comparable(names: Sequence[str], config: Any, begin: str = "--baselines={}: ") -> None:
     """Refuse a comparison over different candidates, or of models that rank different targets.
 
     Args:
         names: the baselines.
         config: RecBole's configuration of the run.
+        begin: of a message; the name stands for ``{}``.
 
     Raises:
         UserError: a baseline that is no sequential model, whose candidates are the items with interactions alone,
@@ -37,17 +38,17 @@ def check_comparable(names: Sequence[str], config: Any) -> None:
             one at a time; or a pre-training, which has no test.
     """
     if is_pretraining(config):
-        raise UserError(f"--baselines={','.join(names)}: a pre-training has no test to compare; leave baselines out")
+        raise UserError(f"{begin.format(','.join(names))}a pre-training has no test to compare; leave baselines out")
     split = config["eval_args"]["split"]
     for name in _without_histories(names):
         if (config["candidates"] or "interactions") != "interactions":
             raise UserError(
-                f"--baselines={name}: it ranks items with interactions alone, the run candidates: "
+                f"{begin.format(name)}it ranks items with interactions alone, the run candidates: "
                 f"{config['candidates']}; leave candidates out, or {name}"
             )
         if split and not config["benchmark_filename"] and next(iter(split)) in ("RS", "TS"):
             raise UserError(
-                f"--baselines={name}: under split {split} it ranks all targets of a user together, and "
+                f"{begin.format(name)}under split {split} it ranks all targets of a user together, and "
                 f"{config['model']} one at a time; write {{'LS': 'valid_and_test'}} or {{'global_time': [8, 1, 1]}}, "
                 f"or leave {name} out"
             )

@@ -199,7 +199,9 @@ def _run(raw: dict[str, str]) -> str | None:
     from recbole_mmm4rec.run.baselines import check_comparable, run_baselines
     from recbole_mmm4rec.scoring.beside import named
 
-    launch = {key: settings.pop(key) for key in names(Counts.LAUNCH) if key in settings}
+    given = {**in_files, **settings}
+    launch = {key: given[key] for key in names(Counts.LAUNCH) if key in given}
+    settings = {key: value for key, value in settings.items() if key not in launch}
     launch |= {key: str(launch[key]) for key in ("ip", "port") if key in launch}
     if baselines:
         check_comparable(baselines, _config_of(model, str(dataset), files, settings))

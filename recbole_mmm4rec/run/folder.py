@@ -21,7 +21,7 @@ from recbole_mmm4rec.data.protocols import NOWHERE
 from recbole_mmm4rec.model_folder.contents import NO_PART, OURS, Contents
 from recbole_mmm4rec.model_folder.small_pictures import small_pictures
 from recbole_mmm4rec.model_folder.write import write_folder
-from recbole_mmm4rec.settings.defaults import default_settings
+from recbole_mmm4rec.settings.defaults import default_settings, recbole_properties, settings_in
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 
@@ -63,7 +63,8 @@ def contents_of(run: Any, metrics: Mapping[str, Any]) -> Contents:
             for name in ("text", "image")
         },
     }
-    beside, source = model.beside, dataset.feature_tables.source
+    beside = model.beside if model.has_trained else None  # as the test had it
+    source = dataset.feature_tables.source
     return Contents(
         model=str(config["model"]),
         dataset=str(config["dataset"]),
@@ -89,7 +90,12 @@ def plain_settings(config: Any) -> dict[str, Any]:
 
 def command_of(config: Any) -> str:
     """The command that trains the same again: settings that differ from the defaults, but for those of the machine."""
-    defaults = {**default_settings(config["model"]), "eval_args": _LAST_ITEM_OUT}
+    defaults = {
+        "encoding": None,
+        **settings_in(recbole_properties() / "dataset" / "sample.yaml"),
+        **default_settings(config["model"]),
+        "eval_args": _LAST_ITEM_OUT,
+    }
     skipped = set(names(Counts.COMMAND | Counts.COMPUTED | Counts.LAUNCH | Counts.ELSEWHERE))
     skipped |= {"repeatable", "train_neg_sample_args"}  # RecBole makes them of other settings
     given = {**config.final_config_dict, "eval_args": _as_written(config["eval_args"])}
@@ -146,11 +152,13 @@ def items_of(dataset: Any, tokens: list[str], ours: Mapping[str, np.ndarray]) ->
     column = "text" if manifest is None else str(manifest.settings.get("column", "text"))
     text = columns.pop("text", None)
     if column in columns:
-        text = columns[column].cast(pa.string())
-    empty = pa.nulls(len(tokens), pa.string())
-    made = {"item_id": columns.pop("item_id"), "text": (empty if text is None else text).fill_null("")}
+        text = columns[column]
+    text = pa.nulls(len(tokens), pa.string()) if text is None else text.cast(pa.string())
+    made = {"item_id": columns.pop("item_id"), "text": text.fill_null("")}
     for name, values in columns.items():
-        made[f"item_{name}" if name in OURS else name] = values
+        while name in OURS or name in made:
+            name = f"item_{name}"
+        made[name] = values
     made |= {name: pa.array(ours[name], kind) for name, kind in OURS.items()}
     return pa.table(made)
 

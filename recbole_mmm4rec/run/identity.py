@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import glob
 import hashlib
+import inspect
 import json
 from collections.abc import Collection, Mapping
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
+from recbole_mmm4rec.base.files import hash_file
 from recbole_mmm4rec.compat.caches import FINGERPRINT_KEY
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
@@ -60,7 +64,28 @@ def resolved(settings: Mapping[str, Any], left_out: Collection[str]) -> str:
     """
     lines = [f"{key}={settings[key]!r}" for key in sorted(settings) if key not in left_out]
     lines += [f"{name} {version(name)}" for name in ("recbole", "torch")]
+    lines += _own_code(str(settings["model"]))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _own_code(model: str) -> list[str]:
+    """The hash of a model's file where no version tells of it: a model of one's own, or one that was changed."""
+    from recbole.utils import get_model
+
+    found = get_model(model)
+    if found.__module__.startswith("recbole_mmm4rec."):
+        return []
+    file = Path(inspect.getfile(found)).resolve()
+    digest = hash_file(file)
+    return [] if _installed().get(file) == digest else [f"code {digest}"]
+
+
+@cache
+def _installed() -> dict[Path, str]:
+    """The files of RecBole's models and their hashes, as they were installed."""
+    files = [file for file in distribution("recbole").files or () if file.parts[:2] == ("recbole", "model")]
+    hashes = [(Path(str(file.locate())).resolve(), file.hash.value) for file in files if file.hash]
+    return {file: base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex() for file, value in hashes}
 
 
 def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:

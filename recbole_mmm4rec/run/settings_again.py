@@ -11,7 +11,8 @@ from recbole.config import Config
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.checkpoints.tree import plain_settings, plain_value
 from recbole_mmm4rec.run.build import make_config, same_devices
-from recbole_mmm4rec.settings.homes import STARTS
+from recbole_mmm4rec.settings.homes import MODELS, STARTS
+from recbole_mmm4rec.settings.other_names import without_removed
 from recbole_mmm4rec.settings.registry import names
 from recbole_mmm4rec.settings.setting import Counts
 
@@ -34,7 +35,8 @@ def config_again(stored: Mapping[str, Any], source: str) -> Config:
     Raises:
         UserError: settings are missing, cannot be used, or come out otherwise than they were.
     """
-    before = {key: value for key, value in stored.items() if _is_plain(value)}
+    kept = without_removed(stored) if stored.get("model") in MODELS else stored
+    before = {key: value for key, value in kept.items() if _is_plain(value)}
     missing = [key for key in ("model", "dataset", "data_path") if not isinstance(before.get(key), str)]
     if missing:
         raise UserError(f"{source} does not say its {', '.join(missing)}")

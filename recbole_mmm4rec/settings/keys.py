@@ -85,11 +85,14 @@ def read_settings(path: str, model: str) -> dict[str, Any]:
     content, node = read_located_yaml(path)
     lines = key_lines(node)
     if model in MODELS:
-        published = other_names.published_file(map(str, content), known_keys(model))
+        published = other_names.published_file(content, known_keys(model))
         if published:
             raise UserError(f"config file {path!r}: {published}")
     for key, value in content.items():
-        check_setting(str(key), value, model, f"config file {path!r}, line {lines.get(str(key), 1)}")
+        where = f"config file {path!r}, line {lines.get(key, 1)}"
+        if key == "config_files":
+            raise UserError(f"{where}: config_files: a file names no others; name them all where this one is named")
+        check_setting(key, value, model, where)
     return content
 
 

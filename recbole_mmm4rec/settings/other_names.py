@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 _NOTHING = "it brought nothing on any data set (docs/results.md) and is gone; leave it out"
 
@@ -16,6 +17,7 @@ REMOVED = {
             "temperature_start",
             "schedule_epochs",
             "contrastive_epochs",
+            "id_dropout",
         ),
         _NOTHING,
     ),
@@ -67,6 +69,11 @@ OLDER = {
     ),
 }
 """Keys that RecBole 1.2.1 takes without using them, most of them of its older versions, and what is used."""
+
+
+def without_removed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an older version has kept, without those that are gone and were off."""
+    return {key: value for key, value in settings.items() if value or key not in REMOVED}
 
 
 def told(key: str, ours: bool) -> str | None:

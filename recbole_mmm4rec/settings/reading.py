@@ -30,6 +30,7 @@ def name_list(value: Any) -> Any:
     return [name.strip(" '\"") for name in value.strip("[] ").split(",")] if isinstance(value, str) else value
 
 
+_TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 _MOST_VALUES = 1_000_000
 """So many values a file may hold, its aliases written out."""
 
@@ -111,6 +112,10 @@ def _read(path: str | Path, what: str) -> tuple[dict[str, Any], Any]:
         return {}, None
     if not isinstance(content, dict):
         raise UserError(f"{name} holds a {type(content).__name__}; it must hold 'key: value' lines")
+    for key in content:
+        if not isinstance(key, str):  # TensorBoard and JSON fall over it after the training
+            line = next((part.start_mark.line + 1 for part, _ in node.value if part.tag not in _TEXTS), 1)
+            raise UserError(f"{name}, line {line}: the key is read as {key!r}, and names are texts; put it in quotes")
     return content, node
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recbole_mmm4rec.base.errors import UserError, did_you_mean
+from recbole_mmm4rec.settings.homes import MODELS, RIVALS
 from recbole_mmm4rec.settings.kinds import is_number, shown
 from recbole_mmm4rec.settings.registry import settings_of
 from recbole_mmm4rec.settings.setting import Counts
@@ -34,12 +35,14 @@ def check_values(settings: Mapping[str, Any], model: str) -> None:
             row.check(settings[name])
     if "eval_args" in settings:
         check_eval_args(settings["eval_args"])
-    _check_transform(settings)
+    _check_transform(settings, model)
 
 
-def _check_transform(settings: Mapping[str, Any]) -> None:
+def _check_transform(settings: Mapping[str, Any], model: str) -> None:
     """RecBole would fail at the first batch, without a word about what is missing."""
     transform = settings.get("transform")
+    if transform and model in (*MODELS, *RIVALS):
+        raise UserError(f"transform={transform!r}: {model} reads nothing of what it adds to a batch; leave it out")
     needed = _NEEDED_BY_TRANSFORM.get(transform or "")
     if needed is None:
         return

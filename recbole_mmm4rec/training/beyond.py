@@ -6,7 +6,7 @@ The definitions are those of RecBole's metrics ItemCoverage, AveragePopularity, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,11 +58,14 @@ def _tail(popularity: np.ndarray, tail: float) -> np.ndarray:
     return known[order[: max(int(len(known) * tail), 1)]]
 
 
-def training_popularity(part: Any) -> np.ndarray:
+def training_popularity(part: Any, asked: Iterable[Any] = ()) -> np.ndarray:
     """Interactions of each item in a training data set, of sequential models each user's first one, too.
+
+    A user's only interaction counts for none: sequential models make no sample of it.
 
     Args:
         part: RecBole's data set, or ours.
+        asked: the data sets of validation and test.
 
     Returns:
         int64 (I+1,).
@@ -70,11 +73,14 @@ def training_popularity(part: Any) -> np.ndarray:
     counted: np.ndarray | None = getattr(part, "popularity", None)  # by a split of ours
     if counted is not None:
         return counted
-    items = part.inter_feat[part.iid_field].numpy()
+    users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
     history = getattr(part, "item_id_list_field", None)
     if history is not None:  # a first interaction is the target of no sample and begins the user's first history
-        _, first = np.unique(part.inter_feat[part.uid_field].numpy(), return_index=True)
+        _, first = np.unique(users, return_index=True)
         rows = part.inter_feat[first]
         alone = rows[part.item_list_length_field].numpy() == 1
         items = np.concatenate([items, rows[history].numpy()[alone, 0]])
+    else:
+        every = [users, *(other.inter_feat[other.uid_field].numpy() for other in asked)]
+        items = items[np.bincount(np.concatenate(every))[users] > 1]
     return np.bincount(items, minlength=part.item_num)

@@ -15,7 +15,7 @@ class Validation(NamedTuple):
 
     Attributes:
         epoch: epochs of training behind it, 0 for the one before training.
-        seconds: seconds of training behind it, since this process began to train; validations do not count.
+        seconds: seconds of training behind it, those before a kill among them; validations do not count.
         result: metric to value.
         loss: the training loss of the epoch as RecBole reports it, of several parts their sum; None before training.
         train_seconds: seconds of training since the validation before.

@@ -49,7 +49,8 @@ class Keeping(Observer):
 
     Written are: pre-trainings, whose checkpoints by epoch stay; trainings on several processes; and all with
     ``resume: True``; of every other training the state when Ctrl-C or SIGTERM ends it. Gone on is with ``resume:
-    True``, where ``torchrun`` has started the processes again, and with a pre-training unless ``resume`` is False.
+    True``, where ``torchrun`` has started the processes again, and with a pre-training or several processes unless
+    ``resume`` is False.
     Models that only count, such as Pop and EASE, begin anew, and so does what a file cannot hold, with a warning.
 
     Attributes:
@@ -107,6 +108,8 @@ class Keeping(Observer):
         """Write the state, of a pre-training also under the number of the epoch where that is wanted."""
         self._trained = None
         if self.files is None:
+            if group.active():  # where a signal does not end a process by itself
+                self._end_if(training, *any_of_all(bool(training.stopping.asked)))
             return
         with training.stopping.put_off():
             own = {"processes": of_processes(training)}
@@ -218,13 +221,22 @@ class Keeping(Observer):
                 found = state, str(newest)
         found = group.same(found)
         if found is None:
-            if trainer.config["resume"] is True:
+            others = files.of_others() if group.is_main() and _is_wanted_again(trainer.config) else []
+            if others:
+                told = "the training begins anew, for there is no %s: %s is of other settings or data files"
+                trainer.logger.warning(told, files.last, others[0])
+            elif trainer.config["resume"] is True:
                 trainer.logger.info("resume: there is no %s, the training begins anew", files.last)
             return False
         load(trainer, *found)
         training.epoch = trainer.start_epoch
         if group.is_main():
             files.take_best(trainer.start_epoch - 1, trainer.saved_model_file)
+            if trainer.best_valid_result and not Path(trainer.saved_model_file).is_file():
+                raise UserError(
+                    f"{found[1]}: {trainer.saved_model_file}, the best model of that training, is not there; put it "
+                    "there, or begin anew with resume=False"
+                )
         group.barrier()
         steps = training.steps
         within = f" and {steps.done} of {len(training.train_data)} batches" if steps.done else ""
@@ -278,8 +290,8 @@ def _best_file(trainer: Any) -> BestFile:
 
 
 def _is_wanted_again(config: Any) -> bool:
-    wanted = config["resume"] is not False if is_pretraining(config) else config["resume"] is True
-    return wanted or group.restarted()
+    unasked = is_pretraining(config) or group.active()
+    return config["resume"] is True or (unasked and config["resume"] is not False) or group.restarted()
 
 
 def _is_kept(config: Any) -> bool:

@@ -80,7 +80,7 @@ def load_pretrained(config: Any, model: nn.Module) -> frozenset[str]:
     problems = problems or _tensor_problems(taken, own)  # else they would be told once more, tensor by tensor
     if problems:
         raise UserError(f"pretrained={source.path!r} does not fit: " + "; ".join(problems))
-    warn_of_meaning(source.path, source.settings, config)
+    warn_of_meaning(source.path, source.settings, source.made, config)
     note_origins(source.path, source.settings, config)
     for name, weight in taken.items():
         if name in own:
@@ -229,7 +229,7 @@ def made_otherwise(modality: str, then: Mapping[str, Any] | None, now: Mapping[s
 
 def _tensor_problems(taken: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """Names and shapes, once the settings fit."""
-    optional = tuple(f"items.{name}" for name in ("bias", "stand_in", "missing", "fusion"))  # new here where it is new
+    optional = tuple(f"items.{name}" for name in ("bias", "missing", "fusion"))  # new here where it is new
     missing = sorted(name for name in own if name not in taken and not name.startswith(optional))
     left_over = sorted(name for name in taken if name not in own and not name.startswith(optional))
     shapes = [
@@ -252,8 +252,21 @@ def _as_ours(weight: Tensor, own: Tensor) -> Tensor:
     return weight.squeeze(1) if (weight.dim(), own.dim()) == (3, 2) and weight.shape[1] == 1 else weight
 
 
-def warn_of_meaning(path: str, settings: Mapping[str, Any], config: Any) -> None:
-    """Say which settings of the checkpoint ``path`` meant something else, although every weight fits."""
+def warn_of_meaning(path: str, settings: Mapping[str, Any], made: Mapping[str, Any], config: Any) -> None:
+    """Say which settings of the checkpoint ``path`` meant something else, or may have, although every weight fits.
+
+    Args:
+        path: the checkpoint.
+        settings: that it was trained with, as far as it says.
+        made: what it says of its features, by modality.
+        config: RecBole's configuration here.
+    """
+    for modality, note in (config[ENCODERS] or {}).items():
+        if modality not in made:
+            told = (
+                "pretrained: %s does not say what made its %s features, which are of %s here: make sure that it is one"
+            )
+            logger.warning(told, path, modality, note["encoder"])
     for key in names(Counts.MEANING):
         then = settings.get(key)
         if then is not None and then != config[key]:

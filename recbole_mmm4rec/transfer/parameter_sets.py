@@ -16,9 +16,9 @@ PREFIX = "network."
 """What every parameter of the model starts with; it is left out in all that a user sees."""
 
 _PATTERNS = {
-    "adapters": r"items\.(adapter|experts)\..*",
+    "adapters": r"items\.adapter\..*",
     "missing": r"items\.missing\..*",
-    "ids": r"items\.(bias|stand_in)\..*",
+    "ids": r"items\.bias\..*",
     "fusion": r"items\.fusion",
     "items": r"items\..*",
     "time": r"time_input\..*|.*\.time_(scale|gate)\..*",

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from pattern_shop import NAME, pattern_settings, write_pattern_shop
 from recbole.config import Config
-from recbole.data import create_dataset
+from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
 from recbole.utils import KGDataLoaderState
 from shop import GRAPH, prepare, settings, write_graph, write_shop
@@ -138,6 +138,24 @@ def test_tensors_sort_stably_without_warnings(ascending: bool) -> None:
 
 
 # Caches and downloads
+
+
+@pytest.mark.parametrize(
+    ("kept", "place"), [("save_dataset", "dataset_save_path"), ("save_dataloaders", "dataloaders_save_path")]
+)
+def test_what_is_kept_lies_where_it_was_asked_for(tmp_path: Path, kept: str, place: str) -> None:
+    write_shop(tmp_path)
+    file = tmp_path / "cache" / "kept.pth"
+    changes = settings(tmp_path, **{kept: True, place: str(file)})
+    for _ in range(2):
+        config = Config("BPR", "shop", config_dict=changes)
+        data_preparation(config, create_dataset(config))
+        assert file.is_file()
+        assert not list((tmp_path / "saved").glob("*.pth"))
+    before = file.stat().st_mtime_ns
+    config = Config("BPR", "shop", config_dict={**changes, kept: False})
+    assert create_dataset(config).config is not None
+    assert file.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("kept", ["save_dataset", "save_dataloaders"])

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,16 @@ def test_every_block_is_run_or_says_why_not() -> None:
     assert not [block.place for block in shy if len(block.reason.split()) < 3]
     assert not [block.place for block in shy if block.before or block.instead or block.until]
     assert not [block.place for block in run for old, _ in block.instead if old not in block.code]
+
+
+def test_modules_of_the_pages_are_there() -> None:
+    rooms = ("recbole_mmm4rec", "dataset_prep", "benchmarks", "tests", "examples")
+    places = {f"/{file.relative_to(REPOSITORY)}" for room in rooms for file in (REPOSITORY / room).rglob("*.py")}
+    recbole = Path(find_spec("recbole").origin).parent  # type: ignore[arg-type,union-attr]
+    places |= {f"/recbole/{file.relative_to(recbole)}" for file in recbole.rglob("*.py")}
+    named = {(page.name, name) for page in PAGES for name in re.findall(r"`([\w./]+/\w+\.py)`", page.read_text())}
+    assert len(named) > 30
+    assert not [found for found in named if not any(place.endswith(f"/{found[1]}") for place in places)]
 
 
 def test_every_block_can_be_read() -> None:

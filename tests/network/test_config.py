@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from network.models import make_network, small_config
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.network import NetworkConfig
 from recbole_mmm4rec.settings.registry import setting
@@ -28,7 +29,7 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ("head_dim", [0, 1.5, "64", True], WHOLE),
     ("expand", [0, 1.5, "2", True], WHOLE),
     ("d_conv", [0, 1.5, "4", True], WHOLE),
-    ("norm_eps", [-1e-12, "1e-12", True, float("nan"), None], "a number, at least 0"),
+    ("norm_eps", [0, -1e-12, "1e-12", True, float("nan"), None], "a number above 0"),
     ("embedding_drop_prob", [-0.1, 1.0, 1, "0.4", True, float("nan")], SHARE),
     ("dropout_prob", [-0.1, 1.0, 40, "0.4", True, float("nan")], SHARE),
     ("time_dropout_prob", [-0.1, 1.0, float("inf"), "0.4", False, float("nan")], SHARE),
@@ -36,7 +37,6 @@ REFUSED: list[tuple[str, list[Any], str]] = [
     ("is_time", [0, 1.0, "yes", None], EITHER),
     ("p2p_residual", [0, "off", None], EITHER),
     ("is_modality_bias", [1, "True", None], EITHER),
-    ("id_dropout", [-0.1, 1.0, 1, "0.2", True, float("nan")], SHARE),
     ("time_padding", ["mask", "zero-stamp", None, True], "masked or zero_stamp"),
     ("ablation", ["time", "None", True, None], "one of none, filter, sharing, alignment, cross"),
     ("d_skip", ["mamba2", "Scaled", 1, None], "scaled or mamba"),
@@ -152,3 +152,17 @@ def test_constructor_names_the_nearest_key_too() -> None:
 
 def test_recboles_name_of_the_length_is_understood() -> None:
     assert NetworkConfig.from_mapping({"MAX_ITEM_LIST_LENGTH": 50}).max_len == 50
+
+
+def test_what_an_older_version_has_kept() -> None:
+    """Of settings that are gone those that were off."""
+    assert NetworkConfig.from_mapping({"num_layers": 2, "id_dropout": 0.0}) == NetworkConfig(num_layers=2)
+    with pytest.raises(UserError, match="unknown network setting 'id_dropout'"):
+        NetworkConfig.from_mapping({"id_dropout": 0.5})
+
+
+def test_one_modality_has_no_part_of_the_cross_layers() -> None:
+    with pytest.raises(
+        UserError, match="ablation: cross: it leaves out a part of the cross layers, which a model of text"
+    ):
+        make_network(small_config(ablation="cross"), ("text",))

@@ -255,6 +255,7 @@ def test_a_day_that_teaches_nothing_leaves_the_weights(model_folder: Path, tmp_p
     order = [new.items.ids.index(item) for item in old.items.ids]
     wanted = old.scores([["k00", "k01", "k07"]], neighbours=False)
     np.testing.assert_array_equal(new.scores([["k00", "k01", "k07"]], neighbours=False)[:, order], wanted)
+    assert new.has_neighbours  # which count from the first validation on
     assert sorted(file.name for file in tmp_path.iterdir()) == ["day.csv", "one", "two"]
     more = day(tmp_path, FOUR[3], ("w", "k05", START + 4))
     assert update(done.folder, more, output=tmp_path / "three", epochs=1, show_progress=False).samples == 1

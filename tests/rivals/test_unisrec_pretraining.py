@@ -95,7 +95,11 @@ def test_pretrained_and_fine_tuned(tmp_path: Path) -> None:
     assert moved == {"adaptor", "norm"}
     assert "item_embedding.weight" in after
     for changes, message in (
-        ({"n_exps": 3}, "does not fit, set sizes and features as there"),
+        ({"n_exps": 3}, "does not fit, set sizes and features as there: n_exps=2 there, 3 here"),
+        (
+            {"hidden_size": 32, "n_exps": 3, "MAX_ITEM_LIST_LENGTH": 7},
+            "as there: hidden_size=16 there, 32 here; n_exps=2 there, 3 here; MAX_ITEM_LIST_LENGTH=",
+        ),
         ({"n_heads": 1}, "does not fit, set sizes and features as there: n_heads=2 there, 1 here"),
         (
             {"is_modality_bias": False, "frozen": ["adaptor", "encoder", "position_embedding", "norm"]},

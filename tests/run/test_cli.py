@@ -136,6 +136,21 @@ def test_what_a_run_gets(handed_over: list[dict[str, Any]], tmp_path: Path, monk
     assert sys.argv == ["run_recbole.py", "--epochs=9"]
 
 
+def test_processes_may_stand_in_a_file(handed_over: list[dict[str, Any]], tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("nproc: 4\nport: 88\n")
+    assert cli.main(["--dataset=shop", f"--config_files={file}", "--nproc=2"]) == 0
+    assert (handed_over[0]["nproc"], handed_over[0]["port"], handed_over[0]["config_dict"]) == (2, "88", {})
+
+
+def test_a_file_names_no_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("epochs: 1\nconfig_files: b.yaml\n")
+    assert "a.yaml', line 2: config_files: a file names no others" in refused(
+        capsys, "--dataset=shop", f"--config_files={file}"
+    )
+
+
 def test_model_and_data_set_may_stand_in_a_file(handed_over: list[dict[str, Any]], tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("model: BPR\ndataset: shop\n")

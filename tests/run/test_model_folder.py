@@ -72,6 +72,34 @@ def test_a_training_without_a_test_part_ends_with_a_folder(
     assert f"Folder      {folder}" in summary("MMM4Rec", PATTERN, result)
 
 
+def test_a_folder_has_neighbours_where_its_test_had_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not beside a model that has not been trained here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run_recbole.py"])
+    write_pattern_shop(tmp_path)
+    for epochs in (0, 1):
+        changes = {"epochs": epochs, "model_folder": True, "neighbour_weight": 3}
+        result = run_recbole("MMM4Rec", PATTERN, config_dict=pattern_settings(tmp_path, **changes))
+        assert Recommender.load(result["model_folder"]).has_neighbours is bool(epochs)
+
+
+def test_the_command_has_settings_of_the_data(tmp_path: Path) -> None:
+    write_pattern_shop(tmp_path)
+    given = {
+        "user_inter_num_interval": "[5,inf)",
+        "rm_dup_inter": "last",
+        "val_interval": {"timestamp": "[0,inf)"},
+        "encoding": "latin-1",
+        "NEG_PREFIX": "not_",
+    }
+    places = {"data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved")}
+    config = make_config("MMM4Rec", PATTERN, config_dict={**places, **given})
+    words = shlex.split(command_of(config))
+    assert {word[2:].split("=")[0] for word in words[3:]} == {*given, "seed"}
+    typed = {key: parse_value(value) for key, value in parse_arguments(words[3:]).items()}
+    assert plain_settings(make_config("MMM4Rec", PATTERN, config_dict={**typed, **places})) == plain_settings(config)
+
+
 def test_the_command_that_makes_it_again_has_all_settings(tmp_path: Path) -> None:
     write_pattern_shop(tmp_path)
     split = {"split": {"global_time": [8, 1, 1]}, "order": "TO", "mode": "full"}
@@ -158,6 +186,17 @@ def test_columns_of_the_item_file_come_along(tmp_path: Path) -> None:
         {"item_id": "i3", "text": "", "title": "third", "price": 2.5, "item_popularity": 9.0}
         | {"popularity": 2, "has_text": False, "has_image": False},
     ]
+
+
+def test_odd_columns_of_an_item_file(tmp_path: Path) -> None:
+    """A text that is a number, and a name that another column gets."""
+    dataset = make_dataset(six_users(tmp_path), model="MMM4Rec")
+    header = "item_id:token\ttext:float\tpopularity:float\titem_popularity:float"
+    (tmp_path / "tiny" / "tiny.item").write_text(f"{header}\ni3\t1.5\t9\t7\n")
+    ours = {"popularity": [2], "has_text": [False], "has_image": [False]}
+    (row,) = items_of(dataset, ["i3"], ours).to_pylist()
+    assert row["text"] == "1.5"
+    assert sorted(value for key, value in row.items() if key.endswith("popularity")) == [2, 7.0, 9.0]
 
 
 def test_the_command_names_what_differs_from_the_defaults(kiosk: Path, model_folder: Path) -> None:

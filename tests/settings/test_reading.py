@@ -37,6 +37,8 @@ BROKEN = {
     ): "its aliases stand for more than 1,000,000 values",
     "a: 1\nb: [\n": "line 3 is not valid YAML",
     "a: 1\n? [1]\n: 2\n? {x: y}\n: 3\n": "not valid YAML",
+    "epochs: 1\n2024: 1\n": "line 2: the key is read as 2024, and names are texts; put it in quotes",
+    "on: 1\n": "line 1: the key is read as True",
     "epochs: 1\nseed: 2\nepochs: 3\n": "line 3: 'epochs' stands there twice; keep one",
     "seed: {a: 1, b: {c: 2,\n c: 3}}\n": "line 2: 'c' stands there twice; keep one",
     "- 1\n": "holds a list; it must hold 'key: value' lines",

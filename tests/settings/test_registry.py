@@ -29,8 +29,9 @@ EXPECTED = {
         *("MAX_ITEM_LIST_LENGTH", "hidden_size", "inner_size", "num_layers", "d_state", "n_groups", "head_dim"),
         *("expand", "d_conv", "is_ffn", "is_time", "p2p_residual", "time_padding", "d_skip", "temperature"),
         *("modalities", "n_exps", "ablation", "n_layers", "n_heads", "hidden_act", "layer_norm_eps", "norm_eps"),
+        "item_mm_fusion",
     },
-    Counts.MEANING: {"time_padding", "temperature", "norm_eps"},
+    Counts.MEANING: {"time_padding", "temperature", "norm_eps", "item_mm_fusion"},
     Counts.COMMAND: {
         *("checkpoint_dir", "data_path", "gpu_id", "reproducibility", "seed", "show_progress", "state", "use_gpu"),
         *("worker", "model_folder"),

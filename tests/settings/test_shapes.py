@@ -187,3 +187,13 @@ def test_an_interval_filters(tmp_path: Path) -> None:
     write_shop(tmp_path)
     with pytest.raises(UserError, match="user_inter_num_interval=5"):
         Config("BPR", "shop", config_dict=settings(tmp_path, user_inter_num_interval=5))
+
+
+@pytest.mark.parametrize("model", ["MMM4Rec", "TiM4Rec"])
+def test_a_transform_that_a_model_does_not_read(tmp_path: Path, model: str) -> None:
+    write_shop(tmp_path)
+    given = {**settings(tmp_path), "transform": "inverse_itemseq"}
+    with pytest.raises(UserError, match=f"transform='inverse_itemseq': {model} reads nothing of what it adds"):
+        Config(model, "shop", config_dict=given)
+    with pytest.raises(UserError, match="transform='user_defined': it must be one of"):  # RecBole's gives no batch
+        Config("SASRec", "shop", config_dict={**given, "transform": "user_defined"})

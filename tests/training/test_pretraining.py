@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,24 @@ def test_the_command_says_what_to_type_next(tmp_path: Path, capsys: pytest.Captu
 def test_values_are_checked(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         prepared(tmp_path, **{"stage": "pretrain", **changes})
+
+
+@pytest.mark.parametrize("given", [{"pretrain_on": "all"}, {"pretrain_checkpoint_every": 2}])
+def test_settings_of_a_pretraining_need_one(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"pretrain_.*: it needs stage=pretrain, which is not set"):
+        prepared(tmp_path, **given)
+
+
+def test_data_files_with_other_times_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = pretraining(tmp_path, epochs=1)
+    run.trainer.fit(run.train, run.valid)
+    assert "begins anew" not in caplog.text
+    file = tmp_path / NAME / f"{NAME}.inter"
+    os.utime(file, ns=(1, 1))
+    again = pretraining(tmp_path, epochs=1)
+    again.trainer.fit(again.train, again.valid)
+    (line,) = [line for line in caplog.messages if "begins anew" in line]
+    assert f"{Path(run.trainer.saved_model_file).stem}-last.safetensors is of other settings or data files" in line
 
 
 def test_only_our_model_and_without_baselines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

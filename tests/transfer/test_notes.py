@@ -105,11 +105,11 @@ def test_a_note_of_another_form_is_refused(tmp_path: Path, note: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_next_command_has_the_eps_of_the_norms(tmp_path: Path) -> None:
+def test_the_next_command_has_what_gives_weights_their_meaning(tmp_path: Path) -> None:
     write_pattern_shop(tmp_path)
-    run = prepared(tmp_path, norm_eps=1e-5)
+    run = prepared(tmp_path, norm_eps=1e-5, item_mm_fusion="dynamic_shared")
     words = shlex.split(next_command(run.config, kept(run)))
-    assert "--norm_eps=1e-05" in words
+    assert {"--norm_eps=1e-05", "--item_mm_fusion=dynamic_shared"} <= set(words)
     places = [f"--dataset={NAME}", f"--data_path={tmp_path}", f"--checkpoint_dir={tmp_path / 'saved'}", "--epochs=0"]
     given = [word for word in words if word.startswith("--") and not word.startswith("--dataset")]
     assert main([*given, *places, "--show_progress=False", "--topk=[10]"]) == 0

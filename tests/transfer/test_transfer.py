@@ -189,9 +189,16 @@ def test_the_length_of_histories_does_not_matter_without_time(tmp_path: Path) ->
 
 def test_what_means_something_else_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, _ = source(tmp_path)
-    target(tmp_path, pretrained=str(path), time_padding="zero_stamp", temperature=0.5, norm_eps=1e-5)
-    for said in ("time_padding=masked", "temperature=0.8", "norm_eps=1e-12"):
+    fusion = {"item_mm_fusion": "dynamic_shared"}
+    target(tmp_path, pretrained=str(path), time_padding="zero_stamp", temperature=0.5, norm_eps=1e-5, **fusion)
+    for said in ("time_padding=masked", "temperature=0.8", "norm_eps=1e-12", "item_mm_fusion=static"):
         assert f"{said} in {path}, " in caplog.text
+    assert "does not say what made" not in caplog.text
+    caplog.clear()
+    silent = changed(path, lambda content: content["config"].pop("feature_encoders"))
+    target(tmp_path, pretrained=silent)
+    for modality in ("text", "image"):
+        assert f"{silent} does not say what made its {modality} features, which are of one-hot here" in caplog.text
     caplog.clear()
     odd = changed(path, lambda content: content["config"].update(temperature=torch.ones(2)))
     target(tmp_path, pretrained=odd)

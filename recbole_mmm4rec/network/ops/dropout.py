@@ -27,7 +27,7 @@ def keep_mask(shape: torch.Size, probability: float) -> tuple[Tensor, float]:
         bool mask on the CPU, True where the element stays, and the factor that keeps the expectation.
     """
     count = shape.numel()
-    dropped = round(probability * _LEVELS)
+    dropped = min(round(probability * _LEVELS), _LEVELS - 1)
     bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     return (bits.view(torch.int16)[:count] >= _LOW + dropped).view(shape), _LEVELS / (_LEVELS - dropped)
 

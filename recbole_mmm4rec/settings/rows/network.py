@@ -34,7 +34,7 @@ ROWS = (
     ),
     _row(
         "norm_eps",
-        number(low=0),
+        number(above=0),
         "eps of every LayerNorm and RMSNorm.",
         1e-12,
         _SHAPE | Counts.MEANING,
@@ -90,16 +90,11 @@ ROWS = (
         models=_UNI,
     ),
     _row(
-        "id_dropout",
-        number(low=0, below=1),
-        "Share of the items whose ID a training step leaves out, so that new items are known without; 0: the paper.",
-        0.0,
-    ),
-    _row(
         "item_mm_fusion",
         word("static", "dynamic_shared", "dynamic_instance"),
         "How the logits of the modalities are joined.",
         "static",
+        _SHAPE | Counts.MEANING,
     ),
     _row("temperature", number(above=0), "Divides the scores.", 0.8, _SHAPE | Counts.MEANING, models=_UNI),
     _row(

@@ -12,7 +12,7 @@ _row = partial(Setting, ours=True)
 
 _CLIPPING = ("max_norm", "norm_type", "foreach")  # what is not finite is told by nan_policy, or left out by the scaler
 _NEGATIVES = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
-_TRANSFORMS = ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined")
+_TRANSFORMS = ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq")
 
 
 def _is_clipping(value: Any) -> bool:
@@ -139,7 +139,7 @@ ROWS = (
     ),
     _row("warmup_steps", optional(whole(0)), "Optimiser steps of linear warm-up.", 0),
     _row("lr_floor", optional(number(low=0, high=1)), "Share of learning_rate left at the end of the schedule.", 0.0),
-    Setting("enable_amp", switch(), "Mixed precision in training and evaluation.", False),
+    Setting("enable_amp", switch(), "Mixed precision in training; of MMM4Rec in evaluation, too.", False),
     _row("amp_dtype", optional(word("bfloat16", "float16")), "float16 comes with a gradient scaler.", "bfloat16"),
     _row(
         "cuda_graphs",
@@ -170,7 +170,7 @@ ROWS = (
     Setting("seed", whole(0, 2**32 - 1), "Of all random numbers.", counts=Counts.COMMAND | Counts.FIXED),
     Setting("reproducibility", switch(), "Whether kernels are deterministic.", counts=Counts.COMMAND),
     Setting("shuffle", switch(), "Whether training samples are shuffled before each epoch."),
-    Setting("enable_scaler", switch(), "RecBole's gradient scaler, for float16."),
+    Setting("enable_scaler", switch(), "RecBole's gradient scaler, for float16; MMM4Rec's comes with amp_dtype."),
     Setting("require_pow", switch(), "EmbLoss: power instead of norm."),
     Setting(
         "reg_weight",

@@ -14,7 +14,7 @@ ROWS = (
     Setting(
         "stage",
         optional(word("train", "pretrain")),
-        "pretrain: the defaults of MMM4Rec-pretrain.yaml come on top.",
+        "pretrain: the defaults of MODEL-pretrain.yaml come on top.",
         "train",
         Counts.ELSEWHERE | Counts.FIXED,
     ),
@@ -36,14 +36,14 @@ ROWS = (
     Setting(
         "resume",
         optional(word("auto", flag=True)),
-        "Go on where the same run was broken off; auto: in pretrain.",
+        "Go on where the same run was broken off; auto: in pretrain, and on several processes.",
         "auto",
         Counts.FIXED | Counts.RESUMED,
     ),
     Setting(
         "checkpoint_every_minutes",
         optional(number(low=0)),
-        "With resume, or several processes: minutes between checkpoints inside an epoch; 0: epochs alone.",
+        "With resume, in pretrain, on several processes: minutes between checkpoints inside an epoch; 0: none.",
         5,
         Counts.FIXED | Counts.RESUMED,
     ),
