@@ -54,7 +54,7 @@ class Histories(NamedTuple):
         """What the user tower is fed with."""
         return {name: part.numpy() for name, part in self._asdict().items() if part is not None}
 
-    def parts(self, size: int) -> Iterator[Histories]:
+    def parts(self, size: int = 256) -> Iterator[Histories]:
         """The same, some at a time."""
         for start in range(0, len(self.items), size):
             place = slice(start, start + size)

@@ -56,10 +56,12 @@ def test_a_kill_releases(tmp_path: Path) -> None:
     assert not list((tmp_path / "saved").glob(".*"))
 
 
-@pytest.mark.parametrize("way", [{"resume": True}, {"stage": "pretrain"}], ids=["resume", "pretrain"])
+@pytest.mark.parametrize(
+    "way", [{"resume": True}, {"stage": "pretrain", "pretrain_checkpoint_every": 1}], ids=["resume", "pretrain"]
+)
 def test_what_a_kill_leaves_is_removed(tmp_path: Path, way: dict[str, object]) -> None:
     """Parts of files, whatever process wrote them, and best models of epochs that were never noted."""
-    changes = {"epochs": 2, "pretrain_checkpoint_every": 1, **way}
+    changes = {"epochs": 2, **way}
     run = prepared(tmp_path, **changes)
     broken_off(run, 1)
     files = RunFiles(run.config)

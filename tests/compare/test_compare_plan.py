@@ -368,7 +368,7 @@ LAST = {"split": {"LS": "valid_and_test"}, "order": "TO"}
         ),
         ({"protocol": {"benchmark_filename": ["a", "b", "c"]}}, "benchmark_filename on 'pattern'"),
         ({"protocol": {"eval_step": 0}}, "eval_step on 'pattern': 0 is no validation"),
-        ({"protocol": {"candidates": "all"}}, "--baselines=Pop"),
+        ({"protocol": {"candidates": "all"}}, "model 'Pop' on 'pattern': it ranks items with interactions alone"),
         ({"protocol": {"TIME_FIELD": None}}, r"line \d+: TIME_FIELD=None: it must be a text such as timestamp"),
         ({"protocol": {"threshold": {"timestamp": 3}}}, "threshold: column 'timestamp' would become the label"),
         ({"protocol": {"tail_ratio": -3}}, r"tail_ratio=-3: it must be"),

@@ -88,7 +88,7 @@ def test_rows_that_lack_the_same_seeds_are_ranked_as_ever(shop: Path, tmp_path: 
     (table,) = collect(plan, noted(plan, tmp_path / "other", ranks), tmp_path / "other")
     assert table.comparisons == ()
     assert "**" not in markdown(table, [])
-    assert "No row has all its seeds, and they have different ones" in notes(table)[0]
+    assert "No row has all its seeds, and they have different ones" in notes(table)[1]
 
 
 def test_equal_means_share_their_mark() -> None:
