@@ -41,8 +41,10 @@ PARTS, ROWS = 8, 64
 NOISE = 1e-2
 """What the deviation of the gates' noise has at least."""
 
-_SIZES = ("hidden_size", "inner_size", "n_layers", "n_heads", "n_exps", "MAX_ITEM_LIST_LENGTH")
-_SIZES += ("hidden_act", "layer_norm_eps")
+_SIZES = (
+    *("hidden_size", "inner_size", "n_layers", "n_heads", "n_exps", "MAX_ITEM_LIST_LENGTH"),
+    *("hidden_act", "layer_norm_eps"),
+)
 """Settings that give the weights their shapes, and those under which they mean the same."""
 
 

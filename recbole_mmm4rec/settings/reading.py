@@ -114,8 +114,9 @@ def _read(path: str | Path, what: str) -> tuple[dict[str, Any], Any]:
         raise UserError(f"{name} holds a {type(content).__name__}; it must hold 'key: value' lines")
     for key in content:
         if not isinstance(key, str):  # TensorBoard and JSON fall over it after the training
-            line = next((part.start_mark.line + 1 for part, _ in node.value if part.tag not in _TEXTS), 1)
-            raise UserError(f"{name}, line {line}: the key is read as {key!r}, and names are texts; put it in quotes")
+            pairs: Any = node.value if node is not None else ()
+            at = next((part.start_mark.line + 1 for part, _ in pairs if part.tag not in _TEXTS), 1)
+            raise UserError(f"{name}, line {at}: the key is read as {key!r}, and names are texts; put it in quotes")
     return content, node
 
 
