@@ -18,12 +18,17 @@ CASES: list[dict[str, Any]] = [
     {"is_time": False, "n_groups": 6},
     {"num_layers": 2, "is_ffn": False},
     {"d_skip": "mamba", "p2p_residual": True, "n_groups": 1},
-    *({"ablation": part} for part in ("filter", "sharing", "alignment", "cross")),
 ]
+ABLATIONS: list[dict[str, Any]] = [{"ablation": part} for part in ("filter", "sharing", "alignment", "cross")]
 
 
-@pytest.mark.parametrize("modalities", [BOTH, ("text",), ("image",)])
-@pytest.mark.parametrize("settings", CASES)
+@pytest.mark.parametrize(
+    ("settings", "modalities"),
+    [
+        *((settings, names) for settings in CASES for names in (BOTH, ("text",), ("image",))),
+        *((settings, BOTH) for settings in ABLATIONS),
+    ],
+)
 def test_user_tower_is_the_network(settings: dict[str, Any], modalities: tuple[str, ...]) -> None:
     network = make_network(small_config(**settings), modalities, make_present(modalities))
     batch = make_batch(network.config.max_len)
