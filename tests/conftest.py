@@ -35,8 +35,11 @@ openmp.rest_soon()  # what a test does with two threads shall not wait awake
 # files that take minutes, each by one process: begun last, they would leave the others idle
 _LONG = ("test_distributed_launch.py", "test_tune_command.py", "test_tune_ray.py")
 # files that say nothing about a version of Python or of a package: rooms and pages of this repository, its wheel (which
-# CI tries on the newest Python anyway), a page in a browser; so do those of benchmarks/, which no wheel has
+# CI tries on the newest Python anyway), a page in a browser
 _PINNED = ("test_rooms.py", "test_pages.py", "test_packaging.py", "test_page.py")
+# rooms that compute, and call little of any package but PyTorch, NumPy and RecBole: what other versions of these do to
+# them shows in the trainings, exports and services of the other rooms; `make table` runs these, too
+_COMPUTING = ("network", "losses", "training", "transfer", "rivals", "compare", "benchmarks")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "interpreter" in getattr(item, "fixturenames", ()):
             item.add_marker("kernels")
-        if item.path.name in _PINNED or item.path.parent.name == "benchmarks":
+        if item.path.name in _PINNED or set(_COMPUTING) & set(item.path.relative_to(item.config.rootpath).parts):
             item.add_marker("pinned")
         if item.path.name in _LONG[:2] or "kill" in item.path.stem.split("_"):
             item.add_marker("long")

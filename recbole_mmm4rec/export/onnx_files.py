@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from recbole_mmm4rec.base.errors import UserError
 from recbole_mmm4rec.base.files import whole_file
 from recbole_mmm4rec.export.towers import ItemTower, UserTower
-from recbole_mmm4rec.network import MMM4RecNetwork
+from recbole_mmm4rec.network import MMM4RecNetwork, NetworkConfig
 from recbole_mmm4rec.network.new_items import NEAREST, rows_of_nearest, side_of_new_items
 
 TOLERANCE = 1e-4
@@ -79,7 +79,7 @@ def write_user_tower(network: MMM4RecNetwork, tables: Mapping[str, Tensor], hist
         UserError: it is above :data:`TOLERANCE`; there is no file then.
     """
     tower = UserTower(network).eval()
-    size = max(1, min(256, _MOST_PAIRS // (network.config.n_heads * network.config.max_len**2)))
+    size = _at_a_time(network.config)
     few = [None if part is None else part[:1].repeat(2, *[1] * (part.dim() - 1)) for part in histories]
     blank = [torch.zeros(3, table.shape[1]) for table in tables.values()]
     batch, rows = torch.export.Dim("batch"), torch.export.Dim("rows")
@@ -131,8 +131,7 @@ def write_item_tower(
     model = _exported(tower, (few, blank), shapes, [*given, *tables], outputs)
 
     def differences(session: Any) -> Iterator[float]:
-        number = torch.arange(len(features[names[0]]))  # of four items in a row one has all, and one has nothing
-        fewer = {name: present[name] & ((number >> place) % 2 == 0) for place, name in enumerate(names)}
+        fewer = _fewer(present)
         alone = {name: table[:1] for name, table in features.items()}
         for values, masks in ((features, present), (features, fewer), (alone, {m: present[m][:1] for m in names})):
             fed = {**values, **{f"has_{name}": mask for name, mask in masks.items()}}
@@ -145,6 +144,18 @@ def write_item_tower(
     with _checking(path) as folder:
         _put_in(model, tables, folder, path.name)
         return _kept(folder, path, differences)
+
+
+def _at_a_time(config: NetworkConfig) -> int:
+    """How many histories are compared at a time: few where they are long."""
+    return max(1, min(256, _MOST_PAIRS // (config.n_heads * config.max_len**2)))
+
+
+def _fewer(present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same masks with less in them: of four items in a row that had all, one has all and one has nothing."""
+    return {
+        name: mask & ((torch.arange(len(mask)) >> place) % 2 == 0) for place, (name, mask) in enumerate(present.items())
+    }
 
 
 def session(path: Path, threads: int = 0) -> Any:

@@ -63,36 +63,14 @@ def test_time_stamps_are_subtracted_as_integers(image: tuple[MMM4RecNetwork, Pat
     assert (runtime.run(None, given.named())[0] != runtime.run(None, moved.named())[0]).any()
 
 
-def test_items_without_a_modality_are_compared_in_a_shop_that_has_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(0)
-    network = randomise(MMM4RecNetwork(small_config(), make_features(), {})).eval()
-    seen: set[tuple[bool, ...]] = set()
-    compared = onnx_files.side_of_new_items
-
-    def noted(items: object, values: object, masks: dict[str, torch.Tensor], ids: object) -> object:
-        seen.update(zip(*(mask.tolist() for mask in masks.values()), strict=True))
-        return compared(items, values, masks, ids)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(onnx_files, "side_of_new_items", noted)
-    write_item_tower(network, *real_items(network), tmp_path / "item.onnx")
-    assert len(seen) == 4  # both, each alone, neither
+def test_items_without_a_modality_are_compared_in_a_shop_that_has_all() -> None:
+    masks = onnx_files._fewer({name: torch.ones(8, dtype=torch.bool) for name in ("text", "image")})
+    assert len(set(zip(*(mask.tolist() for mask in masks.values()), strict=True))) == 4  # both, each alone, neither
 
 
-def test_long_histories_are_compared_a_few_at_a_time(
-    image: tuple[MMM4RecNetwork, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network, _ = image
-    sizes = []
-    parts = Histories.parts
-    monkeypatch.setattr(Histories, "parts", lambda self, size: sizes.append(size) or parts(self, size))
-    pairs = network.config.n_heads * network.config.max_len**2
-    for most in (3 * pairs, pairs - 1):
-        monkeypatch.setattr(onnx_files, "_MOST_PAIRS", most)
-        with torch.no_grad():
-            write_user_tower(network, network.items.tables(), histories(network), tmp_path / "user.onnx")
-    assert sizes == [3, 1]
+@pytest.mark.parametrize(("length", "most"), [(20, 256), (1000, 4), (20_000, 1)])
+def test_long_histories_are_compared_a_few_at_a_time(length: int, most: int) -> None:
+    assert onnx_files._at_a_time(NetworkConfig(max_len=length)) == most
 
 
 def test_item_tower_takes_any_number_of_items(image: tuple[MMM4RecNetwork, Path]) -> None:

@@ -62,6 +62,9 @@ def test_a_note_does_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"saved_model_file: .*victim\.pth' is no best model's file; remove it"):
         run.trainer.fit(run.train, run.valid)
     write(note, {**state, "saved_model_file": str(victims[2])})
+    with pytest.raises(UserError, match=r"saved/SASRec-a\.pth, the best model of that training, is not there"):
+        trained(prepared(tmp_path, epochs=3))
+    (tmp_path / "saved" / "SASRec-a.pth").write_bytes(note.read_bytes())
     assert trained(prepared(tmp_path, epochs=3)) == [1, 2, 3]
     assert all(victim.read_bytes() == b"precious" for victim in victims)
 
