@@ -69,7 +69,8 @@ class RunFiles:
         """The state with most epochs behind it.
 
         Raises:
-            UserError: one cannot be read.
+            UserError: one cannot be read, or there is a best model alone that RecBole's trainer has written, which
+                holds less than goes on.
         """
         named = [self.last, *([self.best] if self.pretraining else [])]
         epochs = {file: _epoch(file) for file in named if file.is_file()}
@@ -77,7 +78,13 @@ class RunFiles:
             number = re.search(rf"-epoch(\d+){re.escape(ENDING)}$", name)
             if number and int(number[1]) - 1 > max(epochs.values(), default=-2):
                 epochs[Path(name)] = int(number[1]) - 1
-        return max(epochs, key=lambda file: epochs[file], default=None)
+        newest = max(epochs, key=lambda file: epochs[file], default=None)
+        if newest == self.best and "random" not in read(newest):
+            raise UserError(
+                f"{self.last} is not there, and nothing goes on from {newest} alone; put it there, or begin anew with "
+                "resume=False"
+            )
+        return newest
 
     def of_others(self) -> list[str]:
         """The newest states of other runs of the same model on the same data set, the latest first."""

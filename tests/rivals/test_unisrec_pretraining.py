@@ -80,6 +80,22 @@ def test_both_contrasts_are_their_formulas(tmp_path: Path, monkeypatch: pytest.M
     assert math.isfinite(found.item())
 
 
+def test_its_best_model_alone_is_not_gone_on_from(tmp_path: Path) -> None:
+    """RecBole's trainer writes it, without random numbers and the rest that goes on."""
+    write_pattern_shop(tmp_path)
+    given = {**TINY, **SMALL, "data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved"), "epochs": 1}
+    given |= {"stage": "pretrain", "pretrain_checkpoint_every": 0}
+    best = Path(run_recbole("UniSRec", NAME, config_dict=given)["saved_model_file"])
+    last = best.with_name(f"{best.stem}-last.safetensors")
+    kept = last.read_bytes()
+    last.unlink()
+    with pytest.raises(UserError, match=r"-last\.safetensors is not there, and nothing goes on from .* alone"):
+        run_recbole("UniSRec", NAME, config_dict=given)
+    assert best.is_file()
+    last.write_bytes(kept)
+    assert run_recbole("UniSRec", NAME, config_dict=given)["saved_model_file"] == str(best)
+
+
 def test_pretrained_and_fine_tuned(tmp_path: Path) -> None:
     write_pattern_shop(tmp_path)
     given = {**TINY, **SMALL, "data_path": str(tmp_path), "checkpoint_dir": str(tmp_path / "saved"), "epochs": 2}
