@@ -87,7 +87,7 @@ def side_of_new_items(
     own = dict(items.named_parameters()) | {f"missing.{name}": items.unseen(name) for name in items.modalities}
     for name, value in made.named_parameters():
         if name.startswith("bias."):
-            value[1:] = (ids or {})[name.removeprefix("bias.")].to(value) if ids else 0
+            value[1:] = ids[name.removeprefix("bias.")].to(value) if ids else 0
         elif name == "fusion" and value.dim() == 2:  # weights of each item
             value.copy_(own[name][1:].mean(0).expand_as(value))
         else:
