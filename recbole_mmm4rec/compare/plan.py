@@ -29,6 +29,7 @@ from recbole_mmm4rec.settings.results import results_of
 from recbole_mmm4rec.settings.setting import RECBOLE
 
 _SPLIT: dict[str, Any] = {"eval_args": None}
+"""What a protocol sets of a data set, and a pre-training has not."""
 
 
 class Plan:
